@@ -1,0 +1,301 @@
+r"""Estimates of :math:`\log F`, the log-share of reference responses with a lower reward.
+
+A response of reward :math:`r` meets a pool of :math:`M` reference draws for the same prompt, of
+which :math:`K` have a lower reward; :math:`K` is binomial with probability :math:`F`
+(arXiv:2407.06057, equation 7). The estimators differ in what they make of :math:`K`:
+
+============= ============================= ====================================================
+name          estimate of log F             property
+============= ============================= ====================================================
+`add1`        log (K+1)/(M+1)               the paper's code; biased upwards where F < 1/M
+`digamma`     psi(K+1) - psi(M+1)           bias :math:`\sum_{k>M} (1-F)^k / k`, least of a pool
+`posterior`   psi(K+1) - psi(M+2)           mean under uniform F; averages -1 over the reference
+`exponential` -a exp(-b r), at most 0       smooth; does not saturate above the pool's best
+`ibs`         -H of (draws - 1)             unbiased; draws until one has a lower reward
+============= ============================= ====================================================
+
+The first three depend on ranks alone and are flat above the pool's best reward. Rewards and pools
+are numbers, NumPy arrays or tensors; the result is of their kind, float64.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int64
+from scipy.optimize import OptimizeWarning, curve_fit
+from torch import Tensor
+
+from vbon.errors import ConfigError, DataError
+from vbon.objectives.arrays import Numeric, as_arrays, as_tensors
+
+_BY_RANK: dict[str, Callable[[Tensor, int], Tensor]] = {
+    "add1": lambda below, size: torch.log((below + 1) / (size + 1)),
+    "digamma": lambda below, size: _digamma_gap(below + 1, size + 1),
+    "posterior": lambda below, size: _digamma_gap(below + 1, size + 2),
+}
+
+ESTIMATORS = (*_BY_RANK, "exponential", "ibs")
+"""Names that :func:`estimate` knows."""
+
+RANK_BASED = tuple(_BY_RANK)
+"""Estimators that a strictly increasing map of all rewards leaves unchanged, bit for bit."""
+
+
+def estimate(
+    rewards: Numeric,
+    sorted_rewards: Numeric | Callable,
+    estimator: str = "add1",
+    coefficients: tuple[Numeric, Numeric] | None = None,
+) -> Numeric:
+    r"""Estimate of :math:`\log F` for each reward, in nats, at most 0.
+
+    Args:
+        rewards: Rewards, any shape against one pool; ``[batch]`` or ``[batch, draws]`` against a
+            pool a row.
+        sorted_rewards: Ascending rewards of the pool, ``[M]`` or ``[batch, M]``. For ``"ibs"`` the
+            sampler that :func:`ibs` takes.
+        estimator: One of :data:`ESTIMATORS`.
+        coefficients: ``(a, b)`` of ``"exponential"`` as :func:`fit_exponential` gives them, one
+            number or one a row; fitted here if None. Where they are NaN, `add1` takes over.
+
+    Returns:
+        Estimates in the shape of ``rewards``.
+
+    Raises:
+        ConfigError: If the estimator is unknown.
+        DataError: If a reward is NaN, or a pool is empty, not ascending, or of another batch.
+
+    Example:
+        >>> import numpy as np
+        >>> pool = np.array([0.0, 1.0, 2.0])
+        >>> np.exp(estimate(np.array([-1.0, 1.0, 1.5, 9.0]), pool))
+        array([0.25, 0.5 , 0.75, 1.  ])
+        >>> round(estimate(1.5, pool.tolist(), "digamma").item(), 4)
+        -0.3333
+    """
+    if estimator not in ESTIMATORS:
+        known = ", ".join(ESTIMATORS)
+        raise ConfigError(f"logf.estimator: unknown estimator {estimator!r}; known: {known}")
+    if estimator == "ibs":
+        return ibs(rewards, sorted_rewards)
+    values, pool, restore = _checked(rewards, sorted_rewards)
+    below = _search(values, pool, right=False).double()
+    if estimator in _BY_RANK:
+        return restore(_BY_RANK[estimator](below, pool.shape[-1]))
+    if coefficients is None:
+        fits = [fit_exponential(row)[:2] for row in pool.reshape(-1, pool.shape[-1]).cpu().numpy()]
+        coefficients = np.reshape(np.transpose(fits), (2, *pool.shape[:-1]))
+    scale, rate = (
+        torch.as_tensor(value, dtype=torch.float64, device=values.device) for value in coefficients
+    )
+    if scale.ndim and values.ndim > scale.ndim:
+        scale, rate = scale.unsqueeze(-1), rate.unsqueeze(-1)
+    smooth = (-scale * torch.exp(-rate * values)).clamp(max=0.0)
+    return restore(torch.where(scale.isnan(), _BY_RANK["add1"](below, pool.shape[-1]), smooth))
+
+
+def counts(rewards: Numeric, sorted_rewards: Numeric) -> tuple[Numeric, Numeric]:
+    """Numbers of pool draws below each reward and equal to it.
+
+    Args:
+        rewards: As in :func:`estimate`.
+        sorted_rewards: As in :func:`estimate`.
+
+    Returns:
+        ``num_below`` and ``num_level``, int64, in the shape of ``rewards``. Against a pool of M,
+        the response's win rate with ties half is ``(num_below + num_level / 2) / M``.
+
+    Raises:
+        DataError: As in :func:`estimate`.
+
+    Example:
+        >>> counts(1.0, [0.0, 1.0, 1.0, 2.0])
+        (array(1), array(2))
+    """
+    values, pool, restore = _checked(rewards, sorted_rewards)
+    below = _search(values, pool, right=False)
+    return restore(below), restore(_search(values, pool, right=True) - below)
+
+
+def saturation(rewards: Numeric, sorted_rewards: Numeric) -> float:
+    r"""Share of rewards above the whole pool, among which estimates by rank cannot tell.
+
+    Under best-of-n it is :math:`n / (n + M)` on average, so :math:`M` should be :math:`n` or more.
+    Arguments and errors as in :func:`estimate`.
+
+    Example:
+        >>> saturation([0.5, 3.0], [0.0, 1.0])
+        0.5
+    """
+    values, pool, _ = _checked(rewards, sorted_rewards)
+    return (_search(values, pool, right=False) == pool.shape[-1]).double().mean().item()
+
+
+def fit_exponential(sorted_rewards: Numeric) -> tuple[float, float, float]:
+    r"""Least-squares fit of :math:`\log F(r) = -a e^{-b r}` to one pool.
+
+    The points are the ascending rewards with :math:`\log(i / (M+1))`, i = 1..M (arXiv:2407.06057,
+    footnote 18). The curve is the log-CDF of a Gumbel distribution.
+
+    Args:
+        sorted_rewards: Ascending rewards of the pool, shape ``[M]``.
+
+    Returns:
+        ``a``, ``b`` and the root of the mean squared error in nats; three NaNs if the pool has
+        fewer than three distinct rewards or the fit fails, for which :func:`estimate` falls back
+        on `add1`.
+
+    Raises:
+        DataError: As in :func:`estimate`.
+
+    Example:
+        >>> import numpy as np
+        >>> target = np.log(np.arange(1, 100) / 100)
+        >>> a, b, rmse = fit_exponential(-np.log(-target / 2) / 3)  # exactly -2 exp(-3 r)
+        >>> round(a, 6), round(b, 6), round(rmse, 6)
+        (2.0, 3.0, 0.0)
+    """
+    (pool,), _ = as_arrays(sorted_rewards)
+    _checked(pool[:0], pool)
+    failed = (float("nan"),) * 3
+    if len(np.unique(pool)) < 3 or not np.isfinite(pool).all():
+        return failed
+    log_shares = np.log(np.arange(1, len(pool) + 1) / (len(pool) + 1))
+    centre, spread = pool.mean(), pool.std()
+    scores = (pool - centre) / spread  # the same problem on a scale where exp cannot overflow
+
+    def curve(x: np.ndarray, a: float, b: float) -> np.ndarray:
+        return -a * np.exp(-b * x)
+
+    def jacobian(x: np.ndarray, a: float, b: float) -> np.ndarray:
+        decay = np.exp(-b * x)
+        return np.stack([-decay, a * x * decay], axis=1)
+
+    start = (-log_shares.mean(), 0.5)
+    try:
+        with np.errstate(over="raise", invalid="raise"):
+            (a, b), _ = curve_fit(curve, scores, log_shares, start, jac=jacobian, maxfev=5000)
+            error = np.minimum(curve(scores, a, b), 0) - log_shares
+            a, b = a * np.exp(b / spread * centre), b / spread
+    except (RuntimeError, FloatingPointError, OptimizeWarning):
+        return failed
+    return float(a), float(b), float(np.sqrt(np.mean(error**2)))
+
+
+def ibs(
+    rewards: Numeric,
+    draw_rewards: Callable[[np.ndarray], Numeric],
+    max_draws: int = 100_000,
+) -> Numeric:
+    r"""Unbiased estimate of :math:`\log F` by inverse binomial sampling.
+
+    References are drawn until one has a lower reward, at draw :math:`T`; the estimate
+    :math:`-\sum_{k=1}^{T-1} 1/k` has mean :math:`\log F` (van Opheusden et al., arXiv:2001.03985). It
+    costs :math:`1/F` draws on average.
+
+    Args:
+        rewards: Rewards, any shape.
+        draw_rewards: Called with the flat positions of the rewards still searching, int64
+            ``[k]``; returns the reward of a fresh reference draw for each one's prompt, ``[k]``.
+        max_draws: Draws after which a reward counts as having none below.
+
+    Returns:
+        Estimates in nats, in the shape and kind of ``rewards``.
+
+    Raises:
+        ConfigError: If ``draw_rewards`` is not callable.
+        DataError: If a reward is NaN, or has no lower draw among ``max_draws``.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> values = ibs(np.full(20_000, 0.4), lambda active: rng.uniform(size=len(active)))
+        >>> abs(values.mean() - np.log(0.4)) < 0.03  # 3 standard errors
+        True
+    """
+    if not callable(draw_rewards):
+        raise ConfigError("logf.estimator: ibs takes a sampler of rewards, not a pool of them")
+    (values,), restore = as_arrays(rewards)
+    flat = values.reshape(-1)
+    _refuse_nan(flat, "rewards")
+    result = np.zeros(len(flat))
+    active = np.arange(len(flat))
+    for draw in range(1, max_draws + 1):
+        if not len(active):
+            return restore(result.reshape(values.shape))
+        (drawn,), _ = as_arrays(draw_rewards(active))
+        _refuse_nan(drawn, "draw_rewards")
+        active = active[~(drawn < flat[active])]
+        result[active] -= 1 / draw
+    raise DataError(
+        f"rewards: {len(active)} of {len(flat)} have no lower reference reward in {max_draws}"
+        " draws; raise max_draws or use a pool estimator"
+    )
+
+
+def floored(log_below: Numeric, num_draws: float = 1e6) -> Numeric:
+    r"""Exact :math:`\log F` with the floor that `add1` would give it from many draws.
+
+    A language has strings of lowest reward, :math:`F = 0`, on which the bounds L and L1 are
+    ``-inf`` for every policy with full support. With :math:`M` ``num_draws`` this is
+    :math:`\log \frac{M F + 1}{M + 1}`, finite and off by less than :math:`1 / (M F)`.
+
+    Args:
+        log_below: :math:`\log F` in nats, any shape.
+        num_draws: The :math:`M` of the floor.
+
+    Returns:
+        Float64 of the same shape, without gradient.
+
+    Example:
+        >>> round(floored(float("-inf"), num_draws=99), 4)  # log 1/100
+        -4.6052
+    """
+    (below,), restore = as_arrays(log_below)
+    return restore(np.logaddexp(below + np.log(num_draws), 0.0) - np.log(num_draws + 1))
+
+
+def _checked(rewards: Numeric, sorted_rewards: Numeric) -> tuple[Tensor, Tensor, Callable]:
+    """Float64 rewards and pool that fit together, and the function that turns a result back."""
+    if callable(sorted_rewards):
+        raise ConfigError("logf.estimator: only ibs takes a sampler; give a pool of rewards")
+    (values, pool), restore = as_tensors(rewards, sorted_rewards)
+    values, pool = values.detach().double(), pool.detach().double()
+    if not pool.ndim or not pool.shape[-1]:
+        raise DataError("sorted_rewards: the pool is empty; sample reference responses first")
+    _refuse_nan(values, "rewards")
+    _refuse_nan(pool, "sorted_rewards")
+    if (pool[..., 1:] < pool[..., :-1]).any():
+        raise DataError("sorted_rewards: not ascending; sort each pool on its last axis")
+    rows = pool.shape[:-1]
+    if rows and (values.shape[: len(rows)] != rows or values.ndim > len(rows) + 1):
+        raise DataError(
+            f"sorted_rewards: pools of shape {tuple(pool.shape)} serve rewards of shape"
+            f" {tuple(rows)} or {(*rows, 'draws')}, got {tuple(values.shape)}"
+        )
+    return values, pool, restore
+
+
+def _search(
+    values: Float64[Tensor, "*batch"], pool: Float64[Tensor, "*rows draws"], right: bool
+) -> Int64[Tensor, "*batch"]:
+    """Number of pool entries below each value, or at most each value if ``right``."""
+    if pool.ndim == 1:
+        return torch.searchsorted(pool, values.contiguous(), right=right)
+    single = values.ndim == pool.ndim - 1
+    queries = (values.unsqueeze(-1) if single else values).contiguous()
+    found = torch.searchsorted(pool.contiguous(), queries, right=right)
+    return found.squeeze(-1) if single else found
+
+
+def _digamma_gap(low: Tensor, high: int) -> Tensor:
+    """Digamma of ``low`` minus digamma of ``high``."""
+    return torch.digamma(low) - torch.digamma(low.new_tensor(float(high)))
+
+
+def _refuse_nan(values: Tensor | np.ndarray, column: str) -> None:
+    """Raise ``DataError`` if ``values`` has a NaN."""
+    missing = int((values != values).sum())
+    if missing:
+        raise DataError(f"{column}: {missing} values are NaN; drop or rescore them")

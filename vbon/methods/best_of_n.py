@@ -1,0 +1,43 @@
+"""Best-of-n: draw n responses, return the one with the highest reward."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float64, Int
+from torch import Tensor
+
+from vbon.errors import ConfigError
+from vbon.methods.base import Selection
+from vbon.registry import register
+
+
+@register
+@dataclass(frozen=True, kw_only=True)
+class BestOfN(Selection):
+    """Return the response with the highest reward among ``n`` reference draws."""
+
+    paper = "Amini et al. (2025), arXiv:2407.06057v3, section 3, proposition 1"
+    optimum = "best_of_n"
+    rank_based = True
+
+    n: int
+    """Responses drawn for each one returned, a whole number of at least 1."""
+
+    def __post_init__(self) -> None:
+        self._check_number("n", 1, strict=False)
+        if self.n != int(self.n):
+            raise ConfigError(f"methods.best_of_n.n: {self.n} is not a whole number of draws")
+
+    def choose(
+        self, rewards: Float64[Tensor, "prompts draws"], num_responses: int
+    ) -> Int[Tensor, "prompts chosen"]:
+        """The best of each disjoint block of ``n`` draws; the first of equals."""
+        prompts, draws = rewards.shape
+        n = int(self.n)
+        blocks = min(num_responses, draws // n)
+        if blocks == 0:
+            raise ConfigError(
+                f"methods.best_of_n.n: {n} draws asked for, sampling.fresh_draws gives {draws}; "
+                "raise sampling.fresh_draws"
+            )
+        best = rewards[:, : blocks * n].view(prompts, blocks, n).argmax(2)
+        return best + n * best.new_tensor(range(blocks))

@@ -1,0 +1,32 @@
+"""The reference model itself: where every method starts."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float64, Int
+from torch import Tensor
+
+from vbon.methods.base import Selection
+from vbon.registry import register
+
+
+@register
+@dataclass(frozen=True, kw_only=True)
+class Reference(Selection):
+    """Return responses of the supervised fine-tuned reference as they are drawn."""
+
+    paper = "Amini et al. (2025), arXiv:2407.06057v3, section 2"
+    optimum = "reference"
+    rank_based = True
+
+    @property
+    def is_reference(self) -> bool:
+        """Always."""
+        return True
+
+    def choose(
+        self, rewards: Float64[Tensor, "prompts draws"], num_responses: int
+    ) -> Int[Tensor, "prompts chosen"]:
+        """The first draws."""
+        chosen = torch.arange(min(num_responses, rewards.shape[1]))
+        return chosen.expand(len(rewards), -1)

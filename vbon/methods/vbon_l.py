@@ -1,0 +1,53 @@
+"""vBoN's bound L: the logarithm of the reward's distribution function as the reward."""
+
+import math
+from dataclasses import dataclass
+
+from jaxtyping import Float64
+from torch import Tensor
+
+from vbon.errors import ConfigError
+from vbon.methods.base import Online
+from vbon.registry import register
+from vbon.types import Scored
+
+
+@register
+@dataclass(frozen=True, kw_only=True)
+class VBoNL(Online):
+    r"""Maximise :math:`E[\log F(y)] - (n-1)^{-1} KL(\pi_\theta \| \pi_\mathrm{ref})`.
+
+    This is the lower bound L of theorem 2, divided by n - 1. Give ``n``, or ``kl_coef`` = 1/(n-1).
+    """
+
+    paper = "Amini et al. (2025), arXiv:2407.06057v3, theorem 2"
+    needs = ("logf",)
+    optimum = "lower_bound"
+    rank_based = True
+
+    n: float | None = None
+    """Draws of the best-of-n that is approached, any number from 1."""
+    kl_coef: float | None = None
+    """Coefficient of the KL divergence, above 0."""
+
+    def __post_init__(self) -> None:
+        if (self.n is None) == (self.kl_coef is None):
+            raise ConfigError(
+                f"methods.vbon_l: give exactly one of n and kl_coef, got n = {self.n} and "
+                f"kl_coef = {self.kl_coef}"
+            )
+        if self.n is None:
+            self._check_number("kl_coef", 0, strict=True)
+            object.__setattr__(self, "n", 1 + 1 / self.kl_coef)
+        else:
+            self._check_number("n", 1, strict=False)
+            object.__setattr__(self, "kl_coef", 1 / (self.n - 1) if self.n > 1 else math.inf)
+
+    @property
+    def is_reference(self) -> bool:
+        """Best of one draw is the draw."""
+        return self.n == 1
+
+    def reward(self, scored: Scored) -> Float64[Tensor, " batch"]:
+        """log F of the response's reward."""
+        return scored.log_below

@@ -1,0 +1,135 @@
+"""GPT-2 on the parameters of Hugging Face's module, with fewer and larger operations.
+
+The forward pass needs no attention mask because batches are padded on the right, and the decoder
+keeps one key-value cache for each *prompt* and one for each response, so a prompt that is answered
+600 times is encoded and stored once. Both agree with ``GPT2LMHeadModel.forward`` (a test).
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import GPT2LMHeadModel
+from transformers.models.gpt2.modeling_gpt2 import GPT2Block
+
+from vbon.types import Prompts
+
+
+def supports(model: torch.nn.Module) -> bool:
+    """Whether ``model`` is a GPT-2 whose configuration this module implements."""
+    if not isinstance(model, GPT2LMHeadModel):
+        return False
+    config = model.config
+    return (
+        config.activation_function in ("gelu_new", "gelu_pytorch_tanh")
+        and config.scale_attn_weights
+        and not config.scale_attn_by_inverse_layer_idx
+        and not config.add_cross_attention
+        and not (config.resid_pdrop or config.embd_pdrop or config.attn_pdrop)
+    )
+
+
+def _norm(module: torch.nn.LayerNorm, x: Tensor) -> Tensor:
+    return F.layer_norm(x, module.normalized_shape, module.weight, module.bias, module.eps)
+
+
+def _linear(module: torch.nn.Module, x: Tensor) -> Tensor:
+    """Hugging Face's ``Conv1D``: its weight is stored [in, out]."""
+    return torch.addmm(module.bias, x, module.weight)
+
+
+def _mlp(block: GPT2Block, x: Tensor) -> Tensor:
+    inner = _linear(block.mlp.c_fc, _norm(block.ln_2, x))
+    return x + _linear(block.mlp.c_proj, F.gelu(inner, approximate="tanh"))
+
+
+def hidden_states(
+    model: GPT2LMHeadModel, input_ids: Int[Tensor, "batch tokens"]
+) -> Float[Tensor, "batch tokens width"]:
+    """Final hidden states of right-padded sequences; positions count from the first token."""
+    states, _ = _encode(model, input_ids, keep_cache=False)
+    return states
+
+
+def _encode(
+    model: GPT2LMHeadModel, input_ids: Tensor, keep_cache: bool
+) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+    """Final hidden states, and each layer's keys and values [batch, heads, tokens, size]."""
+    body, (batch, length) = model.transformer, input_ids.shape
+    heads, width = body.config.n_head, body.config.n_embd
+    x = F.embedding(input_ids, body.wte.weight) + body.wpe.weight[:length]
+    x = x.view(batch * length, width)
+    cache = []
+    for block in body.h:
+        qkv = _linear(block.attn.c_attn, _norm(block.ln_1, x))
+        query, key, value = qkv.view(batch, length, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
+        if keep_cache:
+            cache.append((key, value))
+        attended = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        attended = attended.transpose(1, 2).reshape(batch * length, width)
+        x = _mlp(block, x + _linear(block.attn.c_proj, attended))
+    return _norm(body.ln_f, x).view(batch, length, width), cache
+
+
+class Decoder:
+    """Incremental decoding of ``draws`` responses to each prompt.
+
+    Rows are ordered prompt by prompt: row ``p * draws + d`` is draw ``d`` of prompt ``p``.
+    """
+
+    def __init__(
+        self, model: GPT2LMHeadModel, prompts: Prompts, draws: int, max_new_tokens: int
+    ) -> None:
+        self._model, self._draws, self._step = model, draws, 0
+        self._heads = model.config.n_head
+        size = model.config.n_embd // self._heads
+        self._scale = size**-0.5
+        states, self._prefix = _encode(model, prompts.ids, keep_cache=True)
+        last = states[torch.arange(len(prompts)), prompts.lengths - 1]
+        self.hidden = last.repeat_interleave(draws, 0)
+        self._position = prompts.lengths.repeat_interleave(draws)
+        self._prefix_bias = self._padding_bias(prompts, states.dtype)
+        shape = (len(model.transformer.h), 2, len(prompts) * draws, self._heads, max_new_tokens)
+        self._cache = states.new_empty((*shape, size))
+
+    def _padding_bias(self, prompts: Prompts, dtype: torch.dtype) -> Tensor | None:
+        """-inf at padded prompt positions, [prompts, 1, 1, tokens]; None where none is padded."""
+        tokens = prompts.ids.shape[1]
+        padded = torch.arange(tokens, device=prompts.ids.device) >= prompts.lengths[:, None]
+        if not padded.any():
+            return None
+        bias = torch.zeros(padded.shape, dtype=dtype, device=prompts.ids.device)
+        return bias.masked_fill_(padded, -torch.inf)[:, None, None]
+
+    def step(self, tokens: Int[Tensor, " rows"]) -> Float[Tensor, "rows width"]:
+        """Append one token to each row; return the hidden state that predicts the next."""
+        body = self._model.transformer
+        x = F.embedding(tokens, body.wte.weight) + body.wpe.weight[self._position + self._step]
+        for layer, block in enumerate(body.h):
+            qkv = _linear(block.attn.c_attn, _norm(block.ln_1, x))
+            x = x + _linear(block.attn.c_proj, self._attend(layer, qkv))
+            x = _mlp(block, x)
+        self._step += 1
+        self.hidden = _norm(body.ln_f, x)
+        return self.hidden
+
+    def _attend(self, layer: int, qkv: Tensor) -> Tensor:
+        """Attention of one new token over its prompt (shared by draws) and its own past."""
+        rows, heads, now = qkv.shape[0], self._heads, self._step + 1
+        query, key, value = qkv.view(rows, 3, heads, -1).unbind(1)
+        keys, values = self._cache[layer]
+        keys[:, :, self._step], values[:, :, self._step] = key, value
+        prefix_keys, prefix_values = self._prefix[layer]
+        prompts, prefix_length = prefix_keys.shape[0], prefix_keys.shape[2]
+        query = query * self._scale
+        by_prompt = query.view(prompts, self._draws, heads, -1).transpose(1, 2)
+        scores_prefix = by_prompt @ prefix_keys.transpose(2, 3)
+        if self._prefix_bias is not None:
+            scores_prefix = scores_prefix + self._prefix_bias
+        scores_prefix = scores_prefix.transpose(1, 2).reshape(rows, heads, prefix_length)
+        scores_own = (query.unsqueeze(2) @ keys[:, :, :now].transpose(2, 3)).squeeze(2)
+        weights = torch.cat((scores_prefix, scores_own), 2).softmax(2)
+        weights_prefix = weights[..., :prefix_length].view(prompts, self._draws, heads, -1)
+        attended = (weights_prefix.transpose(1, 2) @ prefix_values).transpose(1, 2)
+        own = (weights[..., prefix_length:].unsqueeze(2) @ values[:, :, :now]).squeeze(2)
+        return (attended.reshape(rows, heads, -1) + own).view(rows, -1)

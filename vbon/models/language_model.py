@@ -1,0 +1,192 @@
+"""One interface to every language model: load, forward pass, decoding, value head, log-probs.
+
+The classes are Hugging Face's own, in their saved format. GPT-2 and the tabular model have a
+faster forward pass here; any other causal model goes through its own.
+"""
+
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from vbon.errors import ArtifactError, ConfigError
+from vbon.models import generic, gpt2, tabular
+from vbon.types import Prompts
+
+POINTER = "pointer.json"
+
+
+def resolve(path: str | Path) -> tuple[str, str | None]:
+    """Return what to hand to ``from_pretrained``: a folder, or the id and revision it points to."""
+    pointer = Path(path) / POINTER
+    if not pointer.exists():
+        return str(path), None
+    target = json.loads(pointer.read_text())
+    return target["id"], target.get("revision")
+
+
+def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
+    """Load a tokenizer from a model folder or pointer."""
+    name, revision = resolve(path)
+    return AutoTokenizer.from_pretrained(name, revision=revision)
+
+
+def load_language_model(path: str | Path) -> PreTrainedModel:
+    """Load a causal language model in fp32 and evaluation mode, dropout off.
+
+    Raises:
+        ArtifactError: If the folder holds no model, naming it.
+    """
+    name, revision = resolve(path)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype=torch.float32)
+    except OSError as error:
+        reason = str(error).splitlines()[0]
+        raise ArtifactError(f"{path}: no language model could be loaded: {reason}") from error
+    for name, value in model.config.to_dict().items():
+        if name.endswith(("pdrop", "dropout")) and isinstance(value, float):
+            setattr(model.config, name, 0.0)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return model.eval()
+
+
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> int:
+    """Return the end-of-sequence id, after checking that the tokenizer belongs to the model.
+
+    Raises:
+        ConfigError: If the tokenizer knows more tokens than the model, or has no eos token.
+    """
+    if len(tokenizer) > model.config.vocab_size:
+        raise ConfigError(
+            f"reference: its tokenizer has {len(tokenizer)} tokens but its model only "
+            f"{model.config.vocab_size}; use the tokenizer that was saved with the model"
+        )
+    if tokenizer.eos_token_id is None:
+        raise ConfigError("reference: its tokenizer has no eos_token; responses could not end")
+    return tokenizer.eos_token_id
+
+
+class Decoder(Protocol):
+    """Decodes token by token; ``hidden`` predicts the next token of each row."""
+
+    hidden: Tensor
+
+    def step(self, tokens: Int[Tensor, " rows"]) -> Tensor: ...
+
+
+def _backend(model: nn.Module) -> ModuleType:
+    if isinstance(model, tabular.TabularLM):
+        return tabular
+    return gpt2 if gpt2.supports(model) else generic
+
+
+def hidden_states(model: PreTrainedModel, input_ids: Int[Tensor, "batch tokens"]) -> Tensor:
+    """Final hidden states of right-padded sequences; padding changes nothing before it."""
+    return _backend(model).hidden_states(model, input_ids)
+
+
+def output_logits(model: PreTrainedModel, hidden: Tensor) -> Float[Tensor, "*batch vocab"]:
+    """Logits of the next token from final hidden states."""
+    if isinstance(model, tabular.TabularLM):
+        return tabular.output_logits(model, hidden)
+    return model.get_output_embeddings()(hidden)
+
+
+def make_decoder(
+    model: PreTrainedModel, prompts: Prompts, draws: int, max_new_tokens: int
+) -> Decoder:
+    """Start decoding ``draws`` responses to each prompt."""
+    return _backend(model).Decoder(model, prompts, draws, max_new_tokens)
+
+
+class ValueHead(nn.Module):
+    """Value of a state from the policy's final hidden state: two layers, starting at 0."""
+
+    def __init__(self, width: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.inner, self.outer = nn.Linear(width, 2 * width), nn.Linear(2 * width, 1)
+        with torch.no_grad():
+            self.inner.weight.normal_(0.0, width**-0.5, generator=generator)
+            self.inner.bias.zero_()
+            self.outer.weight.zero_()
+            self.outer.bias.zero_()
+
+    def forward(self, hidden: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch"]:
+        """Value of each state."""
+        return self.outer(F.relu(self.inner(hidden))).squeeze(-1)
+
+
+def make_value_head(model: PreTrainedModel, seed: int) -> nn.Module:
+    """A value head for ``model``: a table for a tabular model, else a two-layer network."""
+    if isinstance(model, tabular.TabularLM):
+        return tabular.ValueTable(len(model.table))
+    generator = torch.Generator().manual_seed(seed)
+    return ValueHead(model.config.hidden_size, generator).to(model.device)
+
+
+def pack(
+    prompts: Prompts, response_ids: Int[Tensor, "batch tokens"]
+) -> tuple[Int[Tensor, "batch packed"], Int[Tensor, "batch tokens"]]:
+    """Join each prompt with its response, right-padded.
+
+    Returns:
+        The packed ids, and for each response token the position whose state predicts it.
+
+    Example:
+        >>> two = Prompts.from_lists([[5, 6], [7]], ["a", "b"])
+        >>> pack(two, torch.tensor([[1, 2], [3, 4]]))[0].tolist()
+        [[5, 6, 1, 2], [7, 3, 4, 0]]
+    """
+    batch, tokens = response_ids.shape
+    offset = torch.arange(tokens, device=response_ids.device)
+    index = prompts.lengths[:, None] + offset
+    packed = F.pad(prompts.ids, (0, tokens))
+    keep = torch.arange(packed.shape[1], device=packed.device) < prompts.lengths[:, None]
+    packed = (packed * keep).scatter(1, index, response_ids)
+    return packed, index - 1
+
+
+def response_logits(
+    model: PreTrainedModel,
+    prompts: Prompts,
+    response_ids: Int[Tensor, "batch tokens"],
+    response_mask: Bool[Tensor, "batch tokens"],
+) -> tuple[Float[Tensor, "counted vocab"], Tensor]:
+    """Logits and hidden states that predict the tokens that count, in row-major order.
+
+    Only those positions reach the output layer, which for a large vocabulary costs more than
+    the rest of the model.
+    """
+    packed, index = pack(prompts, response_ids)
+    needed = int((prompts.lengths + response_mask.sum(1)).max())
+    hidden = hidden_states(model, packed[:, :needed])
+    rows, columns = response_mask.nonzero(as_tuple=True)
+    hidden = hidden[rows, index[rows, columns]]
+    return output_logits(model, hidden), hidden
+
+
+def token_log_probs(
+    model: PreTrainedModel,
+    prompts: Prompts,
+    response_ids: Int[Tensor, "batch tokens"],
+    response_mask: Bool[Tensor, "batch tokens"],
+    temperature: float = 1.0,
+) -> Float[Tensor, "batch tokens"]:
+    """Log-prob of each response token in nats at ``temperature``, 0 where the mask is False."""
+    logits, _ = response_logits(model, prompts, response_ids, response_mask)
+    chosen = -F.cross_entropy(logits / temperature, response_ids[response_mask], reduction="none")
+    out = chosen.new_zeros(response_ids.shape)
+    return out.masked_scatter(response_mask, chosen)

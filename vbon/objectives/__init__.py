@@ -1,0 +1,1 @@
+"""Closed forms, objectives and losses as pure float64 functions."""

@@ -1,0 +1,276 @@
+r"""Best-of-n in closed form: its distribution, KL, win rate, reward and the frontier above it.
+
+Best-of-n draws :math:`n` responses from the reference and keeps the one of highest reward
+(Amini et al., arXiv:2407.06057, section 3). All functions take numbers, NumPy arrays or float64
+tensors and return the same kind; none imports PyTorch.
+"""
+
+import numpy as np
+
+from vbon import closed_forms
+from vbon.errors import ConfigError, DataError
+from vbon.objectives.arrays import Numeric, as_arrays, check_draws
+
+TIES = ("exchangeable", "ordered")
+"""How best-of-n chooses among equal rewards: any of them alike, or by a fixed total order."""
+
+
+def log_bon_ratio(log_below: Numeric, log_level: Numeric, n: Numeric) -> Numeric:
+    r"""Log-ratio :math:`S = \log \pi_\mathrm{bon}(y) - \log \pi_\mathrm{ref}(y)` of best-of-n.
+
+    With :math:`F = P(r' < r)` and :math:`q = P(r' = r)` under the reference,
+
+    .. math:: S = \log \frac{(F + q)^n - F^n}{q}
+        = \log n + (n - 1) \log F + \log \frac{(1 + q/F)^n - 1}{n\, q/F}.
+
+    This is Prop. 1 of arXiv:2407.06057 with its binomial sum replaced by the difference it
+    expands, which is defined for real :math:`n`. Distinct rewards have :math:`q =
+    \pi_\mathrm{ref}(y)`; for ties see :func:`log_masses`. The form with :math:`F` in front is
+    used where :math:`q \le F` and its mirror image elsewhere, so that large logs never cancel.
+
+    Args:
+        log_below: :math:`\log F` in nats; ``-inf`` where no reward is lower.
+        log_level: :math:`\log q` in nats. ``-inf`` gives the limit :math:`q \to 0`.
+        n: Number of draws, real, at least 1. The three arguments broadcast.
+
+    Returns:
+        :math:`S` in nats, float64, without gradient. Exact at ``n = 1``, at :math:`F = 0` and at
+        :math:`q = 1`; elsewhere within ``1e-12 * max(1, |S|)`` of the exact value for the given
+        floats, at any size of :math:`F` and :math:`q`, up to ``n`` of 1e6. Intermediates are in
+        extended precision; where the platform has none, the bound holds up to ``n`` of about
+        4000, and beyond that unless :math:`F + q` nearly is 1.
+
+    Raises:
+        ConfigError: If ``n`` is below 1 or not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> below = np.log([1 / 3, 2 / 3])  # middle and best of three equally likely rewards
+        >>> (np.exp(log_bon_ratio(below, np.log(1 / 3), n=2)) * 3).round(12)
+        array([3., 5.])
+        >>> log_bon_ratio(float("-inf"), -2.0, n=4)
+        -6.0
+    """
+    check_draws(n)
+    arrays, restore = as_arrays(log_below, log_level, n)
+    below, level, draws = (array.astype(np.longdouble) for array in arrays)
+    with np.errstate(all="ignore"):  # branches that np.where discards may overflow
+        odds = np.where(np.isneginf(level), -np.inf, level - below)  # log q/F, +inf where F = 0
+        minor = np.exp(-np.abs(odds))  # min(q/F, F/q)
+        growth = np.log1p(minor)
+        exponent = draws * growth
+        rare = np.log(draws) + (draws - 1) * below
+        rare += _log_of_mean_exp(exponent) + np.where(minor > 0, np.log(growth / minor), 0)
+        common = (draws - 1) * level + exponent + np.log1p(-np.exp(-draws * (odds + growth)))
+        ratio = np.where(odds <= 0, rare, common)
+    return restore(np.where(draws == 1, 0, ratio))
+
+
+def log_masses(
+    rewards: Numeric, log_probs: Numeric, ties: str = "exchangeable"
+) -> tuple[Numeric, Numeric]:
+    r"""Log-masses below and at each string's level, the arguments of :func:`log_bon_ratio`.
+
+    Both readings of equal rewards (arXiv:2407.06057, appendix C) make best-of-n sum to 1:
+
+    - ``"exchangeable"``: equal rewards share one level, :math:`q = P(r' = r)`, and best-of-n
+      chooses among them alike, as an argmax over independent draws does;
+    - ``"ordered"``: equal rewards are ranked by their index, so that each string is its own
+      level, :math:`q = \pi_\mathrm{ref}(y)`.
+
+    Args:
+        rewards: Rewards of all strings of a finite language, shape ``[strings]``.
+        log_probs: Their reference log-probabilities in nats, shape ``[strings]``, sum 1 in all.
+        ties: ``"exchangeable"`` or ``"ordered"``.
+
+    Returns:
+        ``log_below`` and ``log_level``, float64, shape ``[strings]``, nats.
+
+    Raises:
+        ConfigError: If ``ties`` is unknown.
+        DataError: If shapes differ or a reward is NaN.
+
+    Example:
+        >>> import numpy as np
+        >>> below, level = log_masses(np.array([0.0, 1.0, 1.0]), np.log([0.5, 0.25, 0.25]))
+        >>> np.exp(below), np.exp(level)
+        (array([0. , 0.5, 0.5]), array([0.5, 0.5, 0.5]))
+    """
+    if ties not in TIES:
+        raise ConfigError(f"ties: unknown convention {ties!r}; known: {', '.join(TIES)}")
+    (rewards, log_probs), restore = as_arrays(rewards, log_probs)
+    if rewards.ndim != 1 or rewards.shape != log_probs.shape or not rewards.size:
+        raise DataError(
+            f"rewards: need one reward and one log-prob a string in two arrays [strings],"
+            f" got shapes {rewards.shape} and {log_probs.shape}"
+        )
+    if np.isnan(rewards).any():
+        raise DataError(f"rewards: NaN for {int(np.isnan(rewards).sum())} strings; drop or rescore")
+    order = np.argsort(rewards, kind="stable")
+    ranked = rewards[order]
+    starts = np.ones(len(ranked), dtype=bool)
+    if ties == "exchangeable":
+        starts[1:] = ranked[1:] != ranked[:-1]
+    edges = np.flatnonzero(starts)
+    mass = log_probs[order].astype(np.longdouble)
+    level = np.logaddexp.reduceat(mass, edges)
+    below = np.concatenate([[-np.inf], np.logaddexp.accumulate(level)[:-1]])
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.cumsum(starts) - 1
+    return restore(below[rank]), restore(level[rank])
+
+
+def log_bon(rewards: Numeric, log_probs: Numeric, n: float, ties: str = "exchangeable") -> Numeric:
+    r"""Log-probabilities of best-of-n over a finite language.
+
+    :math:`\log \pi_\mathrm{bon} = \log \pi_\mathrm{ref} + S`, with :math:`S` of
+    :func:`log_bon_ratio` at the masses of :func:`log_masses`; arguments and errors as there.
+
+    Returns:
+        :math:`\log \pi_\mathrm{bon}` in nats, shape ``[strings]``; its exponentials sum to 1.
+
+    Example:
+        >>> import numpy as np
+        >>> np.exp(log_bon(np.array([0.0, 1.0]), np.log([0.5, 0.5]), n=2)).round(12)
+        array([0.25, 0.75])
+    """
+    log_below, log_level = log_masses(rewards, log_probs, ties)
+    (log_probs, ratio), restore = as_arrays(log_probs, log_bon_ratio(log_below, log_level, n))
+    return restore(np.where(np.isneginf(log_probs), -np.inf, log_probs + ratio))
+
+
+def cap_log_below(log_below: Numeric, log_level: Numeric) -> Numeric:
+    r"""Estimated :math:`\log F` held below :math:`\log(1 - q)`, its largest possible value.
+
+    An estimate from draws may put :math:`F + q` above 1, which no distribution has, and
+    :func:`log_bon_ratio` above its maximum. It matters for short strings alone.
+
+    Args:
+        log_below: Estimate of :math:`\log F` in nats.
+        log_level: :math:`\log q` in nats; the two broadcast.
+
+    Returns:
+        :math:`\min(\log F, \log(1 - q))` in nats, float64, without gradient.
+
+    Example:
+        >>> import math
+        >>> round(math.exp(cap_log_below(0.0, math.log(0.25))), 12)
+        0.75
+    """
+    (below, level), restore = as_arrays(log_below, log_level)
+    with np.errstate(divide="ignore"):
+        return restore(np.minimum(below, np.log(-np.expm1(np.minimum(level, 0.0)))))
+
+
+def kl_upper_bound(n: Numeric) -> Numeric:
+    r"""Upper bound :math:`\log n - (n-1)/n` on KL(best-of-n || reference), in nats.
+
+    Tight for continuous rewards (Beirami et al., arXiv:2401.01879).
+
+    Raises:
+        ConfigError: If ``n`` is below 1 or not finite.
+
+    Example:
+        >>> round(kl_upper_bound(4), 4)
+        0.6363
+    """
+    check_draws(n)
+    (draws,), restore = as_arrays(n)
+    return restore(closed_forms.kl_upper_bound(draws))
+
+
+def win_rate(n: Numeric) -> Numeric:
+    r"""Win rate :math:`n / (n + 1)` of best-of-n over the reference for continuous rewards.
+
+    Where strings carry mass the win rate with ties half is lower, by the order of the largest.
+
+    Raises:
+        ConfigError: If ``n`` is below 1 or not finite.
+
+    Example:
+        >>> win_rate(4)
+        0.8
+    """
+    check_draws(n)
+    (draws,), restore = as_arrays(n)
+    return restore(closed_forms.win_rate(draws))
+
+
+def win_rate_frontier(kl: Numeric) -> Numeric:
+    """Largest win rate, ties half, that any policy can have at a KL to the reference in nats.
+
+    The curve needs no model: see :func:`vbon.closed_forms.win_rate_frontier`, which this lifts to
+    tensors, for its equation and error bound.
+
+    Raises:
+        ValueError: If a KL is negative.
+
+    Example:
+        >>> round(win_rate_frontier(kl_upper_bound(4)), 4)  # best-of-4 itself wins 0.8
+        0.804
+    """
+    (kl,), restore = as_arrays(kl)
+    return restore(closed_forms.win_rate_frontier(kl))
+
+
+def kl_frontier(win_rate: Numeric) -> Numeric:
+    """Smallest KL in nats at which any policy has a win rate; inverts :func:`win_rate_frontier`.
+
+    See :func:`vbon.closed_forms.kl_frontier`, which this lifts to tensors. 0 up to a win rate of
+    1/2 and ``inf`` at 1.
+
+    Raises:
+        ValueError: If a win rate lies outside [0, 1].
+
+    Example:
+        >>> round(kl_frontier(0.8), 4)
+        0.6169
+    """
+    (win_rate,), restore = as_arrays(win_rate)
+    return restore(closed_forms.kl_frontier(win_rate))
+
+
+def expected_best(rewards: Numeric, n: int) -> Numeric:
+    r"""Mean reward of best-of-n, estimated without bias from a pool of :math:`M \ge n` draws.
+
+    The mean of the maximum over all subsets of size :math:`n` is a weighted sum of the ascending
+    rewards,
+
+    .. math:: \sum_{i=n}^{M} \binom{i-1}{n-1} \binom{M}{n}^{-1} r_{(i)},
+
+    with weights by their recurrence from :math:`n/M` at the top, which no :math:`M` overflows.
+
+    Args:
+        rewards: Independent draws on the last axis, shape ``[..., M]``, in any order.
+        n: Number of draws that best-of-n chooses from, an integer from 1 to :math:`M`.
+
+    Returns:
+        Estimates of shape ``[...]``, float64, in the rewards' unit.
+
+    Raises:
+        ConfigError: If ``n`` is no integer from 1 to :math:`M`.
+        DataError: If the pool is empty or a reward is NaN or infinite.
+
+    Example:
+        >>> round(expected_best([1.0, 2.0, 3.0], n=2).item(), 12)  # mean of max: 2, 3, 3
+        2.666666666667
+    """
+    (rewards,), restore = as_arrays(rewards)
+    size = rewards.shape[-1] if rewards.ndim else 0
+    if not size:
+        raise DataError("rewards: an empty pool has no best draw; sample at least n draws")
+    if not np.isfinite(rewards).all():
+        count = int((~np.isfinite(rewards)).sum())
+        raise DataError(f"rewards: {count} NaN or infinite values in the pool; drop or rescore")
+    if not 1 <= n <= size or int(n) != n:
+        raise ConfigError(f"n: best-of-n from a pool needs an integer n in 1..{size}, got {n}")
+    index = np.arange(size, 1, -1)
+    weights = np.cumprod(np.concatenate([[n / size], np.maximum(index - n, 0) / (index - 1)]))
+    return restore(np.sort(rewards, axis=-1) @ weights[::-1])
+
+
+def _log_of_mean_exp(exponent: np.ndarray) -> np.ndarray:
+    r"""Log of :math:`(e^d - 1)/d`, the mean of :math:`e^t` over :math:`[0, d]`; 0 at 0."""
+    small = np.log(np.expm1(exponent) / exponent)
+    large = exponent + np.log1p(-np.exp(-exponent)) - np.log(exponent)
+    return np.where(exponent == 0, 0, np.where(exponent < 1, small, large))

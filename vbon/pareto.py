@@ -1,0 +1,299 @@
+"""Pareto fronts of runs in the plane of KL (less is better) and a metric (more is better).
+
+A run is one row of the points table. It is *on the front* of a pool of runs if no run of the pool
+has at most its KL and at least its metric, one of them strictly. Runs with the same coordinates
+are all kept; diverged runs and runs without a number are never on a front but stay in every
+count, so that a method pays for the runs it loses.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from vbon.errors import DataError
+from vbon.seeding import derive_seed
+from vbon.statistics import percentile_interval
+
+AXES = ("win_rate", "reward_prob", "evaluator_reward")
+"""Metrics that a front may trade against KL, all to be maximised."""
+
+LEFT_OUT = {"paper": frozenset({"reference", "best_of_n", "bon_sft"}), "all": frozenset()}
+"""Methods outside each pool. The shares in the captions of arXiv:2407.06057 sum to 100 over the
+fine-tuned policies without BoN-SFT: they are parts of one pooled front."""
+
+CONFIDENCE = 0.95
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+
+def non_dominated(kl: Floats, metric: Floats) -> Bools:
+    """Which points of a pool no other point dominates.
+
+    Args:
+        kl: KL in nats, shape (..., runs); leading axes are separate pools.
+        metric: Metric to maximise, same shape. A point with NaN in either is never on the front
+            and dominates nothing.
+
+    Returns:
+        True where no point of the pool has at most that KL and at least that metric, one of them
+        strictly; equal points are kept together.
+
+    Example:
+        >>> non_dominated(np.array([0.0, 1.0, 1.0, 2.0]), np.array([0.5, 0.7, 0.7, 0.6])).tolist()
+        [True, True, True, False]
+    """
+    known = ~(np.isnan(kl) | np.isnan(metric))
+    kl, metric = np.where(known, kl, np.inf), np.where(known, metric, -np.inf)
+    order = np.lexsort((-metric, kl), axis=-1)  # by KL; among equals the largest metric first
+    kl, metric = np.take_along_axis(kl, order, -1), np.take_along_axis(metric, order, -1)
+    position = np.broadcast_to(np.arange(kl.shape[-1]), kl.shape)
+    new_kl = kl[..., 1:] > kl[..., :-1]
+    starts = np.where(np.insert(new_kl, 0, True, axis=-1), position, 0)
+    first = np.maximum.accumulate(starts, axis=-1)  # where the run of equal KLs begins
+    best_at_kl = np.take_along_axis(metric, first, -1)
+    best_so_far = np.maximum.accumulate(metric, axis=-1)
+    best_below = np.where(
+        first > 0, np.take_along_axis(best_so_far, np.maximum(first - 1, 0), -1), -np.inf
+    )
+    front = np.empty_like(known)
+    np.put_along_axis(front, order, (metric == best_at_kl) & (metric > best_below), -1)
+    return front & known
+
+
+def hypervolume(kl: Floats, metric: Floats, kl_max: float, floor: float) -> Floats:
+    r"""Area of the plane that a set of points dominates, exactly.
+
+    .. math:: \int_0^{\mathrm{KL}_{\max}}
+        \max\bigl(0,\; \max_{i:\, \mathrm{KL}_i \le k} m_i - \mathrm{floor}\bigr)\, dk
+
+    Args:
+        kl: KL in nats, shape (..., points); leading axes are separate sets.
+        metric: Metric to maximise, same shape; points with NaN in either add nothing.
+        kl_max: Right edge in nats; points beyond it add nothing.
+        floor: Lower edge, in the unit of the metric.
+
+    Returns:
+        Area in nats times the unit of the metric, shape (...).
+
+    Example:
+        >>> float(hypervolume(np.array([1.0, 2.0]), np.array([0.7, 0.9]), kl_max=4, floor=0.5))
+        1.0
+    """
+    known = ~(np.isnan(kl) | np.isnan(metric))
+    kl, metric = np.where(known, kl, np.inf), np.where(known, metric, -np.inf)
+    order = np.argsort(kl, axis=-1, kind="stable")
+    kl, metric = np.take_along_axis(kl, order, -1), np.take_along_axis(metric, order, -1)
+    height = np.maximum(np.maximum.accumulate(metric, axis=-1) - floor, 0)
+    edges = np.concatenate([kl, np.full_like(kl[..., :1], np.inf)], axis=-1)
+    return (height * np.diff(np.minimum(edges, kl_max), axis=-1)).sum(axis=-1)
+
+
+def membership(points: pd.DataFrame, front: str, axis: str) -> pd.DataFrame:
+    """Which runs are on the pooled front and on the front of their own method.
+
+    Args:
+        points: Rows of the points table: one task, one temperature, one domain.
+        front: ``"paper"`` (pool without reference, best_of_n and bon_sft) or ``"all"``.
+        axis: One of :data:`AXES`.
+
+    Returns:
+        Boolean columns ``on_front`` (always False for methods outside the pool) and
+        ``on_method_front``, with the index of ``points``.
+
+    Raises:
+        DataError: If the front or axis is unknown, a column is missing, or the rows mix tasks,
+            temperatures or domains.
+
+    Example:
+        >>> points = pd.DataFrame({
+        ...     "method": ["ppo", "ppo", "vbon"], "status": "ok",
+        ...     "kl": [1.0, 2.0, 1.0], "win_rate": [0.7, 0.8, 0.75]})
+        >>> membership(points, "paper", "win_rate").values.tolist()
+        [[False, True], [True, True], [True, True]]
+    """
+    _check(points, front, axis)
+    kl, metric = _coordinates(points, axis)
+    method = points["method"].to_numpy()
+    pooled = ~np.isin(method, list(LEFT_OUT[front]))
+    on_front = np.zeros(len(points), dtype=bool)
+    on_front[pooled] = non_dominated(kl[pooled], metric[pooled])
+    on_method_front = np.zeros(len(points), dtype=bool)
+    for name in pd.unique(method):
+        own = method == name
+        on_method_front[own] = non_dominated(kl[own], metric[own])
+    return pd.DataFrame(
+        {"on_front": on_front, "on_method_front": on_method_front}, index=points.index
+    )
+
+
+def pareto_table(
+    points: pd.DataFrame, seed: int, replicates: int, *, kl_max: float | None = None
+) -> pd.DataFrame:
+    """Share of the pooled front and hypervolume of each method, with bootstrap intervals.
+
+    A resample draws each method's runs with replacement (as many as it has) and moves every run by
+    normal noise with the standard errors of its KL and metric, which stand for the prompts. The
+    intervals are 95 % percentile intervals. They treat the errors of different runs as
+    independent although all runs answer the same prompts, and a front, being made of extremes,
+    looks a little better in each noisy resample than it is: read them as a scale of doubt.
+
+    Args:
+        points: Rows of the points table: one task, one temperature, one domain. A metric without
+            any number is left out of the table; one without a ``*_se`` column gets no noise.
+        seed: Seed of the resamples; the same seed gives the same table.
+        replicates: Number of resamples, at least 1.
+        kl_max: Right edge of the hypervolume in nats; by default the largest KL among all runs,
+            fixed over resamples and equal for both fronts.
+
+    Returns:
+        Columns ``front, axes, method, runs, on_front, share, share_low, share_high, hypervolume,
+        hypervolume_low, hypervolume_high``. ``runs`` counts diverged runs as well; hypervolume is
+        in nats times the unit of the metric above 0.5 (win rate) or the reference's mean (other
+        metrics), NaN where that reference was not evaluated.
+
+    Raises:
+        DataError: If a column is missing, the rows mix tasks, temperatures or domains, or
+            ``replicates`` is below 1.
+
+    Example:
+        >>> points = pd.DataFrame({
+        ...     "method": ["ppo", "vbon"], "status": "ok", "kl": [1.0, 0.8], "kl_se": 0.01,
+        ...     "win_rate": [0.7, 0.8], "win_rate_se": 0.01})
+        >>> table = pareto_table(points, seed=0, replicates=100)
+        >>> table.query("front == 'paper'")[["method", "share", "share_low"]].values.tolist()
+        [['ppo', 0.0, 0.0], ['vbon', 1.0, 1.0]]
+    """
+    if replicates < 1:
+        raise DataError(f"replicates: need at least 1 resample, got {replicates}")
+    if kl_max is None:
+        _check(points, "all", None)
+        kl_max = float(np.nanmax([0.0, *_coordinates(points, "kl")[0]]))
+    blocks = []
+    for front, left_out in LEFT_OUT.items():
+        pool = points[~points["method"].isin(left_out)]
+        for axis in AXES:
+            if axis not in points or points[axis].isna().all() or pool.empty:
+                continue
+            _check(pool, front, axis)
+            rng = np.random.default_rng(derive_seed(seed, "pareto", front, axis))
+            block = _shares_and_areas(pool, axis, kl_max, _floor(points, axis), replicates, rng)
+            block.insert(0, "front", front)
+            block.insert(1, "axes", axis)
+            blocks.append(block)
+    if not blocks:
+        raise DataError(f"points: none of the metrics {', '.join(AXES)} has a number to compare")
+    return pd.concat(blocks, ignore_index=True)
+
+
+def _shares_and_areas(
+    pool: pd.DataFrame,
+    axis: str,
+    kl_max: float,
+    floor: float,
+    replicates: int,
+    rng: np.random.Generator,
+) -> pd.DataFrame:
+    """One row a method of one pool and one axis, in order of first appearance."""
+    kl, metric = _coordinates(pool, axis)
+    method = pool["method"].to_numpy()
+    owners = {name: method == name for name in pd.unique(method)}
+    counts, shares, areas = _summaries(kl, metric, owners, kl_max, floor)
+    drawn = [
+        _summaries(*resample, owners, kl_max, floor)[1:]
+        for resample in _resamples(pool, axis, owners, replicates, rng)
+    ]
+    share_ends, area_ends = (
+        percentile_interval(np.concatenate(parts), CONFIDENCE) for parts in zip(*drawn, strict=True)
+    )
+    return pd.DataFrame(
+        {
+            "method": list(owners),
+            "runs": [int(own.sum()) for own in owners.values()],
+            "on_front": counts.astype(int),
+            "share": shares,
+            "share_low": share_ends.low,
+            "share_high": share_ends.high,
+            "hypervolume": areas,
+            "hypervolume_low": area_ends.low,
+            "hypervolume_high": area_ends.high,
+        }
+    )
+
+
+def _summaries(
+    kl: Floats, metric: Floats, owners: dict[str, Bools], kl_max: float, floor: float
+) -> tuple[Floats, Floats, Floats]:
+    """Runs on the front, share and hypervolume of each method: arrays (..., methods)."""
+    front = non_dominated(kl, metric)
+    counts = np.stack([front[..., own].sum(axis=-1) for own in owners.values()], axis=-1)
+    total = counts.sum(axis=-1, keepdims=True)
+    shares = np.where(total > 0, counts / np.maximum(total, 1), np.nan)
+    areas = [hypervolume(kl[..., own], metric[..., own], kl_max, floor) for own in owners.values()]
+    return counts, shares, np.stack(areas, axis=-1)
+
+
+def _resamples(
+    pool: pd.DataFrame,
+    axis: str,
+    owners: dict[str, Bools],
+    replicates: int,
+    rng: np.random.Generator,
+) -> Iterator[tuple[Floats, Floats]]:
+    """Chunks of resampled coordinates, shape (chunk, runs), grouped by method as in the pool."""
+    kl, metric = _coordinates(pool, axis)
+    kl_se, metric_se = _standard_error(pool, "kl"), _standard_error(pool, axis)
+    chunk = 500  # bounds the memory: a few arrays of 500 x runs
+    for start in range(0, replicates, chunk):
+        size = min(chunk, replicates - start)
+        pick = np.empty((size, len(pool)), dtype=np.int64)
+        for own in owners.values():
+            rows = np.flatnonzero(own)
+            pick[:, own] = rng.choice(rows, size=(size, rows.size))
+        noisy_kl = kl[pick] + kl_se[pick] * rng.standard_normal(pick.shape)
+        noisy_metric = metric[pick] + metric_se[pick] * rng.standard_normal(pick.shape)
+        if axis != "evaluator_reward":  # win rates and probabilities stay in their range
+            noisy_metric = np.clip(noisy_metric, 0, 1)
+        yield np.maximum(noisy_kl, 0), noisy_metric
+
+
+def _coordinates(points: pd.DataFrame, axis: str) -> tuple[Floats, Floats]:
+    """KL and metric as float64, NaN for runs that are not ok."""
+    failed = (points["status"] != "ok").to_numpy()
+    kl = points["kl"].to_numpy(dtype=np.float64, na_value=np.nan)
+    metric = points[axis].to_numpy(dtype=np.float64, na_value=np.nan)
+    return np.where(failed, np.nan, kl), np.where(failed, np.nan, metric)
+
+
+def _standard_error(points: pd.DataFrame, column: str) -> Floats:
+    """Standard errors, 0 where the table has none."""
+    if f"{column}_se" not in points:
+        return np.zeros(len(points))
+    return np.nan_to_num(points[f"{column}_se"].to_numpy(dtype=np.float64, na_value=np.nan))
+
+
+def _floor(points: pd.DataFrame, axis: str) -> float:
+    """Lower edge of the hypervolume: what the reference reaches without any training."""
+    if axis == "win_rate":
+        return 0.5
+    return float(points.loc[points["method"] == "reference", axis].mean())
+
+
+def _check(points: pd.DataFrame, front: str, axis: str | None) -> None:
+    """Refuse unknown names, missing columns and rows that do not belong in one plane."""
+    if front not in LEFT_OUT:
+        raise DataError(f"front: {front!r} is unknown; choose one of {', '.join(LEFT_OUT)}")
+    if axis is not None and axis not in AXES:
+        raise DataError(f"axis: {axis!r} is unknown; choose one of {', '.join(AXES)}")
+    for column in ("method", "status", "kl", *([axis] if axis else [])):
+        if column not in points:
+            raise DataError(f"points.{column}: column is missing; aggregate the runs again")
+    for column in ("task", "temperature", "domain"):
+        if column in points and points[column].nunique() > 1:
+            found = ", ".join(map(str, sorted(points[column].dropna().unique())))
+            raise DataError(
+                f"points.{column}: found {found}; a front compares runs of one {column}, "
+                "select it first"
+            )

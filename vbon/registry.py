@@ -1,0 +1,78 @@
+"""Find methods by name: ``vbon/methods/<name>.py`` defines the method ``<name>``, and only it."""
+
+import importlib
+import os
+import pkgutil
+import sys
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import TypeVar
+
+from vbon.errors import ConfigError
+
+T = TypeVar("T", bound=type)
+_METHODS: dict[str, type] = {}
+EXTRA = "VBON_METHODS"
+
+
+def register(cls: T) -> T:
+    """Class decorator that registers a method under the name of its file.
+
+    Raises:
+        ConfigError: If the file already defines a method, or the class has no docstring or paper.
+    """
+    name = cls.__module__.rpartition(".")[2]
+    if name in _METHODS and _METHODS[name].__module__ != cls.__module__:
+        raise ConfigError(f"method {name!r} is defined by two files; rename one of them")
+    if not cls.__doc__ or not getattr(cls, "paper", ""):
+        raise ConfigError(f"method {name!r}: its class needs a docstring and a `paper`")
+    cls.name = name
+    _METHODS[name] = cls
+    return cls
+
+
+def method_modules() -> dict[str, Path]:
+    """File of each method: the package's, then those in the folder named by ``VBON_METHODS``."""
+    folders = [Path(__file__).parent / "methods"]
+    if os.environ.get(EXTRA):
+        folders.append(Path(os.environ[EXTRA]))
+    found: dict[str, Path] = {}
+    for folder in folders:
+        for module in pkgutil.iter_modules([str(folder)]):
+            if module.name != "base":
+                found[module.name] = folder / f"{module.name}.py"
+    return found
+
+
+@cache
+def _load(name: str, path: Path) -> ModuleType:
+    package = Path(__file__).parent / "methods"
+    if path.parent == package:
+        return importlib.import_module(f"vbon.methods.{name}")
+    spec = importlib.util.spec_from_file_location(f"vbon_user_methods.{name}", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def get_method(name: str) -> type:
+    """Return the method class called ``name``.
+
+    Raises:
+        ConfigError: For an unknown name, listing the known ones.
+
+    Example:
+        >>> get_method("vbon").name
+        'vbon'
+    """
+    modules = method_modules()
+    if name not in modules:
+        raise ConfigError(
+            f"run_methods: unknown method {name!r}; known: {', '.join(sorted(modules))}"
+        )
+    _load(name, modules[name])
+    if name not in _METHODS:
+        raise ConfigError(f"{modules[name]}: defines no method; decorate its class with @register")
+    return _METHODS[name]

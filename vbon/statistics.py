@@ -1,0 +1,156 @@
+"""Means with standard errors over prompts, and bootstrap intervals.
+
+The prompt is the unit of evaluation: several responses to one prompt share its difficulty, so
+they are averaged first and the spread is taken between prompts. Only numpy, scipy and pandas are
+imported.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import scipy.stats
+
+from vbon.errors import DataError
+
+
+class Estimate(NamedTuple):
+    """A mean with its standard error."""
+
+    mean: float
+    """Average of the prompts' means: each prompt weighs the same, however many its responses."""
+    se: float
+    """Standard error of ``mean`` over prompts; NaN with fewer than two of them."""
+    num_prompts: int
+    """Number of prompts, the sample size behind ``se``."""
+
+
+class Interval(NamedTuple):
+    """Ends of a confidence interval: numbers, or arrays for several statistics at once."""
+
+    low: Any
+    high: Any
+
+
+def prompt_means(values: npt.ArrayLike, prompt_ids: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Mean of each prompt's values, in order of first appearance of the prompt.
+
+    Args:
+        values: One finite number a response, in any unit.
+        prompt_ids: The prompt of each response, in the same order.
+
+    Returns:
+        One mean a prompt, in the unit of ``values``.
+
+    Raises:
+        DataError: If the lengths differ, nothing is given, or a value is NaN or infinite.
+
+    Example:
+        >>> prompt_means([1.0, 3.0, 10.0], ["b", "b", "a"]).tolist()
+        [2.0, 10.0]
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    keys = np.asarray(prompt_ids)
+    if numbers.ndim != 1 or numbers.shape != keys.shape or numbers.size == 0:
+        raise DataError(
+            f"values: need one number for each of {keys.size} prompt_ids and at least one, "
+            f"got an array of shape {numbers.shape}"
+        )
+    if not np.isfinite(numbers).all():
+        at = int(np.flatnonzero(~np.isfinite(numbers))[0])
+        raise DataError(
+            f"values: row {at} (prompt {keys[at]}) is {numbers[at]}; only finite numbers can be "
+            "averaged, find the response that produced it"
+        )
+    return pd.Series(numbers).groupby(keys, sort=False).mean().to_numpy()
+
+
+def clustered_mean(values: npt.ArrayLike, prompt_ids: npt.ArrayLike) -> Estimate:
+    r"""Mean over prompts with its standard error, responses clustered by prompt.
+
+    With prompt means :math:`\bar v_1, \dots, \bar v_P` the estimate is their average and
+    :math:`\mathrm{se}^2 = \frac{1}{P (P - 1)} \sum_i (\bar v_i - \bar v)^2`, which is right
+    whatever the correlation of a prompt's responses. Every ``*_se`` of the points table is this.
+
+    Args:
+        values: One finite number a response, in any unit.
+        prompt_ids: The prompt of each response, in the same order.
+
+    Returns:
+        Mean and standard error in the unit of ``values``, and the number of prompts.
+
+    Raises:
+        DataError: If the lengths differ, nothing is given, or a value is NaN or infinite.
+
+    Example:
+        >>> clustered_mean([0.0, 1.0, 1.0, 1.0], ["a", "a", "b", "b"])
+        Estimate(mean=0.75, se=0.25, num_prompts=2)
+    """
+    means = prompt_means(values, prompt_ids)
+    # A spread of one prompt is unknown, not zero.
+    se = float(scipy.stats.sem(means, ddof=1)) if means.size > 1 else float("nan")
+    return Estimate(float(means.mean()), se, int(means.size))
+
+
+def bootstrap_interval(
+    values: npt.ArrayLike,
+    rng: np.random.Generator,
+    *,
+    statistic: Callable[..., Any] = np.mean,
+    replicates: int = 2000,
+    confidence: float = 0.95,
+) -> Interval:
+    """Percentile bootstrap interval of a statistic of independent values.
+
+    Args:
+        values: Independent numbers, for example :func:`prompt_means` (never single responses of
+            shared prompts), at least two.
+        rng: Generator of the resamples; the same state gives the same interval.
+        statistic: Function of an array and ``axis``.
+        replicates: Number of resamples.
+        confidence: Coverage aimed at, in (0, 1).
+
+    Returns:
+        Lower and upper end, in the unit of the statistic.
+
+    Example:
+        >>> numbers = np.arange(100.0)
+        >>> low, high = bootstrap_interval(numbers, np.random.default_rng(0))
+        >>> low < 49.5 < high
+        True
+    """
+    result = scipy.stats.bootstrap(
+        (np.asarray(values, dtype=np.float64),),
+        statistic,
+        n_resamples=replicates,
+        confidence_level=confidence,
+        method="percentile",
+        rng=rng,
+    )
+    interval = result.confidence_interval
+    return Interval(float(interval.low), float(interval.high))
+
+
+def percentile_interval(replicates: npt.ArrayLike, confidence: float = 0.95) -> Interval:
+    """Central interval of bootstrap replicates along their first axis.
+
+    Args:
+        replicates: Values of a statistic, shape (replicates, ...); NaN marks a resample in which
+            it is undefined and is left out.
+        confidence: Probability between the ends, in (0, 1).
+
+    Returns:
+        Ends of the shape of one replicate, NaN where no replicate is defined.
+
+    Example:
+        >>> [round(float(end), 6) for end in percentile_interval(np.arange(101.0), 0.9)]
+        [5.0, 95.0]
+    """
+    values = np.asarray(replicates, dtype=np.float64)
+    ends = np.full((2, *values.shape[1:]), np.nan)
+    known = ~np.isnan(values).all(axis=0)
+    tail = (1 - confidence) / 2
+    ends[:, known] = np.nanquantile(values[:, known], [tail, 1 - tail], axis=0)
+    return Interval(ends[0], ends[1])

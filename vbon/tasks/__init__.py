@@ -1,0 +1,1 @@
+"""Tasks: where prompts, references, reward models and evaluators come from."""

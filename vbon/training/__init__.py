@@ -1,0 +1,1 @@
+"""Training loops, one for each shape of method."""

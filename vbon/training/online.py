@@ -1,0 +1,311 @@
+"""The one policy-gradient loop of all online methods: PPO, vBoN and its bounds.
+
+Token ids are kept from sampling to loss; the reference is a frozen model of its own; only a
+sampled end-of-sequence token ends a response. A method enters through its reward and token
+rewards alone.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Float64, Int
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from vbon.methods.base import Online
+from vbon.models.language_model import make_value_head, response_logits, token_log_probs
+from vbon.objectives.policy_gradient import (
+    clipped_policy_loss,
+    clipped_value_loss,
+    generalised_advantages,
+    masked_mean,
+    whiten,
+)
+from vbon.sampling import sample
+from vbon.seeding import derive_seed
+from vbon.training.cdf import RewardCDF
+from vbon.types import Prompts, Rollouts, Scored
+
+Score = Callable[[Prompts, Rollouts], Float64[Tensor, " batch"]]
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What a policy is trained in: prompts, reference, reward and limits of a response.
+
+    Attributes:
+        prompts: Training prompts.
+        reference: The frozen reference model.
+        score: Rewards of rollouts, on the training scale; gets the prompt of each rollout.
+        cdf: The reference's reward distribution, for the methods that need it.
+        eos_token_id: The token that ends a response.
+        max_new_tokens: Length limit of a response.
+        temperature: Of sampling and of every log-prob.
+    """
+
+    prompts: Prompts
+    reference: PreTrainedModel
+    score: Score
+    cdf: RewardCDF | None
+    eos_token_id: int
+    max_new_tokens: int
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnlineSettings:
+    """Settings of the loop; the schema of the config describes each."""
+
+    iterations: int
+    rollouts: int
+    draws_per_prompt: int
+    epochs: int
+    minibatch: int
+    learning_rate: float
+    schedule: str
+    adam_beta2: float
+    weight_decay: float
+    gamma: float
+    lam: float
+    clip_policy: float
+    clip_value: float | None
+    clip_reward: float | None
+    value_coef: float
+    max_grad_norm: float | None
+    whiten: str
+
+
+class Diverged(RuntimeError):
+    """Training met a loss that is not finite; what was trained so far is no result."""
+
+
+@dataclass
+class _Batch:
+    """One iteration's rollouts with everything the updates need."""
+
+    prompts: Prompts
+    rollouts: Rollouts
+    advantages: Float[Tensor, "batch tokens"]
+    returns: Float[Tensor, "batch tokens"]
+
+    def rows(self, index: Int[Tensor, " minibatch"]) -> tuple[Prompts, Tensor, Tensor]:
+        """Prompts, response ids and mask of some rows, cut to the longest response."""
+        mask = self.rollouts.response_mask[index]
+        longest = int(mask.sum(1).max())
+        ids = self.rollouts.response_ids[index, :longest]
+        return self.prompts.select(index), ids, mask[:, :longest]
+
+
+class OnlineTrainer:
+    """Train a policy in an environment, one iteration at a time.
+
+    Args:
+        policy: Starts as a copy of the reference; its parameters are updated in place.
+        method: Gives rewards and the KL coefficient.
+        environment: Where it is trained.
+        settings: Of the loop.
+        seed: Seeds the value head, the order of prompts, the rollouts and the minibatches.
+
+    Example:
+        ``for row in OnlineTrainer(policy, method, environment, settings, seed=0): print(row)``
+    """
+
+    def __init__(
+        self,
+        policy: PreTrainedModel,
+        method: Online,
+        environment: Environment,
+        settings: OnlineSettings,
+        seed: int,
+    ) -> None:
+        self.policy, self.method, self.environment = policy, method, environment
+        self.settings, self.seed = settings, seed
+        self.value_head = make_value_head(policy, derive_seed(seed, "value_head"))
+        self._parameters = [*policy.parameters(), *self.value_head.parameters()]
+        self._optimizer = torch.optim.AdamW(
+            self._parameters,
+            lr=settings.learning_rate,
+            betas=(0.9, settings.adam_beta2),
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+        self._generator = torch.Generator().manual_seed(derive_seed(seed, "order"))
+        self._queue: Tensor = torch.empty(0, dtype=torch.long)
+        self.episodes = self.sampled_tokens = self.updates = 0
+        self.seconds = dict.fromkeys(("sample", "score", "lookup", "update"), 0.0)
+
+    def __iter__(self) -> Iterator[dict[str, float]]:
+        """Run all iterations, yielding one row of the history for each.
+
+        Raises:
+            Diverged: If a loss or a gradient is not finite.
+        """
+        started = time.perf_counter()
+        for step in range(self.settings.iterations):
+            self._set_learning_rate(step)
+            batch, row = self._collect(step)
+            row |= self._update(batch)
+            row |= {"step": step, "episodes": self.episodes, "learning_rate": self._learning_rate}
+            yield row | {"seconds": time.perf_counter() - started}
+
+    @property
+    def _learning_rate(self) -> float:
+        return self._optimizer.param_groups[0]["lr"]
+
+    def _set_learning_rate(self, step: int) -> None:
+        left = 1 - step / self.settings.iterations if self.settings.schedule == "linear" else 1.0
+        self._optimizer.param_groups[0]["lr"] = self.settings.learning_rate * left
+
+    def _next_prompts(self, count: int) -> Int[Tensor, " count"]:
+        """The next prompts of an endless pass over all of them, shuffled anew each time."""
+        while len(self._queue) < count:
+            order = torch.randperm(len(self.environment.prompts), generator=self._generator)
+            self._queue = torch.cat((self._queue, order))
+        chosen, self._queue = self._queue[:count], self._queue[count:]
+        return chosen
+
+    def _collect(self, step: int) -> tuple[_Batch, dict[str, float]]:
+        """Sample, score and turn into advantages one batch of rollouts."""
+        env, draws, clock = self.environment, self.settings.draws_per_prompt, _Clock(self.seconds)
+        index = self._next_prompts(self.settings.rollouts // draws)
+        asked = env.prompts.select(index)
+        with clock("sample"):
+            rollouts = sample(
+                self.policy,
+                asked,
+                draws=draws,
+                max_new_tokens=env.max_new_tokens,
+                eos_token_id=env.eos_token_id,
+                seed=derive_seed(self.seed, "rollouts", step),
+                temperature=env.temperature,
+                value_head=self.value_head,
+            )
+        prompts = asked.select(rollouts.prompt_index)
+        with clock("score"), torch.no_grad():
+            reward = env.score(prompts, rollouts)
+            log_probs_ref = token_log_probs(
+                env.reference,
+                prompts,
+                rollouts.response_ids,
+                rollouts.response_mask,
+                env.temperature,
+            )
+        with clock("lookup"):
+            scored = self._look_up(index[rollouts.prompt_index], reward, log_probs_ref)
+        batch, row = self._advantages(prompts, rollouts, scored, log_probs_ref)
+        self.episodes += len(rollouts)
+        self.sampled_tokens += int(rollouts.response_mask.sum())
+        return batch, row
+
+    def _look_up(self, prompt_index: Tensor, reward: Tensor, log_probs_ref: Tensor) -> Scored:
+        """Place each reward in the reference's reward distribution, where the method needs it."""
+        log_prob_ref = log_probs_ref.double().sum(1)
+        log_below = log_level = torch.full_like(reward, torch.nan)
+        if self.environment.cdf is not None:
+            log_below, log_level = self.environment.cdf(prompt_index, reward, log_prob_ref)
+        return Scored(reward, log_below, log_level, log_prob_ref)
+
+    def _advantages(
+        self, prompts: Prompts, rollouts: Rollouts, scored: Scored, log_probs_ref: Tensor
+    ) -> tuple[_Batch, dict[str, float]]:
+        """Token rewards and advantages; also what the history reports of the rollouts."""
+        mask, settings = rollouts.response_mask, self.settings
+        terminal = self.method.reward(scored)
+        limit = settings.clip_reward
+        clipped = terminal if limit is None else terminal.clamp(-limit, limit)
+        rewards = self.method.token_rewards(rollouts.token_log_probs, log_probs_ref, mask)
+        last = mask.sum(1, keepdim=True) - 1
+        rewards = rewards.scatter_add(1, last, clipped[:, None].to(rewards.dtype))
+        advantages = generalised_advantages(
+            rewards, rollouts.values, mask, settings.gamma, settings.lam
+        )
+        returns = advantages + rollouts.values
+        if settings.whiten == "batch":
+            advantages = whiten(advantages, mask)
+        log_ratio = (rollouts.token_log_probs - log_probs_ref).double()
+        residual = masked_mean((returns - rollouts.values) ** 2, mask)
+        spread = masked_mean((returns - masked_mean(returns, mask)) ** 2, mask)
+        row = {
+            "objective": rewards.double().sum(1).mean().item(),
+            "reward": scored.reward.mean().item(),
+            "kl": log_ratio.sum(1).mean().item(),
+            "log_below": scored.log_below.mean().item(),
+            "reward_clipped": (terminal != clipped).double().mean().item(),
+            "eos_rate": rollouts.finished.double().mean().item(),
+            "response_length": mask.sum(1).double().mean().item(),
+            "explained_variance": (1 - residual / spread).item(),
+        }
+        return _Batch(prompts, rollouts, advantages, returns), row
+
+    def _update(self, batch: _Batch) -> dict[str, float]:
+        """Take the optimiser steps of one iteration; return their mean statistics."""
+        clock, total = _Clock(self.seconds), len(batch.rollouts)
+        statistics = []
+        with clock("update"):
+            for _ in range(self.settings.epochs):
+                order = torch.randperm(total, generator=self._generator)
+                for index in order.split(self.settings.minibatch):
+                    statistics.append(self._step(batch, index))
+        self.updates += len(statistics)
+        means = torch.stack(statistics).double().mean(0).tolist()
+        names = ("policy_loss", "value_loss", "clip_fraction", "grad_norm")
+        return dict(zip(names, means, strict=True))
+
+    def _step(self, batch: _Batch, index: Int[Tensor, " minibatch"]) -> Float[Tensor, " numbers"]:
+        """One optimiser step on some rows of the batch."""
+        settings = self.settings
+        prompts, ids, mask = batch.rows(index)
+        longest = ids.shape[1]
+        logits, hidden = response_logits(self.policy, prompts, ids, mask)
+        new = -F.cross_entropy(logits / self.environment.temperature, ids[mask], reduction="none")
+        advantages = batch.advantages[index, :longest]
+        if settings.whiten == "minibatch":
+            advantages = whiten(advantages, mask)
+        policy_losses, clip_fraction = clipped_policy_loss(
+            new - batch.rollouts.token_log_probs[index, :longest][mask],
+            advantages[mask],
+            settings.clip_policy,
+        )
+        value_losses = clipped_value_loss(
+            self.value_head(hidden),
+            batch.rollouts.values[index, :longest][mask],
+            batch.returns[index, :longest][mask],
+            settings.clip_value,
+        )
+        policy_loss, value_loss = policy_losses.mean(), value_losses.mean()
+        self._optimizer.zero_grad(set_to_none=True)
+        (policy_loss + settings.value_coef * value_loss).backward()
+        limit = settings.max_grad_norm
+        grad_norm = nn.utils.clip_grad_norm_(
+            self._parameters, torch.inf if limit is None else limit, foreach=True
+        )
+        if not torch.isfinite(grad_norm):
+            raise Diverged(f"gradient norm is {grad_norm.item()} after {self.updates} updates")
+        self._optimizer.step()
+        return torch.stack((policy_loss, value_loss, clip_fraction, grad_norm)).detach()
+
+
+class _Clock:
+    """Adds the wall time of named blocks to a dictionary."""
+
+    def __init__(self, seconds: dict[str, float]) -> None:
+        self._seconds, self._name = seconds, ""
+
+    def __call__(self, name: str) -> "_Clock":
+        self._name = name
+        return self
+
+    def __enter__(self) -> None:
+        self._started = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._seconds[self._name] += time.perf_counter() - self._started
+
+
+def is_finite(row: dict[str, float]) -> bool:
+    """Whether every number of a history row is finite."""
+    return bool(np.isfinite(list(row.values())).all())

@@ -1,0 +1,96 @@
+"""Batches that pass between sampler, scorer, methods and trainers. A mask's True always counts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Float64, Int
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Prompts as token ids, padded on the right.
+
+    Attributes:
+        ids: Token ids; what lies beyond ``lengths`` is arbitrary and never read.
+        lengths: Number of tokens of each prompt, at least 1.
+        prompt_id: The key of each prompt in the artifacts.
+    """
+
+    ids: Int[Tensor, "prompts tokens"]
+    lengths: Int[Tensor, " prompts"]
+    prompt_id: tuple[str, ...]
+
+    @classmethod
+    def from_lists(cls, prompt_ids: Sequence[Sequence[int]], names: Sequence[str]) -> "Prompts":
+        """Pad lists of token ids.
+
+        Example:
+            >>> Prompts.from_lists([[5, 6], [7]], ["a", "b"]).ids.tolist()
+            [[5, 6], [7, 0]]
+        """
+        rows = [torch.as_tensor(list(row), dtype=torch.long) for row in prompt_ids]
+        lengths = torch.tensor([len(row) for row in rows])
+        return cls(pad_sequence(rows, batch_first=True), lengths, tuple(names))
+
+    def __len__(self) -> int:
+        return len(self.prompt_id)
+
+    def select(self, index: Int[Tensor, " batch"]) -> "Prompts":
+        """The prompts at ``index``, with padding no longer than they need."""
+        lengths = self.lengths[index]
+        names = tuple(self.prompt_id[i] for i in index.tolist())
+        return Prompts(self.ids[index, : int(lengths.max())], lengths, names)
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """Responses with the log-probs under which they were drawn.
+
+    Attributes:
+        prompt_index: Row of the prompt of each response in the :class:`Prompts` sampled from.
+        response_ids: Token ids, 0 where the mask is False.
+        response_mask: True up to and including a *sampled* end-of-sequence token.
+        finished: Whether an end-of-sequence token was sampled within the length limit.
+        token_log_probs: Log-probs in nats of the sampled tokens, 0 where the mask is False.
+        values: What a value head saw before each token, if one was given to the sampler.
+    """
+
+    prompt_index: Int[Tensor, " batch"]
+    response_ids: Int[Tensor, "batch tokens"]
+    response_mask: Bool[Tensor, "batch tokens"]
+    finished: Bool[Tensor, " batch"]
+    token_log_probs: Float64[Tensor, "batch tokens"] | Tensor
+    values: Tensor | None = field(default=None)
+
+    def __len__(self) -> int:
+        return len(self.response_ids)
+
+    @property
+    def log_prob(self) -> Float64[Tensor, " batch"]:
+        """Log-prob of the whole response, in nats."""
+        return self.token_log_probs.double().sum(1)
+
+    def response_lists(self) -> list[list[int]]:
+        """Token ids of each response without padding."""
+        lengths = self.response_mask.sum(1).tolist()
+        return [row[:n] for row, n in zip(self.response_ids.tolist(), lengths, strict=True)]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a method may use to turn a scored rollout into its training reward.
+
+    Attributes:
+        reward: Reward of each response, on the training scale.
+        log_below: log P(r' < r) under the reference, exact or estimated, in nats.
+        log_level: log P(r' = r) under the reference, in nats.
+        log_prob_ref: Log-prob of each response under the reference, in nats.
+    """
+
+    reward: Float64[Tensor, " batch"]
+    log_below: Float64[Tensor, " batch"]
+    log_level: Float64[Tensor, " batch"]
+    log_prob_ref: Float64[Tensor, " batch"]
