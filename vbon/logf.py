@@ -191,8 +191,8 @@ def ibs(
     r"""Unbiased estimate of :math:`\log F` by inverse binomial sampling.
 
     References are drawn until one has a lower reward, at draw :math:`T`; the estimate
-    :math:`-\sum_{k=1}^{T-1} 1/k` has mean :math:`\log F` (van Opheusden et al., arXiv:2001.03985). It
-    costs :math:`1/F` draws on average.
+    :math:`-\sum_{k=1}^{T-1} 1/k` has mean :math:`\log F` (van Opheusden et
+    al., arXiv:2001.03985). It costs :math:`1/F` draws on average.
 
     Args:
         rewards: Rewards, any shape.
@@ -211,7 +211,7 @@ def ibs(
         >>> import numpy as np
         >>> rng = np.random.default_rng(0)
         >>> values = ibs(np.full(20_000, 0.4), lambda active: rng.uniform(size=len(active)))
-        >>> abs(values.mean() - np.log(0.4)) < 0.03  # 3 standard errors
+        >>> bool(abs(values.mean() - np.log(0.4)) < 0.018)  # 3 standard errors
         True
     """
     if not callable(draw_rewards):

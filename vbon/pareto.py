@@ -63,7 +63,7 @@ def non_dominated(kl: Floats, metric: Floats) -> Bools:
     return front & known
 
 
-def hypervolume(kl: Floats, metric: Floats, kl_max: float, floor: float) -> Floats:
+def hypervolume(kl: Floats, metric: Floats, kl_max: float, floor: float) -> Floats | float:
     r"""Area of the plane that a set of points dominates, exactly.
 
     .. math:: \int_0^{\mathrm{KL}_{\max}}
@@ -76,10 +76,10 @@ def hypervolume(kl: Floats, metric: Floats, kl_max: float, floor: float) -> Floa
         floor: Lower edge, in the unit of the metric.
 
     Returns:
-        Area in nats times the unit of the metric, shape (...).
+        Area in nats times the unit of the metric, shape (...); a number for one set.
 
     Example:
-        >>> float(hypervolume(np.array([1.0, 2.0]), np.array([0.7, 0.9]), kl_max=4, floor=0.5))
+        >>> float(hypervolume(np.array([1.0, 2.0]), np.array([0.7, 0.9]), kl_max=4.0, floor=0.5))
         1.0
     """
     known = ~(np.isnan(kl) | np.isnan(metric))
@@ -136,9 +136,11 @@ def pareto_table(
 
     A resample draws each method's runs with replacement (as many as it has) and moves every run by
     normal noise with the standard errors of its KL and metric, which stand for the prompts. The
-    intervals are 95 % percentile intervals. They treat the errors of different runs as
-    independent although all runs answer the same prompts, and a front, being made of extremes,
-    looks a little better in each noisy resample than it is: read them as a scale of doubt.
+    ends are the 2.5 % and 97.5 % quantiles over resamples. What they aim at is the expected share
+    and area of a sweep of this size. A resample holds fewer distinct runs than a sweep and so
+    dominates less, by more than the interval's half width; the resampled areas are therefore
+    shifted to have the estimate as their mean. The noise of different runs counts as independent
+    although all runs answer the same prompts.
 
     Args:
         points: Rows of the points table: one task, one temperature, one domain. A metric without
@@ -205,9 +207,10 @@ def _shares_and_areas(
         _summaries(*resample, owners, kl_max, floor)[1:]
         for resample in _resamples(pool, axis, owners, replicates, rng)
     ]
-    share_ends, area_ends = (
-        percentile_interval(np.concatenate(parts), CONFIDENCE) for parts in zip(*drawn, strict=True)
-    )
+    drawn_shares, drawn_areas = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
+    centred_areas = np.maximum(drawn_areas - drawn_areas.mean(axis=0) + areas, 0)
+    share_ends = percentile_interval(drawn_shares, CONFIDENCE)
+    area_ends = percentile_interval(centred_areas, CONFIDENCE)
     return pd.DataFrame(
         {
             "method": list(owners),
@@ -225,7 +228,7 @@ def _shares_and_areas(
 
 def _summaries(
     kl: Floats, metric: Floats, owners: dict[str, Bools], kl_max: float, floor: float
-) -> tuple[Floats, Floats, Floats]:
+) -> tuple[npt.NDArray[np.int64], Floats, Floats]:
     """Runs on the front, share and hypervolume of each method: arrays (..., methods)."""
     front = non_dominated(kl, metric)
     counts = np.stack([front[..., own].sum(axis=-1) for own in owners.values()], axis=-1)

@@ -55,7 +55,6 @@ class Selection(Method):
     """A method that trains nothing and picks among fresh reference responses."""
 
     trained = False
-    n: float = 1
 
     def choose(
         self, rewards: Float64[Tensor, "prompts draws"], num_responses: int

@@ -1,6 +1,7 @@
 """The reference model itself: where every method starts."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float64, Int
@@ -18,6 +19,7 @@ class Reference(Selection):
     paper = "Amini et al. (2025), arXiv:2407.06057v3, section 2"
     optimum = "reference"
     rank_based = True
+    n: ClassVar[int] = 1
 
     @property
     def is_reference(self) -> bool:

@@ -59,8 +59,8 @@ def log_bon_ratio(log_below: Numeric, log_level: Numeric, n: Numeric) -> Numeric
         minor = np.exp(-np.abs(odds))  # min(q/F, F/q)
         growth = np.log1p(minor)
         exponent = draws * growth
-        rare = np.log(draws) + (draws - 1) * below
-        rare += _log_of_mean_exp(exponent) + np.where(minor > 0, np.log(growth / minor), 0)
+        curve = _log_of_mean_exp(exponent) + np.where(minor > 0, np.log(growth / minor), 0)
+        rare = np.log(draws) + (draws - 1) * below + curve
         common = (draws - 1) * level + exponent + np.log1p(-np.exp(-draws * (odds + growth)))
         ratio = np.where(odds <= 0, rare, common)
     return restore(np.where(draws == 1, 0, ratio))

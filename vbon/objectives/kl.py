@@ -63,8 +63,10 @@ def kl_full(
     .. math:: \sum_t \sum_v \pi(v \mid y_{<t})
         [\log \pi(v \mid y_{<t}) - \log \pi_\mathrm{ref}(v \mid y_{<t})]
 
-    The conditional mean of both others given the prefixes, hence unbiased and of lower variance
-    than :func:`kl_k1`. A token of zero probability under the policy counts 0.
+    Each step's term is the conditional mean of that of :func:`kl_k1` and :func:`kl_k3` given the
+    prefix, which keeps the estimator unbiased and its terms without sampling noise of their own.
+    The variance of the sum is usually lower than :func:`kl_k1`'s, though not for every pair of
+    models. A token of zero probability under the policy counts 0.
 
     Args:
         log_softmax: Log-probs of all tokens at each step under the policy, in nats.

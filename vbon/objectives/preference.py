@@ -39,7 +39,7 @@ def dpo_loss(log_ratio_chosen: Numeric, log_ratio_rejected: Numeric, beta: float
     if not 0 < beta < float("inf"):
         raise ConfigError(f"beta: the logistic loss needs a finite beta > 0, got {beta}")
     (chosen, rejected), restore = as_tensors(log_ratio_chosen, log_ratio_rejected)
-    return restore(F.softplus(-beta * (chosen - rejected), threshold=1e3))
+    return restore(-F.logsigmoid(beta * (chosen - rejected)))
 
 
 def ipo_loss(log_ratio_chosen: Numeric, log_ratio_rejected: Numeric, beta: float) -> Numeric:
@@ -87,9 +87,11 @@ def bonbon_margin(n: Numeric) -> Numeric:
 
 
 def bonbon_beta(n: float) -> float:
-    r"""The IPO coefficient :math:`\beta^*_n = 1 / (2 (n-1) H_{n-1})` whose optimum is best-of-n.
+    r"""The IPO coefficient :math:`\beta^*_n = 1 / (2 (n-1) H_{n-1})` of BoNBoN.
 
-    ``inf`` at ``n = 1``, where best and worst coincide. Errors as in :func:`bonbon_margin`.
+    Best-of-n has IPO's target margin :math:`1 / (2 \beta^*_n)` on average, though not pair by pair:
+    the loss is least at another distribution near it. ``inf`` at ``n = 1``, where best and worst
+    coincide. Errors as in :func:`bonbon_margin`.
 
     Example:
         >>> bonbon_beta(8)

@@ -67,7 +67,10 @@ def load_reviews(
         rows, name, unit = _read_dataset(source), source.split(":")[0].replace("/", "-"), "row"
     found = pd.DataFrame(
         [
-            (f"{name}-{number:06d}", *_checked(row, f"{source}, {unit} {number}", text_column, label_column))
+            (
+                f"{name}-{number:06d}",
+                *_checked(row, f"{source}, {unit} {number}", text_column, label_column),
+            )
             for number, row in rows
         ],
         columns=["source_id", "text", "label"],
@@ -145,9 +148,7 @@ def _shuffled(texts: "pd.Series[str]", seed: int, name: str) -> list[int]:
     return sorted(range(len(keys)), key=keys.__getitem__)
 
 
-def split_reviews(
-    reviews: pd.DataFrame, fractions: Mapping[str, float], seed: int
-) -> pd.DataFrame:
+def split_reviews(reviews: pd.DataFrame, fractions: Mapping[str, float], seed: int) -> pd.DataFrame:
     """Assign each review to one part; no text is in two parts.
 
     The classifiers, the reference and the prompts must not share text: the evaluator is held

@@ -18,9 +18,9 @@ from vbon.errors import ConfigError
 from vbon.seeding import derive_seed
 
 # How far reviews lean, how much clauses of one review differ, how sharply words follow a grade.
-TENDENCY_SD, CLAUSE_SD, WORD_SD = 0.9, 1.5, 0.6
+TENDENCY_SD, CLAUSE_SD, WORD_SD = 1.3, 1.3, 0.6
 # Reviewers disagree: the label is drawn with log-odds LABEL_SLOPE × sentiment.
-LABEL_SLOPE = 0.9
+LABEL_SLOPE = 1.0
 
 
 def _graded(text: str) -> dict[str, float]:
@@ -152,7 +152,7 @@ class _Writer:
         draw = self.random.random()
         if draw < 0.45:
             return self.graded("adjective", target)
-        table = INTENSITY if draw < 0.83 else NEGATION
+        table = INTENSITY if draw < 0.88 else NEGATION
         modifier, factor = self.among(table)
         adjective, grade = self.graded("adjective", target / factor)
         return f"{modifier} {adjective}", factor * grade
@@ -176,13 +176,13 @@ class _Writer:
         target = self.polarity()
         first, grade = self.opinion(target)
         draw = self.random.random()
-        if draw < 0.45:
+        if draw < 0.5:
             return f"{first}.", grade
-        if draw < 0.65:
+        if draw < 0.8:
             second, other = self.opinion(self.polarity())
             return f"{first}, and {second}.", grade + other
         second, other = self.opinion(-target)
-        if draw < 0.85:
+        if draw < 0.92:
             return f"{first}, but {second}.", 0.8 * grade + 1.2 * other
         return f"although {first}, {second}.", 0.8 * grade + 1.2 * other
 
@@ -192,10 +192,14 @@ class _Writer:
         templates: tuple[Callable[[], str], ...] = (
             lambda: f"it takes place in {neutral('where')} in the {neutral('era')}.",
             lambda: f"it runs about {neutral('length')} hours.",
-            lambda: f"a {neutral('trait')} {neutral('person')} {neutral('does')} the "
-            f"{neutral('trait')} {neutral('person')}.",
-            lambda: f"the director made a {neutral('kind')} about a {neutral('person')} in the "
-            f"{neutral('era')}.",
+            lambda: (
+                f"a {neutral('trait')} {neutral('person')} {neutral('does')} the "
+                f"{neutral('trait')} {neutral('person')}."
+            ),
+            lambda: (
+                f"the director made a {neutral('kind')} about a {neutral('person')} in the "
+                f"{neutral('era')}."
+            ),
             lambda: f"{neutral('who')} {neutral('watched')} it {neutral('when')}.",
         )
         return self.random.choice(templates)(), 0.0

@@ -125,7 +125,9 @@ def data_report(
     for name, value in measured.items():
         low, high = (
             fallback if bound is None else float(bound)
-            for bound, fallback in zip(checks.get(name, (None, None)), (-np.inf, np.inf))
+            for bound, fallback in zip(
+                checks.get(name, (None, None)), (-np.inf, np.inf), strict=True
+            )
         )
         free = name not in checks
         rows.append((name, float(value), low, high, bool(free or low <= value <= high)))

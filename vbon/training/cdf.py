@@ -27,6 +27,7 @@ class EstimatedCDF:
 
     Attributes:
         sorted_rewards: Each prompt's pool, ascending.
+        fitted: Each prompt's ``(a, b)`` of the exponential fit, NaN where there is none.
         estimator: A name in :mod:`vbon.logf`.
         pooled_ties: Whether distinct responses can share a reward. If not, the mass at a
             response's reward is its own probability, which the reference gives exactly; if so, it
@@ -34,6 +35,7 @@ class EstimatedCDF:
     """
 
     sorted_rewards: Float64[Tensor, "prompts draws"]
+    fitted: Float64[Tensor, "prompts two"]
     estimator: str = "add1"
     pooled_ties: bool = False
 
@@ -49,7 +51,8 @@ class EstimatedCDF:
         if self.pooled_ties:
             _, level = logf.counts(rewards, pools)
             log_level = torch.maximum(log_level, (level.double() / pools.shape[1]).log())
-        log_below = logf.estimate(rewards, pools, estimator=self.estimator)
+        fitted = tuple(self.fitted[prompt_index].unbind(1))
+        log_below = logf.estimate(rewards, pools, self.estimator, fitted)
         ceiling = torch.log1p(-log_level.exp().clamp_max(1.0))
         return torch.minimum(log_below, ceiling), log_level
 

@@ -1,0 +1,29 @@
+"""The benchmark: prompts, reference samples, log F, every run, scoring, fronts, figures."""
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/pool.smk"
+include: "workflow/rules/runs.smk"
+include: "workflow/rules/tables.smk"
+include: "workflow/rules/figures.smk"
+
+
+localrules:
+    all,
+
+
+rule all:
+    """Every figure and table of every task."""
+    default_target: True
+    input:
+        figures_and_tables(),
+        expand(f"{RESULTS}/{{task}}/tables/data.md", task=TASKS),
+        expand(f"{RESULTS}/{{task}}/pareto.parquet", task=TASKS),

@@ -1,0 +1,271 @@
+"""What the benchmarks and their peers share: the workload, the clock, the peak and the table.
+
+Imports PyTorch and transformers only, in versions old and new, because the peers' environments
+import this file too.
+"""
+
+import contextlib
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
+os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+import torch
+from tokenizers import Tokenizer, decoders, models
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+VOCAB, LAYERS, WIDTH, HEADS, CONTEXT = 2000, 4, 128, 4, 64
+NEW_TOKENS, SHORTEST, LONGEST = 40, 2, 8
+EOS = VOCAB
+"""An end token that no model here can sample: every response has all its tokens, in all peers."""
+
+
+def use_one_core() -> None:
+    """Pin this process and its children to one core and one thread."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    torch.set_num_threads(1)
+
+
+def build_model(seed: int = 0) -> GPT2LMHeadModel:
+    """A GPT-2 of 1.07 M parameters with random weights, dropout off.
+
+    The weights are wide enough for the distribution of tokens to be far from uniform.
+    """
+    config = GPT2Config(
+        vocab_size=VOCAB,
+        n_positions=CONTEXT,
+        n_embd=WIDTH,
+        n_layer=LAYERS,
+        n_head=HEADS,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=0,
+    )
+    model = GPT2LMHeadModel(config).eval()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, weight in sorted(model.named_parameters()):
+            if weight.dim() == 2:
+                weight.normal_(0.0, 0.1 if "wte" in name else 0.02, generator=generator)
+    return model
+
+
+def fingerprint(model: GPT2LMHeadModel) -> float:
+    """A number that tells whether two processes have the same model: a log-prob."""
+    tokens = torch.arange(1, CONTEXT + 1)[None]
+    with torch.no_grad():
+        log_probs = model(tokens).logits.log_softmax(-1)
+    return log_probs[0, :-1].gather(1, tokens[0, 1:, None]).double().sum().item()
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """One word a token; the end token is one past the model's vocabulary."""
+    words = {"<pad>": 0} | {f" word{index}": index for index in range(1, VOCAB)} | {"<eos>": EOS}
+    core = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
+    core.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        pad_token="<pad>",
+        eos_token="<eos>",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def random_prompts(count: int, seed: int) -> list[list[int]]:
+    """Prompts of 2 to 8 tokens."""
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(SHORTEST, LONGEST + 1, (count,), generator=generator).tolist()
+    return [torch.randint(1, VOCAB, (size,), generator=generator).tolist() for size in lengths]
+
+
+def count_good_words(texts: Sequence[str]) -> list[float]:
+    """The reward of PPO's workload: how many words of each text are among 100 good ones."""
+    return [float(sum(word in _GOOD for word in text.split())) for text in texts]
+
+
+_GOOD = frozenset(f"word{index}" for index in range(0, VOCAB, 20))
+
+
+def forward_flops(prompt_length: int, draws: int = 1) -> float:
+    """Operations to encode a prompt once and score or sample ``draws`` responses to it.
+
+    Two for each multiply-add of the matrices and of attention; the output layer is counted at
+    response tokens only, and nothing for padding. No implementation can do with less.
+    """
+    steps = NEW_TOKENS - 1  # the last token is not fed back
+    pairs = steps * prompt_length + steps * (steps + 1) / 2
+    body = 24 * WIDTH**2 * (prompt_length + draws * steps)
+    attention = 4 * WIDTH * (prompt_length * (prompt_length + 1) / 2 + draws * pairs)
+    return LAYERS * (body + attention) + draws * NEW_TOKENS * 2 * WIDTH * VOCAB
+
+
+def matmul_peak(seconds: float = 0.5) -> float:
+    """Highest fp32 rate of a matrix product on this process's threads, in FLOP/s."""
+    best, left, right = 0.0, torch.randn(1024, 1024), torch.randn(1024, 1024)
+    out = torch.empty(1024, 1024)
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        started = time.perf_counter()
+        torch.mm(left, right, out=out)
+        best = max(best, 2 * 1024**3 / (time.perf_counter() - started))
+    return best
+
+
+@dataclass
+class Timing:
+    """What one round of one contestant took.
+
+    Attributes:
+        units: Tokens or episodes made.
+        flops: Operations that making them needs at least.
+        wall: Elapsed seconds.
+        cpu: Seconds of processor time, which a busy machine disturbs less.
+        parts: Seconds of named parts.
+    """
+
+    units: int
+    flops: float
+    wall: float
+    cpu: float
+    parts: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def rate(self) -> float:
+        """Units per elapsed second."""
+        return self.units / self.wall
+
+
+@contextlib.contextmanager
+def timed() -> Iterator[dict[str, float]]:
+    """Time a block; the dictionary has ``wall`` and ``cpu`` after it."""
+    took: dict[str, float] = {}
+    wall, cpu = time.perf_counter(), time.process_time()
+    yield took
+    took |= {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+
+
+@dataclass
+class Rounds:
+    """Timings of all contestants, round by round, with the peak measured between them."""
+
+    timings: dict[str, list[Timing]]
+    peak: float
+    load: list[float]
+
+    def ratio(self, ours: str, peer: str, clock: str = "wall") -> list[float]:
+        """Our units per second over the peer's, one number a round."""
+        pairs = zip(self.timings[ours], self.timings[peer], strict=True)
+        return [
+            (a.units / getattr(a, clock)) / (b.units / getattr(b, clock)) for a, b in pairs
+        ]
+
+    def share_of_peak(self, name: str) -> float:
+        """Median share of the matmul peak that the necessary operations ran at."""
+        return statistics.median(t.flops / t.wall for t in self.timings[name]) / self.peak
+
+
+def alternate(rounds: int, contestants: dict[str, Callable[[], Timing]]) -> Rounds:
+    """Run every contestant once a round, in turn, and measure the matmul peak before each.
+
+    Raises:
+        AssertionError: If a contestant seems to beat the peak, so cannot have done the work.
+    """
+    timings: dict[str, list[Timing]] = {name: [] for name in contestants}
+    peaks, load = [], []
+    for number in range(rounds):
+        load.append(os.getloadavg()[0])
+        for name, run in contestants.items():
+            peaks.append(matmul_peak())
+            timings[name].append(run())
+            print(f"round {number + 1}/{rounds}  {name}: {timings[name][-1].rate:,.1f}/s", flush=True)
+    for name, made in timings.items():
+        for timing in made:
+            fastest = timing.flops / min(timing.wall, timing.cpu)
+            assert fastest <= max(peaks), (
+                f"{name}: {fastest / 1e9:.0f} GFLOP/s is above the peak {max(peaks) / 1e9:.0f}; "
+                "it cannot have done the work"
+            )
+    return Rounds(timings, max(peaks), load)
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """Median and range."""
+    low, high = min(values), max(values)
+    return f"{statistics.median(values):,.{digits}f} ({low:,.{digits}f}-{high:,.{digits}f})"
+
+
+def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print aligned columns, the first to the left."""
+    lines = [list(head), *map(list, rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    print()
+    for line in lines:
+        cells = [line[0].ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
+        print("  ".join(cells))
+
+
+def machine() -> dict[str, str | int]:
+    """What it ran on."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "processor": names[0] if names else platform.processor(),
+        "cores": os.cpu_count() or 1,
+        "threads_used": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+
+
+def report(rounds: Rounds, unit: str, ours: str, versus: dict[str, str]) -> dict[str, object]:
+    """Print rates and ratios; return everything as plain values.
+
+    Args:
+        rounds: What was measured.
+        unit: Name of what is counted.
+        ours: Name of our contestant.
+        versus: For each line of ratios, the peer's name.
+    """
+    rows = [
+        [name, spread([t.rate for t in made], 1), f"{rounds.share_of_peak(name):.0%}"]
+        for name, made in rounds.timings.items()
+    ]
+    print_table(("", f"{unit}/s: median (range)", "share of peak"), rows)
+    ratios = {
+        label: {clock: rounds.ratio(ours, peer, clock) for clock in ("wall", "cpu")}
+        for label, peer in versus.items()
+    }
+    rows = [
+        [f"{ours} / {label}", spread(of["wall"]), spread(of["cpu"])] for label, of in ratios.items()
+    ]
+    print_table(("ratio a round: median (range)", "elapsed time", "processor time"), rows)
+    on = machine()
+    print(
+        f"\n{len(rounds.load)} rounds; matmul peak {rounds.peak / 1e9:.0f} GFLOP/s fp32; load before "
+        f"the rounds {spread(rounds.load, 1)}; {on['processor']}, {on['cores']} cores, "
+        f"{on['threads_used']} thread used"
+    )
+    return {
+        "machine": on,
+        "peak_flops": rounds.peak,
+        "load": rounds.load,
+        "ratios": ratios,
+        "timings": {name: [asdict(t) for t in made] for name, made in rounds.timings.items()},
+    }
+
+
+def write_json(path: Path, values: dict[str, object]) -> None:
+    """Write results, indented."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(values, indent=2) + "\n")

@@ -1,0 +1,140 @@
+"""Sampling speed: vbon's default sampler against ``transformers.generate``, in tokens a second.
+
+``python benchmarks/sampling.py`` checks that both draw from the same distribution, then times
+them in turn on one core: 16 prompts, 64 responses each, 40 tokens a response.
+"""
+
+import argparse
+import math
+import statistics
+from pathlib import Path
+
+from common import (  # first: it limits the threads before PyTorch starts
+    EOS,
+    NEW_TOKENS,
+    VOCAB,
+    Timing,
+    alternate,
+    build_model,
+    forward_flops,
+    random_prompts,
+    report,
+    timed,
+    use_one_core,
+    write_json,
+)
+
+import torch
+from transformers import GPT2LMHeadModel, GenerationConfig
+
+from vbon.sampling import sample
+from vbon.types import Prompts, Rollouts
+
+PROMPTS, DRAWS, BATCHES = 16, 64, (64, 256, 1024)
+LOG_PROB_TOLERANCE = 1e-4
+
+
+def generate(
+    model: GPT2LMHeadModel, prompt_lists: list[list[int]], batch: int, new_tokens: int = NEW_TOKENS
+) -> list[torch.Tensor]:
+    """Responses of ``transformers.generate``, prompts padded on the left, batch by batch."""
+    config = GenerationConfig(
+        do_sample=True, top_k=0, top_p=1.0, max_new_tokens=new_tokens, pad_token_id=0
+    )
+    responses = []
+    for start in range(0, len(prompt_lists), batch):
+        chunk = prompt_lists[start : start + batch]
+        longest = max(map(len, chunk))
+        ids = torch.tensor([[0] * (longest - len(prompt)) + prompt for prompt in chunk])
+        mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in chunk])
+        out = model.generate(input_ids=ids, attention_mask=mask, generation_config=config)
+        responses.append(out[:, longest:])
+    return responses
+
+
+def draw(model: GPT2LMHeadModel, prompts: Prompts, draws: int, new_tokens: int, seed: int) -> Rollouts:
+    """Responses of the default sampler."""
+    return sample(
+        model, prompts, draws=draws, max_new_tokens=new_tokens, eos_token_id=EOS, seed=seed
+    )
+
+
+def check_log_probs(model: GPT2LMHeadModel, prompt_lists: list[list[int]]) -> float:
+    """Largest difference of a token's log-prob from the model's own forward pass, in nats."""
+    prompts = Prompts.from_lists(prompt_lists, [str(i) for i in range(len(prompt_lists))])
+    rollouts, worst = draw(model, prompts, 2, NEW_TOKENS, seed=1), 0.0
+    for row, index in enumerate(rollouts.prompt_index.tolist()):
+        response = rollouts.response_ids[row]
+        ids = torch.cat((torch.tensor(prompt_lists[index]), response))[None]
+        with torch.no_grad():
+            logits = model(ids).logits[0, len(prompt_lists[index]) - 1 : -1]
+        expected = logits.log_softmax(-1).gather(1, response[:, None]).squeeze(1)
+        worst = max(worst, (expected - rollouts.token_log_probs[row]).abs().max().item())
+    assert worst < LOG_PROB_TOLERANCE, f"log-probs differ by {worst:.1e} nats"
+    return worst
+
+
+def check_frequencies(model: GPT2LMHeadModel, prompt: list[int], draws: int = 20_000) -> list[float]:
+    """Total variation of both samplers' first tokens, over what exact sampling would give."""
+    with torch.no_grad():
+        probs = model(torch.tensor([prompt])).logits[0, -1].double().softmax(0)
+    ours = draw(model, Prompts.from_lists([prompt], ["0"]), draws, 1, seed=2).response_ids[:, 0]
+    theirs = torch.cat(generate(model, [prompt] * draws, 1000, new_tokens=1))[:, 0]
+    counts = torch.distributions.Multinomial(draws, probs).sample((20,))
+    noise = (counts / draws - probs).abs().sum(1).mean() / 2
+    found = []
+    for name, tokens in (("vbon", ours), ("transformers", theirs)):
+        seen = torch.bincount(tokens, minlength=VOCAB) / draws
+        found.append(((seen - probs).abs().sum() / 2 / noise).item())
+        assert found[-1] < 1.1, f"{name}: first tokens are {found[-1]:.2f} x noise off"
+    return found
+
+
+def main() -> None:
+    """Check, time, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5, help="alternated rounds (default 5)")
+    parser.add_argument("--out", type=Path, help="also write the results to this JSON file")
+    arguments = parser.parse_args()
+    use_one_core()
+    torch.manual_seed(0)
+    model, prompt_lists = build_model(), random_prompts(PROMPTS, seed=3)
+    difference = check_log_probs(model, prompt_lists)
+    ours, theirs = check_frequencies(model, prompt_lists[0])
+    print(f"log-probs within {difference:.1e} nats of the model's forward pass")
+    print(f"first-token error over sampling noise: vbon {ours:.2f}, transformers {theirs:.2f}")
+
+    prompts = Prompts.from_lists(prompt_lists, [str(i) for i in range(PROMPTS)])
+    repeated = [prompt for prompt in prompt_lists for _ in range(DRAWS)]
+    tokens = PROMPTS * DRAWS * NEW_TOKENS
+    flops = sum(forward_flops(len(prompt), DRAWS) for prompt in prompt_lists)
+
+    def run_ours() -> Timing:
+        with timed() as took:
+            rollouts = draw(model, prompts, DRAWS, NEW_TOKENS, seed=0)
+        assert int(rollouts.response_mask.sum()) == tokens
+        return Timing(tokens, flops, **took)
+
+    def run_theirs(batch: int) -> Timing:
+        with timed() as took:
+            responses = generate(model, repeated, batch)
+        assert sum(map(torch.Tensor.numel, responses)) == tokens
+        return Timing(tokens, flops, **took)
+
+    contestants = {"vbon": run_ours}
+    for batch in BATCHES:
+        contestants[f"generate, batch {batch}"] = lambda batch=batch: run_theirs(batch)
+    for run in contestants.values():
+        run()  # the first run of each pays for set-up
+    rounds = alternate(arguments.rounds, contestants)
+    peers = [name for name in contestants if name != "vbon"]
+    best = max(peers, key=lambda name: statistics.median(t.rate for t in rounds.timings[name]))
+    results = report(rounds, "tokens", "vbon", {f"best ({best})": best})
+    results |= {"log_prob_difference": difference, "best_peer": best}
+    assert math.isfinite(difference)
+    if arguments.out:
+        write_json(arguments.out, results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""The ``vbon`` command: one verb for each phase of the workflow, with explicit paths.
+
+A verb's module is imported only when the verb is called, so that ``vbon --help`` and the phases
+that read tables load neither torch nor transformers.
+"""
+
+import importlib
+import sys
+
+from vbon.errors import VbonError
+
+VERBS = {
+    "reviews": ("vbon.cli.data", "load labelled reviews and assign each to one purpose"),
+    "build": ("vbon.cli.models", "train, or point to, a reference, reward model or evaluator"),
+    "prompts": ("vbon.cli.data", "cut prompts from reviews"),
+    "sample": ("vbon.cli.pool", "draw reference responses to one shard of prompts"),
+    "score": ("vbon.cli.pool", "score the responses of one shard"),
+    "merge": ("vbon.cli.pool", "join shards"),
+    "logf": ("vbon.cli.pool", "sort each prompt's rewards for the estimates of log F"),
+    "data-report": ("vbon.cli.data", "measure the data and refuse them outside their bounds"),
+    "train": ("vbon.cli.runs", "carry out runs that are not done yet"),
+    "evaluate": ("vbon.cli.runs", "sample and score what runs made"),
+    "aggregate": ("vbon.cli.tables", "gather the points and costs of all runs"),
+    "pareto": ("vbon.cli.tables", "find Pareto fronts, shares and hypervolumes"),
+    "figure": ("vbon.cli.tables", "draw one figure"),
+    "plan": ("vbon.cli.inspect", "list the runs a config asks for and count those to train"),
+    "check-config": ("vbon.cli.inspect", "check a configuration and print it completed"),
+    "methods": ("vbon.cli.inspect", "list the methods with papers and settings"),
+    "tasks": ("vbon.cli.inspect", "list the tasks"),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one verb; errors meant for people are printed as one line, with exit code 1."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if not words or words[0] in ("-h", "--help"):
+        print("usage: vbon <verb> [options]        `vbon <verb> --help` tells a verb's options\n")
+        for verb, (_, summary) in VERBS.items():
+            print(f"  {verb:<14}{summary}")
+        return 0
+    if words[0] == "--version":
+        from vbon import __version__
+
+        print(__version__)
+        return 0
+    if words[0] not in VERBS:
+        print(f"vbon: unknown verb {words[0]!r}; known: {', '.join(VERBS)}", file=sys.stderr)
+        return 2
+    module = importlib.import_module(VERBS[words[0]][0])
+    try:
+        getattr(module, words[0].replace("-", "_"))(words[1:])
+    except VbonError as error:
+        print(f"vbon {words[0]}: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        return 0
+    return 0

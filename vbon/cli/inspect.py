@@ -1,0 +1,59 @@
+"""Verbs that tell what would happen: ``plan``, ``check-config``, ``methods``, ``tasks``."""
+
+from dataclasses import MISSING, fields
+
+import yaml
+
+from vbon.cli.options import parser
+from vbon.config import load, schema
+from vbon.plan import expand
+from vbon.registry import get_method, method_modules
+
+
+def _load(verb: str, summary: str | None, arguments: list[str]) -> dict:
+    options = parser(verb, summary or "")
+    options.add_argument("config", nargs="*", default=[], help="overlays on config.yaml")
+    options.add_argument("--configfile", nargs="+", default=[], help="the same, as in Snakemake")
+    args = options.parse_args(arguments)
+    return load(["config.yaml", *args.config, *args.configfile])
+
+
+def plan(arguments: list[str]) -> None:
+    """List the runs a configuration asks for; the last line counts those still to be trained."""
+    runs = expand(_load("plan", plan.__doc__, arguments))
+    todo = 0
+    for run in runs:
+        trained = run.instance.trained and not run.instance.is_reference
+        done = run.is_done()
+        todo += trained and not done
+        state = "done" if done else ("to train" if trained else "to make")
+        print(f"{run.task} {run.method} {run.setting} seed{run.seed} {state}")
+    print(f"{len(runs)} runs, to train: {todo}")
+
+
+def check_config(arguments: list[str]) -> None:
+    """Check a configuration, expand its grids, and print it with all defaults filled in."""
+    config = _load("check-config", check_config.__doc__, arguments)
+    runs = expand(config)
+    print(yaml.safe_dump(config, sort_keys=False, default_flow_style=None, width=100), end="")
+    print(f"# {len(runs)} runs")
+
+
+def methods(arguments: list[str]) -> None:
+    """List every method with its paper, its settings and what it needs."""
+    parser("methods", methods.__doc__ or "").parse_args(arguments)
+    for name in sorted(method_modules()):
+        method = get_method(name)
+        known = [field for field in fields(method) if field.init]
+        shown = [f.name + ("" if f.default is MISSING else f"={f.default}") for f in known]
+        print(f"{name}: {' '.join((method.__doc__ or '').split())}")
+        print(f"    paper: {method.paper}")
+        print(f"    settings: {', '.join(shown) or 'none'}")
+        print(f"    needs: {', '.join(method.needs) or 'nothing beyond models and prompts'}")
+
+
+def tasks(arguments: list[str]) -> None:
+    """List the tasks that a config can name."""
+    parser("tasks", tasks.__doc__ or "").parse_args(arguments)
+    for name in schema()["properties"]["tasks"]["items"]["enum"]:
+        print(f"{name}: {schema()['properties'][name]['description']}")

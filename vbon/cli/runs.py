@@ -1,0 +1,170 @@
+"""Verbs that carry out and measure runs: ``train``, ``evaluate``."""
+
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from vbon.artifacts import read_provenance, read_table, write_table
+from vbon.artifacts.fingerprint import content_hash, provenance
+from vbon.cli.options import pairs, parser, settings
+from vbon.errors import ArtifactError, VbonError
+from vbon.plan import Run
+
+
+def train(arguments: list[str]) -> None:
+    """Carry out the runs of one job; those whose key is on disk already are left alone."""
+    options = parser("train", train.__doc__)
+    options.add_argument("--runs", type=settings, required=True, help="list of runs")
+    options.add_argument("--total", type=int, default=0, help="runs of the sweep, for progress")
+    args = options.parse_args(arguments)
+    runs = [Run(**run) for run in args.runs]
+    waiting = []
+    for run in runs:
+        if run.is_done():
+            (Path(run.folder) / "run.json").touch()  # newer than its inputs, as is true
+        else:
+            waiting.append(run)
+    if not waiting:
+        return
+
+    import torch  # only where there is work
+
+    from vbon.training.runs import Inputs, carry_out, in_child
+
+    torch.set_num_threads(1)
+    shared: dict[str, Inputs] = {}
+    failed = []
+    for run in waiting:
+        paths = run.inputs()
+        # Runs with equal inputs and specs share what was loaded before the fork.
+        inputs = shared.setdefault(f"{sorted(paths.items())}", Inputs(paths, dict(run.spec)))
+        if len(paths) > 1:
+            _ = inputs.environment
+        started = time.time()
+        try:
+            in_child(carry_out, run.to_json(), run.instance, inputs, run.key())
+        except (ChildProcessError, VbonError) as error:
+            failed.append(f"{run.method} {run.setting} seed {run.seed}: {error}")
+            continue
+        _tell_progress(run, time.time() - started, args.total)
+    if failed:
+        raise ArtifactError(f"{len(failed)} of {len(runs)} runs failed: {'; '.join(failed)}")
+
+
+def _tell_progress(run: Run, seconds: float, total: int) -> None:
+    """One line on the terminal: runs done of all, time so far and time left."""
+    runs = Path(run.folder).parents[2]
+    begun = float(os.environ.get("VBON_STARTED", time.time() - seconds))
+    times = [path.stat().st_mtime for path in runs.glob("*/*/seed*/run.json")]
+    done, fresh = len(times), sum(when >= begun for when in times)
+    elapsed = time.time() - begun
+    left = elapsed / max(fresh, 1) * max(total - done, 0)
+    print(
+        f"[{run.task}] {done}/{total} runs  {run.method} {run.setting} seed {run.seed}: "
+        f"{seconds:.1f} s  elapsed {_clock(elapsed)}, about {_clock(left)} left",
+        flush=True,
+    )
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def evaluate(arguments: list[str]) -> None:
+    """Sample and score what the runs of one job made, on the test prompts."""
+    options = parser("evaluate", evaluate.__doc__)
+    options.add_argument("--runs", type=settings, required=True, help="list of runs")
+    options.add_argument("--settings", type=settings, required=True)
+    options.add_argument("--seed", type=int, required=True)
+    options.add_argument(
+        "--inputs",
+        nargs="+",
+        required=True,
+        help="name=path: prompts, samples, rewards, logf, reference, reward_model, evaluator",
+    )
+    args = options.parse_args(arguments)
+    inputs = pairs(args.inputs)
+    shared = {name: content_hash(path) for name, path in inputs.items()}
+    measure: _Measure | None = None
+    for run in (Run(**run) for run in args.runs):
+        output = Path(run.folder) / "responses" / "test.parquet"
+        record = _record(run)
+        made = provenance(
+            {"seed": args.seed, "values": dict(run.values), "inputs": shared, **args.settings},
+            {"run": Path(run.folder) / "policy"} if record["policy"] == "policy" else {},
+            ("vbon.evaluation.policy", "vbon.cli.runs"),
+        )
+        if output.exists() and _key(output) == made["key"]:
+            output.touch()
+            continue
+        if record["status"] != "ok":
+            shutil.rmtree(output.parent, ignore_errors=True)
+            continue
+        measure = measure or _Measure(inputs, args.settings, args.seed)
+        write_table(output, measure(run, record), "responses", made)
+        print(f"[{run.task}] evaluated {run.method} {run.setting} seed {run.seed}", flush=True)
+
+
+def _key(path: Path) -> str | None:
+    try:
+        return read_provenance(path).get("key")
+    except ArtifactError as error:
+        print(error, file=sys.stderr)
+        return None
+
+
+def _record(run: Run) -> dict[str, Any]:
+    import json
+
+    return json.loads((Path(run.folder) / "run.json").read_text())
+
+
+class _Measure:
+    """Loads the models once, then measures one run after the other."""
+
+    def __init__(self, inputs: dict[str, str], chosen: dict[str, Any], seed: int) -> None:
+        import torch
+
+        from vbon.evaluation.policy import Evaluator
+        from vbon.models.language_model import load_language_model, load_tokenizer
+        from vbon.rewards.classifier import ClassifierReward
+        from vbon.training.runs import load_prompts
+
+        torch.set_num_threads(1)
+        self._inputs, self._chosen = inputs, chosen
+        size = chosen["batch_size"]
+        self._evaluator = Evaluator(
+            prompts=load_prompts(inputs["prompts"]),
+            reference=load_language_model(inputs["reference"]),
+            tokenizer=load_tokenizer(inputs["reference"]),
+            reward_model=ClassifierReward(inputs["reward_model"], size, chosen["transform"]),
+            evaluator=ClassifierReward(inputs["evaluator"], size),
+            responses=chosen["responses"],
+            max_new_tokens=chosen["max_new_tokens"],
+            temperature=chosen["temperature"],
+            seed=seed,
+        )
+
+    def __call__(self, run: Run, record: dict[str, Any]) -> Any:
+        from vbon.evaluation.policy import select_responses
+        from vbon.models.language_model import load_language_model
+
+        method = run.instance
+        if not method.trained:
+            pools = read_table(self._inputs["logf"], "logf").set_index("prompt_id")
+            return select_responses(
+                method, self._fresh(), pools["rewards_sorted"], self._chosen["responses"]
+            )
+        folder = Path(run.folder) / "policy"
+        path = folder if record["policy"] == "policy" else Path(self._inputs["reference"])
+        return self._evaluator.evaluate(load_language_model(path))
+
+    def _fresh(self) -> Any:
+        """Scored draws outside the ranking pool."""
+        samples = read_table(self._inputs["samples"], "samples")
+        rewards = read_table(self._inputs["rewards"], "rewards")
+        merged = samples.merge(rewards, on=["prompt_id", "draw"], validate="one_to_one")
+        return merged[merged["draw"] >= self._chosen["test_draws"]]

@@ -1,0 +1,77 @@
+"""Verbs that gather and draw: ``aggregate``, ``pareto``, ``figure``. None needs torch."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from vbon.artifacts import SCHEMAS, read_table, write_table
+from vbon.artifacts.fingerprint import content_hash, provenance
+from vbon.artifacts.tables import atomic_path
+from vbon.cli.options import parser, settings
+from vbon.errors import ArtifactError
+
+
+def aggregate(arguments: list[str]) -> None:
+    """Gather the points and costs of all runs of a task."""
+    from vbon.evaluation.points import Pool, cost_of, point_of
+
+    options = parser("aggregate", aggregate.__doc__)
+    options.add_argument("--folders", nargs="+", required=True, help="run folders, in table order")
+    options.add_argument("--samples", nargs=2, required=True, help="train and test")
+    options.add_argument("--rewards", required=True, help="of the test prompts")
+    options.add_argument("--settings", type=settings, required=True)
+    options.add_argument("--points", required=True, help="output")
+    options.add_argument("--costs", required=True, help="output")
+    args = options.parse_args(arguments)
+    pool = Pool.load(args.samples, args.rewards, args.settings)
+    points, costs = [], []
+    for folder in map(Path, args.folders):
+        record = json.loads((folder / "run.json").read_text())
+        points.append(point_of(record, folder / "responses" / "test.parquet", pool))
+        costs.append(cost_of(record, pool))
+    made = {"runs": len(points), "rewards": content_hash(args.rewards)}
+    for output, rows, schema in ((args.points, points, "points"), (args.costs, costs, "costs")):
+        frame = pd.DataFrame(rows)
+        write_both(output, frame, schema, made)
+
+
+def write_both(output: str, frame: pd.DataFrame, schema: str, made: dict[str, Any]) -> None:
+    """Write a table as parquet, and as CSV beside it with the columns in the same order."""
+    columns = [*SCHEMAS[schema].columns, *frame.columns.difference(SCHEMAS[schema].columns)]
+    missing = frame.columns.symmetric_difference(columns)
+    if len(missing):
+        raise ArtifactError(f"{output}: column {missing[0]!r} was not computed")
+    write_table(output, frame[columns], schema, made)
+    with atomic_path(Path(output).with_suffix(".csv")) as temporary:
+        frame[columns].to_csv(temporary, index=False)
+
+
+def pareto(arguments: list[str]) -> None:
+    """Find each method's share of the Pareto fronts and its hypervolume, with intervals."""
+    from vbon.pareto import pareto_table
+
+    options = parser("pareto", pareto.__doc__)
+    options.add_argument("--points", required=True)
+    options.add_argument("--bootstrap", type=int, required=True)
+    options.add_argument("--seed", type=int, required=True)
+    options.add_argument("--output", required=True)
+    args = options.parse_args(arguments)
+    table = pareto_table(read_table(args.points, "points"), args.seed, args.bootstrap)
+    made = provenance(
+        {"seed": args.seed, "bootstrap": args.bootstrap}, {"points": args.points}, ("vbon.pareto",)
+    )
+    write_both(args.output, table, "pareto", made)
+
+
+def figure(arguments: list[str]) -> None:
+    """Draw one figure as PDF, SVG and PNG, with what it shows as CSV."""
+    from vbon.figures.catalogue import FIGURES
+
+    options = parser("figure", figure.__doc__)
+    options.add_argument("--name", choices=sorted(FIGURES), required=True)
+    options.add_argument("--points", required=True)
+    options.add_argument("--output", required=True, help="path without suffix")
+    args = options.parse_args(arguments)
+    FIGURES[args.name](points=read_table(args.points, "points"), out_stem=Path(args.output))

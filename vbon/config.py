@@ -1,0 +1,154 @@
+"""Load, merge, complete and check the configuration, before any work starts."""
+
+import copy
+import difflib
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError
+
+from vbon.errors import ConfigError
+
+SCHEMA = Path(__file__).parent.parent / "workflow" / "schemas" / "config.schema.yaml"
+
+
+@cache
+def schema() -> dict[str, Any]:
+    """The JSON schema of the configuration, with ``$ref`` resolved."""
+    raw = yaml.safe_load(SCHEMA.read_text())
+    return _dereferenced(raw, raw["$defs"])
+
+
+def _dereferenced(node: Any, definitions: Mapping[str, Any]) -> Any:
+    if isinstance(node, list):
+        return [_dereferenced(item, definitions) for item in node]
+    if not isinstance(node, dict):
+        return node
+    own = {key: value for key, value in node.items() if key not in ("$ref", "$defs")}
+    if "$ref" in node:
+        own = {**definitions[node["$ref"].rpartition("/")[2]], **own}
+    return {key: _dereferenced(value, definitions) for key, value in own.items()}
+
+
+def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay one configuration over another: mappings merge key by key, all else is replaced.
+
+    This is what Snakemake does with ``--configfile`` (a test holds the two together).
+
+    Example:
+        >>> merge({"a": {"x": 1, "y": 2}, "b": [1]}, {"a": {"y": 3}, "b": [2]})
+        {'a': {'x': 1, 'y': 3}, 'b': [2]}
+    """
+    merged = dict(copy.deepcopy(base))
+    for key, value in overlay.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = merge(merged[key], value) if both else copy.deepcopy(value)
+    return merged
+
+
+def load(files: Iterable[str | Path]) -> dict[str, Any]:
+    """Read configuration files, lay each over those before it, complete and check the result.
+
+    Raises:
+        ConfigError: If a file cannot be read, or a key or value is refused.
+    """
+    config: dict[str, Any] = {}
+    for file in files:
+        try:
+            value = yaml.safe_load(Path(file).read_text())
+        except (OSError, yaml.YAMLError) as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError(f"{file}: cannot be read as YAML: {reason}") from error
+        if not isinstance(value, dict):
+            raise ConfigError(f"{file}: holds {type(value).__name__}, expected keys and values")
+        config = merge(config, value)
+    return resolve(config)
+
+
+def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Fill in the schema's defaults and check every key.
+
+    Raises:
+        ConfigError: One line: the key, its value, what is accepted.
+    """
+    completed = _with_defaults(dict(copy.deepcopy(config)), schema())
+    errors = Draft202012Validator(schema()).iter_errors(completed)
+    first = min(errors, key=lambda error: (len(error.path), str(error.path)), default=None)
+    if first is not None:
+        raise ConfigError(_explain(first))
+    for task in completed["tasks"]:
+        _check_task(task, completed[task])
+    return completed
+
+
+def _with_defaults(value: Any, node: Mapping[str, Any]) -> Any:
+    """Add defaults for absent keys, also inside the defaults that are added."""
+    if not isinstance(value, dict):
+        return value
+    for key, child in node.get("properties", {}).items():
+        if key not in value and "default" in child:
+            value[key] = copy.deepcopy(child["default"])
+        if key in value:
+            value[key] = _with_defaults(value[key], child)
+    return value
+
+
+def _explain(error: ValidationError) -> str:
+    """One line for a schema violation: key, value, what is accepted."""
+    key = ".".join(str(part) for part in error.absolute_path) or "config"
+    description = error.schema.get("description", "").rstrip(".")
+    about = f" ({description})" if description else ""
+    if error.validator == "additionalProperties":
+        known = list(error.schema["properties"])
+        name = next(name for name in error.instance if name not in known)
+        path = name if key == "config" else f"{key}.{name}"
+        near = difflib.get_close_matches(str(name), known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        return f"{path}: unknown key; {hint}accepted here: {', '.join(known)}"
+    if error.validator == "required":
+        return f"{key}: {error.message}"
+    accepted = {
+        "type": lambda: f"accepted: {_listed(error.validator_value)}",
+        "enum": lambda: f"accepted: {_listed(error.validator_value)}",
+        "minimum": lambda: f"give {error.validator_value} or more",
+        "maximum": lambda: f"give {error.validator_value} or less",
+        "exclusiveMinimum": lambda: f"give more than {error.validator_value}",
+        "exclusiveMaximum": lambda: f"give less than {error.validator_value}",
+        "minItems": lambda: "give at least one value",
+        "uniqueItems": lambda: "a value stands twice; give each once",
+        "anyOf": lambda: "accepted: a number, a string, or a list of them (not empty, none twice)",
+    }.get(error.validator, lambda: error.message)()
+    return f"{key}: {error.instance!r} is not allowed{about}; {accepted}"
+
+
+def _listed(accepted: Any) -> str:
+    return ", ".join(map(str, accepted)) if isinstance(accepted, list) else str(accepted)
+
+
+def _check_task(name: str, task: Mapping[str, Any]) -> None:
+    """Relations between keys that a schema cannot state."""
+    sampling, online = task["sampling"], task["online"]
+    if task["logf"]["m"] > sampling["train_draws"]:
+        raise ConfigError(
+            f"{name}.logf.m: {task['logf']['m']} draws asked for, {name}.sampling.train_draws "
+            f"gives {sampling['train_draws']}; lower the one or raise the other"
+        )
+    if online["rollouts"] % online["draws_per_prompt"]:
+        raise ConfigError(
+            f"{name}.online.draws_per_prompt: {online['draws_per_prompt']} does not divide "
+            f"{name}.online.rollouts = {online['rollouts']}"
+        )
+    if task["evaluation"]["responses"] > sampling["fresh_draws"]:
+        raise ConfigError(
+            f"{name}.evaluation.responses: {task['evaluation']['responses']} asked for, "
+            f"{name}.sampling.fresh_draws gives the reference {sampling['fresh_draws']}"
+        )
+    if "prompts" in task and task["prompts"]["max_tokens"] < task["prompts"]["min_tokens"]:
+        raise ConfigError(
+            f"{name}.prompts.max_tokens: {task['prompts']['max_tokens']} is below "
+            f"{name}.prompts.min_tokens = {task['prompts']['min_tokens']}"
+        )

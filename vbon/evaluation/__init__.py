@@ -1,0 +1,1 @@
+"""Measure policies on test prompts."""

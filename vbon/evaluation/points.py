@@ -1,0 +1,104 @@
+"""Rows of ``points`` and ``costs``, from what a run left on disk. Loads no torch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vbon.artifacts import SCHEMAS, read_table
+from vbon.errors import ArtifactError
+from vbon.evaluation.metrics import Pools, summarise
+
+_NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Reference rewards of the test prompts, and the tokens that the training pool cost.
+
+    Attributes:
+        rewards: Ascending rewards of each test prompt.
+        evaluator_rewards: The same by the held-out evaluator.
+        first: Reward of each prompt's first draw.
+        train_tokens: Tokens sampled for the estimate of log F.
+        temperature: At which policies are sampled.
+        seed: Evaluation seed.
+    """
+
+    rewards: Pools
+    evaluator_rewards: Pools
+    first: dict[str, float]
+    train_tokens: int
+    temperature: float
+    seed: int
+
+    @classmethod
+    def load(cls, samples: Sequence[str], rewards: str, settings: dict[str, Any]) -> "Pool":
+        """Read the pool from the samples of both splits and the rewards of the test prompts."""
+        train = read_table(samples[0], "samples", ["draw", "response_ids"])
+        used = train[train["draw"] < settings["m"]]
+        table = read_table(rewards, "rewards")
+        ranking = table[table["draw"] < settings["test_draws"]]
+        grouped = ranking.groupby("prompt_id", sort=False)
+        first = ranking[ranking["draw"] == 0].set_index("prompt_id")["reward"]
+        return cls(
+            {name: np.sort(group.to_numpy()) for name, group in grouped["reward"]},
+            {name: np.sort(group.to_numpy()) for name, group in grouped["evaluator_reward"]},
+            first.to_dict(),
+            int(used["response_ids"].map(len).sum()),
+            settings["temperature"],
+            settings["seed"],
+        )
+
+
+def _keys(record: dict[str, Any], pool: Pool) -> dict[str, Any]:
+    return {
+        **{name: record[name] for name in ("task", "method", "setting", "seed")},
+        "sample_seed": pool.seed,
+        "temperature": pool.temperature,
+        "domain": "all",
+    }
+
+
+def point_of(record: dict[str, Any], responses: Path, pool: Pool) -> dict[str, Any]:
+    """One row of ``points``; numbers are NaN for a run that diverged.
+
+    Raises:
+        ArtifactError: If a run that is fine has no responses.
+    """
+    needs_pool = "logf" in record["spec"]
+    point = {
+        **dict.fromkeys(SCHEMAS["points"].columns, _NAN),
+        **_keys(record, pool),
+        "status": record["status"],
+        "n": _NAN if record["n"] is None else float(record["n"]),
+        "kl_coef": _NAN if record["kl_coef"] is None else float(record["kl_coef"]),
+        "num_prompts": 0,
+        "num_responses": 0,
+        "sampled_tokens": record.get("sampled_tokens", 0) + needs_pool * pool.train_tokens,
+        "trainable_parameters": record["trainable_parameters"],
+    }
+    if record["status"] != "ok":
+        return point
+    if not responses.exists():
+        raise ArtifactError(f"{responses} does not exist, but its run is done; evaluate it again")
+    measured = summarise(
+        read_table(responses, "responses"), pool.rewards, pool.evaluator_rewards, pool.first
+    )
+    return point | {name: value for name, value in measured.items() if name in point}
+
+
+def cost_of(record: dict[str, Any], pool: Pool) -> dict[str, Any]:
+    """One row of ``costs``: what the run took, apart from the numbers that must repeat."""
+    seconds = record.get("seconds", {})
+    return {
+        **_keys(record, pool),
+        "train_seconds": record["train_seconds"],
+        "sample_seconds": seconds.get("sample", 0.0),
+        "score_seconds": seconds.get("score", 0.0),
+        "peak_memory_mb": record["peak_memory_mb"],
+        "updates": record.get("updates", 0),
+        "hardware": record["hardware"],
+    }

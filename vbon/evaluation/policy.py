@@ -1,0 +1,166 @@
+"""Responses of a policy to the test prompts, with everything that the metrics are made of."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Float64
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from vbon.logf import counts
+from vbon.methods.base import Selection
+from vbon.models.language_model import response_logits
+from vbon.objectives.best_of_n import kl_upper_bound, log_bon_ratio
+from vbon.objectives.kl import kl_full, kl_k3
+from vbon.rewards.classifier import ClassifierReward, full_texts
+from vbon.sampling import sample
+from vbon.seeding import derive_seed
+from vbon.types import Prompts, Rollouts
+
+_COLUMNS = ("prompt_id", "draw", "response", "response_ids", "finished", "log_prob")
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Samples policies on the same prompts with the same seeds, and scores what they say.
+
+    Attributes:
+        prompts: Test prompts.
+        reference: The reference model, for KL.
+        tokenizer: Of the reference.
+        reward_model: Training reward.
+        evaluator: Held-out reward.
+        responses: Responses a prompt.
+        max_new_tokens: Length limit.
+        temperature: Of sampling and of both models' log-probs.
+        seed: Shared by all methods, so that differences between them are not differences of luck.
+    """
+
+    prompts: Prompts
+    reference: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    reward_model: ClassifierReward
+    evaluator: ClassifierReward
+    responses: int
+    max_new_tokens: int
+    temperature: float
+    seed: int
+
+    def evaluate(self, policy: PreTrainedModel) -> pd.DataFrame:
+        """Sample and score a policy; rows of schema "responses"."""
+        rollouts = sample(
+            policy,
+            self.prompts,
+            draws=self.responses,
+            max_new_tokens=self.max_new_tokens,
+            eos_token_id=self.tokenizer.eos_token_id,
+            seed=derive_seed(self.seed, "evaluation"),
+            temperature=self.temperature,
+        )
+        frame = self._describe(rollouts)
+        prompts = self.prompts.select(rollouts.prompt_index)
+        kl, k3, log_prob_ref = _divergences(
+            policy, self.reference, prompts, rollouts, self.temperature
+        )
+        frame["kl"], frame["kl_k3"], frame["log_prob_ref"] = kl, k3, log_prob_ref
+        ids = [self._prompt_ids[index] for index in rollouts.prompt_index.tolist()]
+        texts = full_texts(self.tokenizer, ids, frame["response_ids"])
+        scores = self.reward_model(texts)
+        frame["reward"], frame["reward_prob"] = scores.reward, scores.prob
+        frame["evaluator_reward"] = self.evaluator(texts).reward
+        return frame
+
+    @property
+    def _prompt_ids(self) -> list[list[int]]:
+        lengths = self.prompts.lengths.tolist()
+        return [row[:n] for row, n in zip(self.prompts.ids.tolist(), lengths, strict=True)]
+
+    def _describe(self, rollouts: Rollouts) -> pd.DataFrame:
+        """Key, text, ids and log-prob of each response."""
+        return describe(rollouts, self.prompts, self.tokenizer)
+
+
+def describe(
+    rollouts: Rollouts, prompts: Prompts, tokenizer: PreTrainedTokenizerBase, first_draw: int = 0
+) -> pd.DataFrame:
+    """Rollouts as rows of schema "samples"."""
+    ids = rollouts.response_lists()
+    draws = np.arange(len(rollouts)) % (len(rollouts) // len(prompts)) + first_draw
+    names = [prompts.prompt_id[index] for index in rollouts.prompt_index.tolist()]
+    texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
+    columns = (names, draws, texts, ids, rollouts.finished.numpy(), rollouts.log_prob.numpy())
+    return pd.DataFrame(dict(zip(_COLUMNS, columns, strict=True)))
+
+
+@torch.no_grad()
+def _divergences(
+    policy: PreTrainedModel,
+    reference: PreTrainedModel,
+    prompts: Prompts,
+    rollouts: Rollouts,
+    temperature: float,
+    rows_per_batch: int = 256,
+) -> tuple[Float64[np.ndarray, " batch"], ...]:
+    """Full-vocabulary KL, k3 and reference log-prob of each response, in nats."""
+    parts = []
+    for rows in torch.arange(len(rollouts)).split(rows_per_batch):
+        asked, mask = prompts.select(rows), rollouts.response_mask[rows]
+        mask = mask[:, : int(mask.sum(1).max())]
+        ids = rollouts.response_ids[rows, : mask.shape[1]]
+        ours = _dense_log_probs(policy, asked, ids, mask, temperature)
+        theirs = _dense_log_probs(reference, asked, ids, mask, temperature)
+        chosen = ours.gather(2, ids[..., None]).squeeze(2)
+        chosen_ref = theirs.gather(2, ids[..., None]).squeeze(2)
+        full = kl_full(ours, theirs, mask)
+        parts.append((full, kl_k3(chosen, chosen_ref, mask), (chosen_ref * mask).sum(1)))
+    return tuple(torch.cat(part).numpy() for part in zip(*parts, strict=True))
+
+
+def _dense_log_probs(
+    model: PreTrainedModel, prompts: Prompts, ids: Tensor, mask: Tensor, temperature: float
+) -> Float[Tensor, "batch tokens vocab"]:
+    """Log-softmax over the vocabulary before each response token; 0 where the mask is False."""
+    logits, _ = response_logits(model, prompts, ids, mask)
+    dense = torch.zeros(*ids.shape, logits.shape[1], dtype=torch.float64)
+    dense[mask] = F.log_softmax(logits.double() / temperature, dim=1)
+    return dense
+
+
+def select_responses(
+    method: Selection,
+    fresh: pd.DataFrame,
+    pool_sorted: dict[str, Float64[np.ndarray, " draws"]],
+    num_responses: int,
+) -> pd.DataFrame:
+    """Responses that a selection method returns from fresh reference draws.
+
+    For best-of-n, ``log_prob`` adds the estimated log-ratio S to the reference's log-prob, and
+    ``kl`` is the closed-form upper bound, which is conservative for best-of-n.
+
+    Args:
+        method: The method at one setting.
+        fresh: Scored draws of schema "samples" and "rewards", outside the ranking pool.
+        pool_sorted: Ascending pool rewards of each prompt.
+        num_responses: Most responses a prompt.
+    """
+    fresh = fresh.sort_values(["prompt_id", "draw"], kind="stable")
+    prompts = fresh["prompt_id"].unique()
+    rewards = torch.from_numpy(fresh["reward"].to_numpy().reshape(len(prompts), -1).copy())
+    chosen = method.choose(rewards, num_responses)
+    start = torch.arange(len(prompts))[:, None] * rewards.shape[1]
+    picked: Any = fresh.iloc[(chosen + start).flatten().numpy()].copy()
+    picked["draw"] = np.tile(np.arange(chosen.shape[1]), len(prompts))
+    picked["log_prob_ref"] = picked["log_prob"]
+    picked["kl"], picked["kl_k3"] = kl_upper_bound(method.n), 0.0 if method.n == 1 else np.nan
+    if method.n > 1:
+        pools = np.stack([pool_sorted[name] for name in picked["prompt_id"]])
+        below, _ = counts(picked["reward"].to_numpy(), pools)
+        log_below = np.log((below + 1) / (pools.shape[1] + 1))
+        level = picked["log_prob"].to_numpy()
+        log_below = np.minimum(log_below, np.log1p(-np.exp(level)))
+        picked["log_prob"] = level + log_bon_ratio(log_below, level, method.n)
+    return picked.reset_index(drop=True)

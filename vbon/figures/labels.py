@@ -1,0 +1,98 @@
+"""Short labels beside points, placed where they cover neither points nor each other."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.transforms import Bbox, BboxBase
+
+# Steps from the point in units of the label's half width and half height; the near ones first.
+_DIRECTIONS = [(1, -1), (1, 1), (-1, 1), (-1, -1), (0, -1), (0, 1), (1, 0), (-1, 0)]
+_GAPS = (4.0, 9.0, 15.0)  # points between a marker's centre and the label's nearest corner
+
+
+@dataclass(frozen=True)
+class Label:
+    """A text that belongs to a point, in data coordinates."""
+
+    text: str
+    x: float
+    y: float
+    colour: Any
+
+
+def place_labels(
+    axes: Axes, labels: list[Label], obstacles: npt.NDArray[np.float64], size: float = 7.0
+) -> list[Label]:
+    """Write labels beside their points, each at the first free place of a fixed list.
+
+    A label that fits nowhere is left out: a figure with fewer labels says less, one with
+    overlapping labels says something wrong.
+
+    Args:
+        axes: Axes with final limits and layout.
+        labels: Wanted labels, the most important first.
+        obstacles: Points in data coordinates that no label may cover, shape (points, 2).
+        size: Font size in typographic points.
+
+    Returns:
+        The labels that were written.
+    """
+    figure = axes.figure
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    unit = figure.dpi / 72
+    frame = axes.get_window_extent(renderer)
+    blocked = axes.transData.transform(obstacles)
+    taken: list[Bbox] = []
+    written = []
+    for label in labels:
+        x, y = axes.transData.transform((label.x, label.y))
+        text = axes.text(label.x, label.y, label.text, size=size, color=label.colour, zorder=9)
+        extent = text.get_window_extent(renderer)
+        place = _free_place(x, y, extent.width, extent.height, unit, frame, blocked, taken)
+        if place is None:
+            text.remove()
+            continue
+        taken.append(place)
+        text.set_position(axes.transData.inverted().transform((place.x0, place.y0)))
+        text.set_verticalalignment("bottom")
+        text.set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.4})
+        near = np.clip((x, y), (place.x0, place.y0), (place.x1, place.y1))
+        leader = axes.transData.inverted().transform([(x, y), near])
+        axes.plot(*leader.T, color=label.colour, linewidth=0.45, zorder=4.5)
+        written.append(label)
+    return written
+
+
+def _free_place(
+    x: float,
+    y: float,
+    width: float,
+    height: float,
+    unit: float,
+    frame: BboxBase,
+    blocked: npt.NDArray[np.float64],
+    taken: list[Bbox],
+) -> Bbox | None:
+    """The first box beside (x, y), in pixels, that is inside the frame and covers nothing."""
+    for gap in _GAPS:
+        for right, up in _DIRECTIONS:
+            centre_x = x + right * (gap * unit + width / 2)
+            centre_y = y + up * (gap * unit * (0.4 if right else 1) + height / 2)
+            place = Bbox.from_bounds(centre_x - width / 2, centre_y - height / 2, width, height)
+            inside = place.x0 >= frame.x0 and place.x1 <= frame.x1
+            inside = inside and place.y0 >= frame.y0 and place.y1 <= frame.y1
+            if inside and not place.count_overlaps(taken) and not _covers(place, blocked, unit):
+                return place
+    return None
+
+
+def _covers(place: Bbox, points: npt.NDArray[np.float64], unit: float) -> bool:
+    """Whether a box comes closer than a marker's radius to any point."""
+    radius = 2.5 * unit
+    near_x = (points[:, 0] > place.x0 - radius) & (points[:, 0] < place.x1 + radius)
+    near_y = (points[:, 1] > place.y0 - radius) & (points[:, 1] < place.y1 + radius)
+    return bool(np.any(near_x & near_y))

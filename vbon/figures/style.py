@@ -1,0 +1,172 @@
+"""One look for all figures: a colour and a marker a method, fonts, scales and files.
+
+Nothing here touches pyplot, so drawing leaves no global state behind and needs no display.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+INK = "#222222"
+"""Colour of axes, reference curves and notes."""
+
+FAINT = 0.22
+"""Opacity of points that are shown but not meant to be read one by one."""
+
+DPI = 200
+"""Pixels per inch of the PNG files."""
+
+_SETTINGS = {
+    "font.family": "DejaVu Sans",  # ships with matplotlib: the same letters on every machine
+    "font.size": 8.5,
+    "axes.labelsize": 9,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "text.color": INK,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "hatch.linewidth": 0.35,
+    "pdf.fonttype": 42,  # TrueType, so that letters stay letters in a paper's PDF
+    "svg.fonttype": "path",
+    "svg.hashsalt": "vbon",  # element ids follow from content alone
+}
+
+
+@dataclass(frozen=True)
+class MethodStyle:
+    """How a method looks in every figure."""
+
+    label: str
+    colour: str
+    marker: str
+    hollow: bool = False
+    """White inside the outline: for what is drawn but not trained."""
+
+    @property
+    def text_colour(self) -> tuple[float, float, float]:
+        """The colour darkened until small letters in it can be read on white."""
+        red, green, blue = (0.62 * part for part in to_rgb(self.colour))
+        return red, green, blue
+
+
+# Okabe and Ito's colours, which stay apart under the common colour blindnesses, ordered so that
+# methods close to each other in the plane differ in luminance; in grey the shape of the marker
+# carries the rest. No two methods share a shape.
+METHODS = {
+    "reference": MethodStyle("Reference", "#000000", "*"),
+    "best_of_n": MethodStyle("BoN", "#4d4d4d", "D", hollow=True),
+    "bon_sft": MethodStyle("BoN-SFT", "#cc79a7", "P"),
+    "ppo": MethodStyle("PPO", "#d55e00", "s"),
+    "dpo": MethodStyle("DPO", "#e69f00", "^"),
+    "bonbon": MethodStyle("BoNBoN", "#009e73", "v"),
+    "vbon": MethodStyle("vBoN", "#0072b2", "o"),
+    "vbon_l": MethodStyle("vBoN (L bound)", "#56b4e9", "X"),
+    "vbon_l1": MethodStyle("vBoN (L1 bound)", "#332288", "p"),
+}
+"""The benchmark's methods in the order of legends."""
+
+_RESERVE_COLOURS = ("#882255", "#117733", "#999933", "#aa4499", "#661100")
+_RESERVE_MARKERS = ("<", ">", "h", "d", "8", "H")
+
+
+def method_styles(names: Iterable[str]) -> dict[str, MethodStyle]:
+    """Style of each method: the benchmark's own first, then user-registered ones by name.
+
+    A method outside :data:`METHODS` keeps its own name as label and takes the next pair of a
+    reserve of colours and markers.
+
+    Args:
+        names: Names of methods, repeated or not, in any order.
+
+    Returns:
+        Styles in the order in which legends list them.
+
+    Example:
+        >>> {name: style.label for name, style in method_styles(["mine", "vbon", "ppo"]).items()}
+        {'ppo': 'PPO', 'vbon': 'vBoN', 'mine': 'mine'}
+    """
+    present = set(names)
+    styles = {name: style for name, style in METHODS.items() if name in present}
+    for index, name in enumerate(sorted(present - set(METHODS))):
+        # 5 colours and 6 markers have no common period: 30 different pairs.
+        colour = _RESERVE_COLOURS[index % len(_RESERVE_COLOURS)]
+        marker = _RESERVE_MARKERS[index % len(_RESERVE_MARKERS)]
+        styles[name] = MethodStyle(name, colour, marker)
+    return styles
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Draw with the project's settings, whatever the user's matplotlib configuration says."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_SETTINGS)
+        yield
+
+
+def save_figure(figure: Figure, stem: Path) -> None:
+    """Write ``{stem}.pdf``, ``.svg`` and ``.png``: the same bytes for the same drawing.
+
+    Args:
+        figure: A figure made inside :func:`drawing`; call this inside it too.
+        stem: Path without suffix; its folder is made if missing.
+    """
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    without_date = {
+        "pdf": {"CreationDate": None, "ModDate": None},
+        "svg": {"Date": None},
+        "png": {"Software": None},
+    }
+    for suffix, metadata in without_date.items():
+        path = stem.with_name(f"{stem.name}.{suffix}")  # a dot in the stem is part of the name
+        figure.savefig(path, dpi=DPI, metadata=metadata)
+
+
+def square_root_axis(axes: Axes, largest: float) -> None:
+    """Scale a non-negative horizontal axis by its square root, ticks included.
+
+    Args:
+        axes: Axes to change.
+        largest: Largest value to be shown, positive.
+    """
+    # Both ends stay legible without a cut: of an axis to 30 nats, 0..6 gets 45 % of the width. To
+    # leading order in KL, every gain over the reference grows as its square root (sqrt(KL / 6) for
+    # the win rate's frontier), so curves leave the origin as straight lines instead of hugging the
+    # vertical axis; a logarithm would push the reference at KL 0 off the page.
+    axes.set_xscale("function", functions=(_signed_root, _signed_square))
+    root = np.sqrt(largest)
+    axes.set_xlim(-((0.03 * root) ** 2), (1.03 * root) ** 2)
+    round_numbers = [0, 0.1, 0.5, 1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 40, 50, 75, 100, 150, 200]
+    ticks = [0.0]
+    for value in round_numbers:
+        if np.sqrt(value) - np.sqrt(ticks[-1]) > 0.075 * root and value <= largest * 1.02:
+            ticks.append(value)
+    axes.set_xticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+
+
+def _signed_root(values: Any) -> Any:
+    """Odd square root: the left margin of an axis that starts at 0 lies below 0."""
+    values = np.asarray(values, dtype=np.float64)
+    return np.sign(values) * np.sqrt(np.abs(values))
+
+
+def _signed_square(values: Any) -> Any:
+    """Inverse of the odd square root."""
+    values = np.asarray(values, dtype=np.float64)
+    return np.sign(values) * values**2

@@ -1,0 +1,284 @@
+"""What a method pays in KL for what it gains: figures 2, 6 and 7 of arXiv:2407.06057."""
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from vbon.closed_forms import kl_upper_bound, win_rate, win_rate_frontier
+from vbon.errors import DataError
+from vbon.figures.labels import Label, place_labels
+from vbon.figures.style import (
+    DPI,
+    FAINT,
+    INK,
+    MethodStyle,
+    drawing,
+    method_styles,
+    save_figure,
+    square_root_axis,
+)
+from vbon.pareto import membership
+
+AXIS_LABELS = {
+    "win_rate": "Win rate against the reference (ties count half)",
+    "reward_prob": "Mean probability of the positive class",
+    "evaluator_reward": "Mean reward of the held-out evaluator",
+}
+KL_LABEL = "KL(policy ‖ reference) per response (nats, square-root scale)"
+
+COLUMNS = [
+    *("series", "method", "setting", "seed", "status", "n", "kl_coef"),
+    *("kl", "kl_se", "metric", "metric_se", "on_front", "on_method_front"),
+]
+"""Columns of the table next to each figure. ``series`` is ``run`` (a point, diverged ones too),
+``best_of_n_mean`` (the line through BoN's points), ``best_of_n_analytic`` or ``frontier``."""
+
+SIZE = (4.8, 4.5)  # inches; shrunk to a 3.3 inch column the smallest letters are 5 points high
+
+
+def figure2(
+    points: pd.DataFrame,
+    axis: str,
+    out_stem: Path,
+    *,
+    title: str = "",
+    methods: Sequence[str] | None = None,
+    front: str = "paper",
+    kl_limit: float = 50.0,
+) -> pd.DataFrame:
+    r"""Draw one metric against KL(policy ‖ reference), one point a run.
+
+    Points off the Pareto front of their own method are faint. Best-of-n's points are joined, and
+    for the win rate two closed forms are added: best-of-n at its KL bound,
+    :math:`(\log n - \frac{n-1}{n},\, \frac{n}{n+1})` for real :math:`n`, and the frontier above
+    which no policy can be (:func:`vbon.closed_forms.win_rate_frontier`). Bars are one standard
+    error over prompts. Figures 6 and 7 are the same drawing of other ``methods``.
+
+    Args:
+        points: Rows of the points table: one task, one temperature, one domain. KL in nats.
+        axis: ``"win_rate"``, ``"reward_prob"`` or ``"evaluator_reward"``.
+        out_stem: Path without suffix of the ``.pdf``, ``.svg``, ``.png`` and ``.csv`` to write.
+        title: Text above the axes.
+        methods: Methods to draw; all by default. Fronts are those of all ``points`` in any case,
+            so that a figure agrees with the table of shares.
+        front: Pool of ``on_front``: ``"paper"`` or ``"all"`` (:func:`vbon.pareto.membership`).
+        kl_limit: Runs beyond this many nats are arrows at the right edge, counted in a note.
+
+    Returns:
+        What was drawn, as in the ``.csv``: columns :data:`COLUMNS`.
+
+    Raises:
+        DataError: If a column is missing, the rows mix tasks, temperatures or domains, or no run
+            has a number to draw.
+    """
+    runs = _runs(points, axis, front, methods)
+    drawn = runs.dropna(subset=["kl", "metric"])
+    drawn = drawn[drawn["status"] == "ok"]
+    if drawn.empty:
+        raise DataError(f"points.{axis}: no run with status ok has a number to draw")
+    right = float(np.clip(drawn["kl"].max(), 1.0, kl_limit))
+    curves = _best_of_n_mean(drawn)
+    if axis == "win_rate":
+        curves = pd.concat([curves, *_closed_forms(runs, right)], ignore_index=True)
+    table = pd.concat([runs, curves.dropna(axis=1, how="all")], ignore_index=True)[COLUMNS]
+
+    with drawing():
+        figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained")
+        axes = figure.add_subplot()
+        square_root_axis(axes, right)
+        _set_metric_range(axes, drawn["metric"], axis)
+        axes.set(xlabel=KL_LABEL, ylabel=AXIS_LABELS[axis])
+        notes = _notes(runs, drawn, kl_limit)
+        axes.set_title(title, pad=6 + 9 * len(notes))
+        axes.text(
+            1, 1.01, "\n".join(notes), transform=axes.transAxes, ha="right", va="bottom", size=7
+        )
+        styles = method_styles(drawn["method"])
+        _draw_curves(axes, curves)
+        for name in sorted(styles, key=lambda name: name == "reference"):  # the star on top
+            _draw_method(axes, drawn[drawn["method"] == name], styles[name], kl_limit)
+        figure.legend(
+            handles=_legend(styles, curves), loc="outside lower center", ncols=3, columnspacing=1.2
+        )
+        figure.draw_without_rendering()  # the layout decides where the labels have room ...
+        figure.set_layout_engine("none")  # ... and must not move once they are placed
+        place_labels(axes, _setting_labels(drawn, styles, kl_limit), _obstacles(drawn, curves))
+        save_figure(figure, Path(out_stem))
+    table.to_csv(f"{out_stem}.csv", index=False, lineterminator="\n")
+    return table
+
+
+def _runs(
+    points: pd.DataFrame, axis: str, front: str, methods: Sequence[str] | None
+) -> pd.DataFrame:
+    """The runs to draw with their fronts, in the columns of the figure's table."""
+    marks = membership(points, front, axis)
+    runs = points.assign(**{name: marks[name].to_numpy() for name in marks})
+    runs = runs[runs["method"].isin(methods)] if methods is not None else runs
+    runs = runs.assign(series="run", metric=runs[axis], metric_se=runs.get(f"{axis}_se", np.nan))
+    return runs.reindex(columns=COLUMNS).reset_index(drop=True)
+
+
+def _best_of_n_mean(drawn: pd.DataFrame) -> pd.DataFrame:
+    """Mean over seeds of each best-of-n setting, by KL."""
+    bon = drawn[drawn["method"] == "best_of_n"]
+    means = bon.groupby("setting", sort=False)[["n", "kl", "metric"]].mean().reset_index()
+    means = means.assign(series="best_of_n_mean", method="best_of_n")
+    return means.sort_values("kl").reindex(columns=COLUMNS)
+
+
+def _closed_forms(runs: pd.DataFrame, right: float) -> list[pd.DataFrame]:
+    """The analytic best-of-n curve up to the largest n in the table, and the frontier."""
+    # n = exp(t) with t evenly spaced and KL = s**2 with s evenly spaced: smooth on a root axis.
+    n = np.exp(np.linspace(0, np.log(np.nanmax([16.0, *runs["n"]])), 200))
+    n = n[kl_upper_bound(n) <= right]
+    bon = {"series": "best_of_n_analytic", "method": "best_of_n", "n": n}
+    kl = np.linspace(0, 1.03 * np.sqrt(right), 400) ** 2
+    frontier = {"series": "frontier", "kl": kl, "metric": win_rate_frontier(kl)}
+    return [
+        pd.DataFrame({**bon, "kl": kl_upper_bound(n), "metric": win_rate(n)}),
+        pd.DataFrame(frontier),
+    ]
+
+
+def _set_metric_range(axes: Axes, metric: pd.Series, axis: str) -> None:
+    """Vertical limits: all points, and for the win rate the whole way from chance to certainty."""
+    low, high = metric.min(), metric.max()
+    if axis == "win_rate":
+        low, high = min(low, 0.5), 1.0
+    pad = 0.05 * max(high - low, 1e-3)
+    axes.set_ylim(low - pad, high + pad)
+
+
+def _draw_curves(axes: Axes, curves: pd.DataFrame) -> None:
+    """Lines behind the points; the region that no policy can reach is hatched."""
+    frontier = curves[curves["series"] == "frontier"]
+    if len(frontier):
+        top = axes.get_ylim()[1]
+        axes.fill_between(
+            frontier["kl"], frontier["metric"], top, facecolor="#f1f1f1", edgecolor="#bbbbbb",
+            hatch="////", linewidth=0, zorder=0,
+        )  # fmt: skip
+        axes.plot(frontier["kl"], frontier["metric"], color=INK, linewidth=1.1, zorder=1)
+    for series, dashes in (("best_of_n_analytic", (0, (4, 2))), ("best_of_n_mean", "-")):
+        curve = curves[curves["series"] == series]
+        axes.plot(
+            curve["kl"], curve["metric"], color="#4d4d4d", linewidth=0.8, linestyle=dashes, zorder=2
+        )
+
+
+def _draw_method(axes: Axes, runs: pd.DataFrame, style: MethodStyle, kl_limit: float) -> None:
+    """Points and error bars of one method; those on its own front opaque and on top."""
+    inside = runs[runs["kl"] <= kl_limit]
+    for on_front, part in inside.groupby(inside["on_method_front"].astype(bool)):
+        alpha, zorder = (1.0, 5) if on_front else (FAINT, 3)
+        if on_front:  # bars of background points would outweigh the points; the table has them
+            axes.errorbar(
+                part["kl"], part["metric"], xerr=part["kl_se"], yerr=part["metric_se"],
+                fmt="none", ecolor=style.colour, elinewidth=0.6, alpha=0.7, zorder=4,
+            )  # fmt: skip
+        axes.plot(
+            part["kl"], part["metric"], linestyle="none", alpha=alpha, zorder=zorder,
+            clip_on=False, **_marker(style),
+        )  # fmt: skip
+    beyond = runs[runs["kl"] > kl_limit]
+    if len(beyond):  # an empty line that is not clipped would collapse the layout
+        axes.plot(
+            np.full(len(beyond), kl_limit), beyond["metric"], linestyle="none", marker=5,
+            markersize=6, color=style.colour, zorder=6, clip_on=False,
+        )  # fmt: skip
+
+
+def _marker(style: MethodStyle) -> dict:
+    """Marker settings shared by points and legend; a thin white rim separates touching points."""
+    size = {"*": 12.5, "o": 5.0, "s": 4.6, "D": 4.2}.get(style.marker, 5.6)
+    face, rim = ("white", style.colour) if style.hollow else (style.colour, "white")
+    return {
+        "marker": style.marker,
+        "markersize": size,
+        "markerfacecolor": face,
+        "markeredgecolor": rim,
+        "markeredgewidth": 0.9 if style.hollow else 0.4,
+    }
+
+
+def _notes(runs: pd.DataFrame, drawn: pd.DataFrame, kl_limit: float) -> list[str]:
+    """Lines that count the runs which the picture cannot show, by method."""
+    lost = runs[~runs.index.isin(drawn.index)]
+    diverged = lost["status"] == "diverged"
+    beyond = drawn[drawn["kl"] > kl_limit]
+    parts = {
+        "diverged, not shown": lost[diverged],
+        "without a value, not shown": lost[~diverged],
+        f"beyond {kl_limit:g} nats (up to {beyond['kl'].max():.3g})": beyond,
+    }
+    notes = []
+    for words, part in parts.items():
+        counts = part["method"].value_counts()
+        styles = method_styles(counts.index)
+        each = ", ".join(f"{style.label} {counts[name]}" for name, style in styles.items())
+        notes += textwrap.wrap(f"{words}: {each}", 80) if each else []
+    return notes
+
+
+def _legend(styles: dict[str, MethodStyle], curves: pd.DataFrame) -> list[Line2D | Patch]:
+    """One entry a method and a curve, below the axes where nothing is hidden."""
+    handles: list[Line2D | Patch] = [
+        Line2D(
+            [], [], label=style.label, color="#4d4d4d", linewidth=0.8,
+            linestyle="-" if name == "best_of_n" else "none", **_marker(style),
+        )
+        for name, style in styles.items()
+    ]  # fmt: skip
+    series = set(curves["series"])
+    if "best_of_n_analytic" in series:
+        line = Line2D([], [], color="#4d4d4d", linewidth=0.8, linestyle=(0, (4, 2)))
+        line.set_label("BoN, closed form")
+        handles.append(line)
+    if "frontier" in series:
+        handles.append(
+            Patch(facecolor="#f1f1f1", edgecolor=INK, label="no policy can be here", hatch="////")
+        )
+    off = Line2D([], [], marker="o", color=INK, linestyle="none", alpha=FAINT, markersize=5)
+    off.set_label("off its method's front")
+    bars = Line2D([], [], marker="|", color=INK, linestyle="none", markersize=7, label="± 1 SE")
+    return [*handles, off, bars]
+
+
+def _setting_labels(
+    drawn: pd.DataFrame, styles: dict[str, MethodStyle], kl_limit: float
+) -> list[Label]:
+    """The two ends of each method's own front, named by their swept setting."""
+    labels = []
+    moved = drawn["kl"] > 2 * drawn["kl_se"].fillna(0)  # a label on the reference says nothing
+    shown = drawn[moved & (drawn["kl"] <= kl_limit) & drawn["on_method_front"].astype(bool)]
+    for name, style in reversed(styles.items()):  # vBoN before its baselines
+        own = shown[shown["method"] == name].sort_values("kl")
+        ends = own.iloc[[0, -1]] if len(own) > 1 else own
+        for row in ends.itertuples():
+            if name != "reference":
+                labels.append(Label(_setting_text(row), row.kl, row.metric, style.text_colour))
+    return labels
+
+
+def _setting_text(row: tuple) -> str:
+    """N or beta of a run as the paper writes it, else the setting's own name."""
+    setting = str(row.setting)
+    if setting.startswith("n") and np.isfinite(row.n):
+        return f"N={row.n:.4g}"
+    if setting.startswith("beta") and np.isfinite(row.kl_coef):
+        return f"β={row.kl_coef:.3g}"
+    return setting
+
+
+def _obstacles(drawn: pd.DataFrame, curves: pd.DataFrame) -> np.ndarray:
+    """Points that labels must not cover: every run, and the curves."""
+    both = pd.concat([drawn[["kl", "metric"]], curves[["kl", "metric"]]])
+    return both.to_numpy(dtype=np.float64)

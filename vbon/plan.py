@@ -1,0 +1,168 @@
+"""From a configuration to the list of runs, and from a run to the key that says it is done."""
+
+import itertools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from vbon.artifacts.fingerprint import code_fingerprint, content_hash, digest
+from vbon.errors import ConfigError
+from vbon.methods.base import Method, Online
+from vbon.registry import get_method, method_modules
+
+_PREFIX = {"kl_coef": "beta"}
+TRAIN_MODULES = ("vbon.training.runs",)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One cell of the benchmark: a method at one setting with one seed on one task."""
+
+    task: str
+    method: str
+    setting: str
+    seed: int
+    folder: str
+    values: Mapping[str, Any]
+    spec: Mapping[str, Any] = field(repr=False)
+    """Everything beside its inputs and the code that shapes the run."""
+
+    @cached_property
+    def instance(self) -> Method:
+        """The method at this setting."""
+        return get_method(self.method)(**self.values)
+
+    def inputs(self) -> dict[str, str]:
+        """The artifacts its training reads."""
+        root = Path(self.folder).parents[3]
+        paths = {"reference": root / "models/reference"}
+        if isinstance(self.instance, Online) and not self.instance.is_reference:
+            paths["prompts"] = root / "prompts/train.parquet"
+            paths["reward_model"] = root / "models/reward_model"
+            if "logf" in self.instance.needs:
+                paths["logf"] = root / "reference/logf/train.parquet"
+        return {name: str(path) for name, path in paths.items()}
+
+    def key(self) -> str:
+        """Hash of spec, code and content of all inputs; a run with this key need not be redone."""
+        record = {
+            "spec": dict(self.spec),
+            "code": code_fingerprint(*TRAIN_MODULES, method_modules()[self.method]),
+            "inputs": {name: content_hash(path) for name, path in self.inputs().items()},
+        }
+        return digest(record)
+
+    def is_done(self) -> bool:
+        """Whether the run on disk is this one: same spec, code and inputs."""
+        try:
+            stored = json.loads((Path(self.folder) / "run.json").read_text())
+            return stored["key"] == self.key()
+        except (OSError, ValueError, KeyError):
+            return False
+
+    def to_json(self) -> dict[str, Any]:
+        """The run as plain values, for a command line."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
+
+
+def expand(config: Mapping[str, Any]) -> list[Run]:
+    """All runs that a resolved configuration asks for, in its order.
+
+    Raises:
+        ConfigError: If a method is unknown, has no settings or refuses one.
+    """
+    return [
+        run
+        for task in config["tasks"]
+        for method in config["run_methods"]
+        for run in _runs_of(config, task, method)
+    ]
+
+
+def _runs_of(config: Mapping[str, Any], task: str, method: str) -> list[Run]:
+    if method not in config["methods"]:
+        raise ConfigError(
+            f"methods.{method}: missing, but run_methods lists it; add its settings, "
+            f"for example {method}: {{}}"
+        )
+    grid = dict(config["methods"][method])
+    seeds = grid.pop("seeds", config["seeds"])
+    if not isinstance(seeds, list) or not all(type(seed) is int and seed >= 0 for seed in seeds):
+        raise ConfigError(f"methods.{method}.seeds: {seeds!r} is not a list of whole numbers >= 0")
+    runs = []
+    for values in _settings(method, grid):
+        setting = _slug(grid, values)
+        instance = get_method(method)(**values)
+        for seed in seeds:
+            folder = f"{config['results_dir']}/{task}/runs/{method}/{setting}/seed{seed}"
+            spec = _spec(config, task, method, instance, values, seed)
+            runs.append(Run(task, method, setting, seed, folder, values, spec))
+    return runs
+
+
+def _settings(method: str, grid: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Every combination of the listed values, each checked by the method itself."""
+    known = [item.name for item in fields(get_method(method)) if item.init]
+    for name in grid:
+        if name not in known:
+            raise ConfigError(
+                f"methods.{method}.{name}: unknown setting; accepted: "
+                f"{', '.join([*known, 'seeds'])}"
+            )
+    lists = [value if isinstance(value, list) else [value] for value in grid.values()]
+    combinations = [dict(zip(grid, chosen, strict=True)) for chosen in itertools.product(*lists)]
+    for values in combinations:
+        try:
+            get_method(method)(**values)
+        except TypeError as error:
+            raise ConfigError(f"methods.{method}: {error}; see `vbon methods`") from error
+    return combinations
+
+
+def _slug(grid: Mapping[str, Any], values: Mapping[str, Any]) -> str:
+    """Name of a setting: the swept fields, or all that are given where nothing is swept."""
+    swept = [name for name, value in grid.items() if isinstance(value, list)] or list(grid)
+    parts = [f"{_PREFIX.get(name, name)}{_plain(values[name])}" for name in swept]
+    return "-".join(parts) or "default"
+
+
+def _plain(value: Any) -> str:
+    whole = isinstance(value, float) and value.is_integer()
+    return str(int(value)) if whole else str(value)
+
+
+def _spec(
+    config: Mapping[str, Any],
+    task: str,
+    method: str,
+    instance: Method,
+    values: Mapping[str, Any],
+    seed: int,
+) -> dict[str, Any]:
+    """What shapes a run, and nothing that does not: changing another key must not retrain it."""
+    section = config[task]
+    spec: dict[str, Any] = {"task": task, "method": method, "values": dict(values), "seed": seed}
+    if isinstance(instance, Online) and not instance.is_reference:
+        sampling = section["sampling"]
+        spec["online"] = section["online"]
+        spec["sampling"] = {name: sampling[name] for name in ("max_new_tokens", "temperature")}
+        spec["rewards"] = section["rewards"]
+        if "logf" in instance.needs:
+            spec["logf"] = section["logf"]
+    return spec
+
+
+def jobs(runs: list[Run], runs_per_job: int) -> dict[str, list[Run]]:
+    """Group the runs of each task and method into jobs that share a warm process."""
+    grouped: dict[str, list[Run]] = {}
+    for (task, method), group in itertools.groupby(runs, lambda run: (run.task, run.method)):
+        for number, chunk in enumerate(_chunks(list(group), runs_per_job)):
+            grouped[f"{task}_{method}_{number}"] = list(chunk)
+    return grouped
+
+
+def _chunks(items: list[Run], size: int) -> list[list[Run]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]

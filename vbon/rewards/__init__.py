@@ -1,0 +1,1 @@
+"""Reward models behind one call: texts in, rewards out."""

@@ -1,0 +1,199 @@
+"""Carry out runs of a sweep: a warm process, one forked child a run, nothing done twice."""
+
+import multiprocessing
+import platform
+import resource
+import shutil
+import time
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from vbon.artifacts import SCHEMAS, read_table, write_table
+from vbon.artifacts.tables import write_json
+from vbon.errors import ArtifactError
+from vbon.methods.base import Method, Online
+from vbon.models.language_model import check_tokenizer, load_language_model, load_tokenizer
+from vbon.rewards.classifier import ClassifierReward, full_texts
+from vbon.training.cdf import EstimatedCDF, RewardCDF
+from vbon.training.online import Diverged, Environment, OnlineSettings, OnlineTrainer, is_finite
+from vbon.types import Prompts, Rollouts
+
+
+def load_prompts(path: str | Path) -> Prompts:
+    """Prompts of an artifact as padded token ids."""
+    table = read_table(path, "prompts", ["prompt_id", "prompt_ids"])
+    return Prompts.from_lists(table["prompt_ids"].tolist(), table["prompt_id"].tolist())
+
+
+def load_cdf(path: str | Path, settings: dict[str, Any], prompts: Prompts) -> RewardCDF:
+    """The reference's reward distribution from the log F table, in the order of ``prompts``.
+
+    Raises:
+        ArtifactError: If the table lacks a prompt.
+    """
+    table = read_table(path, "logf").set_index("prompt_id")
+    missing = [name for name in prompts.prompt_id if name not in table.index]
+    if missing:
+        raise ArtifactError(f"{path}: column 'prompt_id' lacks {missing[0]}, which is a prompt")
+    table = table.loc[list(prompts.prompt_id)]
+    pools = torch.from_numpy(np.stack(table["rewards_sorted"].to_list()))
+    fitted = torch.from_numpy(table[["exp_a", "exp_b"]].to_numpy(np.float64))
+    return EstimatedCDF(pools, fitted, settings["estimator"], settings["pooled_ties"])
+
+
+class Inputs:
+    """What the runs of a task share, loaded once and only if a run needs it.
+
+    Args:
+        paths: Artifact of each input name.
+        spec: Of any run of the group; they share sampling, rewards and log F settings.
+    """
+
+    def __init__(self, paths: dict[str, str], spec: dict[str, Any]) -> None:
+        self._paths, self._spec = paths, spec
+
+    @cached_property
+    def reference(self) -> PreTrainedModel:
+        """The frozen reference model."""
+        return load_language_model(self._paths["reference"]).requires_grad_(False)
+
+    @cached_property
+    def environment(self) -> Environment:
+        """Prompts, reference and rewards of the task."""
+        tokenizer = load_tokenizer(self._paths["reference"])
+        eos_token_id = check_tokenizer(tokenizer, self.reference)
+        reward_model = ClassifierReward(
+            self._paths["reward_model"],
+            self._spec["rewards"]["batch_size"],
+            self._spec["rewards"]["transform"],
+        )
+
+        def score(prompts: Prompts, rollouts: Rollouts) -> Float64[Tensor, " batch"]:
+            lengths = prompts.lengths.tolist()
+            ids = [row[:n] for row, n in zip(prompts.ids.tolist(), lengths, strict=True)]
+            texts = full_texts(tokenizer, ids, rollouts.response_lists())
+            return torch.from_numpy(reward_model(texts).reward)
+
+        prompts = load_prompts(self._paths["prompts"])
+        cdf = None
+        if "logf" in self._paths:
+            cdf = load_cdf(self._paths["logf"], self._spec["logf"], prompts)
+        limits = self._spec["sampling"]
+        return Environment(
+            prompts,
+            self.reference,
+            score,
+            cdf,
+            eos_token_id,
+            limits["max_new_tokens"],
+            limits["temperature"],
+        )
+
+
+def carry_out(run: dict[str, Any], method: Method, inputs: Inputs, key: str) -> str:
+    """Carry out one run and move its folder into place when all of it is written.
+
+    Args:
+        run: The run as plain values (folder, method, setting, seed, spec).
+        method: The method at the run's setting.
+        inputs: Shared inputs.
+        key: Resume key to store.
+
+    Returns:
+        ``ok`` or ``diverged``.
+    """
+    folder = Path(run["folder"])
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    torch.set_num_threads(1)
+    started = time.perf_counter()
+    record: dict[str, Any] = {"status": "ok", "policy": None, "trainable_parameters": 0}
+    rows: list[dict[str, float]] = []
+    if method.trained and not method.is_reference:
+        record |= _train(run, method, inputs, partial, rows)
+    elif method.trained:
+        record["policy"] = "reference"
+    history = pd.DataFrame(rows, columns=list(rows[0] if rows else SCHEMAS["history"].columns))
+    write_table(partial / "history.parquet", history, "history", {"spec": run["spec"]})
+    record |= {
+        "key": key,
+        **{name: run[name] for name in ("task", "method", "setting", "seed", "spec")},
+        "n": getattr(method, "n", None),
+        "kl_coef": getattr(method, "kl_coef", None),
+        "train_seconds": time.perf_counter() - started,
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "hardware": f"{platform.machine()} {platform.system()}, 1 thread",
+        "versions": {name: version(name) for name in ("torch", "transformers", "numpy")},
+    }
+    for name in ("n", "kl_coef"):  # JSON has no infinity
+        record[name] = record[name] if record[name] is not None and record[name] < 1e300 else None
+    write_json(partial / "run.json", record)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+    return record["status"]
+
+
+def _train(
+    run: dict[str, Any],
+    method: Method,
+    inputs: Inputs,
+    partial: Path,
+    rows: list[dict[str, float]],
+) -> dict[str, Any]:
+    """Train an online method; fill ``rows`` with its history and save its policy."""
+    if not isinstance(method, Online):
+        raise TypeError(f"no trainer for methods of type {type(method).__mro__[1].__name__}")
+    # The policy starts as the reference; loading it again shares no parameter with it.
+    reference_path = inputs._paths["reference"]
+    policy = load_language_model(reference_path)
+    settings = OnlineSettings(**run["spec"]["online"])
+    trainer = OnlineTrainer(policy, method, inputs.environment, settings, run["seed"])
+    status = "ok"
+    try:
+        for row in trainer:
+            rows.append(row)
+            if not is_finite({name: row[name] for name in SCHEMAS["history"].columns}):
+                raise Diverged(f"step {row['step']}: a statistic is not finite")
+    except Diverged as error:
+        print(f"{run['method']} {run['setting']} seed {run['seed']} diverged: {error}", flush=True)
+        status = "diverged"
+    else:
+        policy.save_pretrained(partial / "policy")
+        load_tokenizer(reference_path).save_pretrained(partial / "policy")
+    return {
+        "status": status,
+        "policy": "policy" if status == "ok" else None,
+        "trainable_parameters": sum(p.numel() for p in policy.parameters() if p.requires_grad),
+        "episodes": trainer.episodes,
+        "sampled_tokens": trainer.sampled_tokens,
+        "updates": trainer.updates,
+        "seconds": trainer.seconds,
+    }
+
+
+def in_child(function: Any, *arguments: Any) -> None:
+    """Call a function in a forked child, so that a crash costs one run and imports are paid once.
+
+    With a GPU the call stays in this process, because CUDA does not survive a fork.
+
+    Raises:
+        ChildProcessError: If the child failed.
+    """
+    if torch.cuda.is_available():
+        function(*arguments)
+        return
+    process = multiprocessing.get_context("fork").Process(target=function, args=arguments)
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise ChildProcessError(f"a run's process ended with code {process.exitcode}")

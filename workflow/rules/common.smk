@@ -1,0 +1,76 @@
+"""The only Python of the workflow: the checked configuration, the runs, and what triggers reruns."""
+
+import json
+import os
+
+from snakemake.exceptions import WorkflowError
+
+from vbon.artifacts.fingerprint import code_fingerprint
+from vbon.config import resolve
+from vbon.errors import VbonError
+from vbon.plan import TRAIN_MODULES, jobs
+from vbon.plan import expand as expand_runs
+from vbon.registry import method_modules
+
+try:
+    config = resolve(config)
+    RUNS = expand_runs(config)
+except VbonError as error:
+    raise WorkflowError(f"configuration: {error}") from None
+
+RESULTS = config["results_dir"]
+TASKS = config["tasks"]
+SPLITS = ("train", "test")
+FIGURES = {"sentiment": ["figure2a", "figure2b"]}
+SUFFIXES = ("pdf", "svg", "png", "csv")
+
+
+wildcard_constraints:
+    task="|".join(TASKS),
+    split="|".join(SPLITS),
+    role="reference|reward_model|evaluator",
+    shard=r"\d+",
+
+
+def section(wildcards, *keys):
+    """A part of the task's configuration."""
+    value = config[wildcards.task]
+    for key in keys:
+        value = value[key]
+    return value
+
+
+def as_json(value):
+    """Settings as one word of a command line; the logged command alone repeats the job."""
+    return json.dumps(value, sort_keys=True)
+
+
+def code(*modules):
+    """What makes a job run again when the code behind it changes, but not its comments."""
+    return code_fingerprint(*modules)
+
+
+def shards(wildcards, kind):
+    """The shards of one split's samples or rewards."""
+    prompts = section(wildcards, "prompts", f"num_{wildcards.split}")
+    count = -(-prompts // section(wildcards, "sampling", "prompts_per_shard"))
+    folder = f"{RESULTS}/{wildcards.task}/reference/shards"
+    return [f"{folder}/{kind}-{wildcards.split}-{shard}.parquet" for shard in range(count)]
+
+
+def draws(wildcards):
+    """Reference draws a prompt: test prompts also have the fresh ones that BoN chooses from."""
+    sampling = section(wildcards, "sampling")
+    if wildcards.split == "train":
+        return sampling["train_draws"]
+    return sampling["test_draws"] + sampling["fresh_draws"]
+
+
+def figures_and_tables():
+    """All figures of the tasks that are run."""
+    return [
+        f"{RESULTS}/{task}/figures/{name}.{suffix}"
+        for task in TASKS
+        for name in FIGURES.get(task, [])
+        for suffix in SUFFIXES
+    ]
