@@ -11,6 +11,7 @@ configfile: "config.yaml"
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/pool.smk"
+include: "workflow/rules/enumerable.smk"
 include: "workflow/rules/runs.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
@@ -25,5 +26,6 @@ rule all:
     default_target: True
     input:
         figures_and_tables(),
-        expand(f"{RESULTS}/{{task}}/tables/data.md", task=TASKS),
+        expand(f"{RESULTS}/{{task}}/tables/data.md", task=BUILT),
         expand(f"{RESULTS}/{{task}}/pareto.parquet", task=TASKS),
+        expand(f"{RESULTS}/{{root}}/points.parquet", root=ROOTS),

@@ -5,6 +5,7 @@ on one core: 128 responses of 40 tokens an iteration, 4 epochs, minibatches of 3
 """
 
 import argparse
+import contextlib
 import json
 import math
 import statistics
@@ -12,7 +13,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from common import (  # first: it limits the threads before PyTorch starts
+import ppo_workload as workload
+import torch
+from common import (
     EOS,
     NEW_TOKENS,
     Timing,
@@ -27,9 +30,6 @@ from common import (  # first: it limits the threads before PyTorch starts
     use_one_core,
     write_json,
 )
-
-import ppo_workload as workload
-import torch
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from workers import Worker
@@ -64,9 +64,9 @@ class Contestant:
         self._rows: Iterator[dict[str, float]] = iter(self.trainer)
         self._history = history
 
-    def _score(self, _prompts: Prompts, rollouts: Rollouts) -> Tensor:
+    def _score(self, prompts: Prompts, rollouts: Rollouts) -> Tensor:
         responses = rollouts.response_lists()
-        self.work.add_rollouts(_prompts.lengths.tolist(), list(map(len, responses)))
+        self.work.add_rollouts(prompts.lengths.tolist(), list(map(len, responses)))
         texts = self.tokenizer.batch_decode(responses)
         return torch.tensor(count_good_words(texts), dtype=torch.float64)
 
@@ -80,11 +80,10 @@ class Contestant:
     def round(self, iterations: int) -> Timing:
         """Train; the first iteration is neither timed nor counted."""
         self.iterate()
-        with _counted(self):
-            before = dict(self.trainer.seconds)
-            with timed() as took:
-                for _ in range(iterations):
-                    self.iterate()
+        self.work, before = workload.Work(), dict(self.trainer.seconds)
+        with counted(self.work), timed() as took:
+            for _ in range(iterations):
+                self.iterate()
         self.work.check(iterations)
         parts = {name: value - before[name] for name, value in self.trainer.seconds.items()}
         return Timing(self.work.episodes, self.work.flops, **took, parts=parts)
@@ -111,30 +110,27 @@ _SETTINGS = OnlineSettings(
 )
 
 
-class _counted:  # noqa: N801
-    """Count one contestant's optimiser steps and training batches while it runs."""
+@contextlib.contextmanager
+def counted(work: workload.Work) -> Iterator[None]:
+    """Count our optimiser steps and training batches in a block, where they happen."""
+    forward = gpt2.hidden_states
 
-    def __init__(self, contestant: Contestant) -> None:
-        self._contestant, self._forward = contestant, gpt2.hidden_states
+    def count_step(*_: object) -> None:
+        work.steps += 1
 
-    def __enter__(self) -> None:
-        work = self._contestant.work = workload.Work()
+    def count_forward(model: torch.nn.Module, input_ids: Tensor) -> Tensor:
+        hidden = forward(model, input_ids)
+        if hidden.requires_grad:
+            work.add_training(*input_ids.shape)
+        return hidden
 
-        def count_step(*_: object) -> None:
-            work.steps += 1
-
-        def count_forward(model: torch.nn.Module, input_ids: Tensor) -> Tensor:
-            hidden = self._forward(model, input_ids)
-            if hidden.requires_grad:
-                work.add_training(*input_ids.shape)
-            return hidden
-
-        self._hook = register_optimizer_step_post_hook(count_step)
-        gpt2.hidden_states = count_forward
-
-    def __exit__(self, *_: object) -> None:
-        gpt2.hidden_states = self._forward
-        self._hook.remove()
+    hook = register_optimizer_step_post_hook(count_step)
+    gpt2.hidden_states = count_forward
+    try:
+        yield
+    finally:
+        gpt2.hidden_states = forward
+        hook.remove()
 
 
 def synthetic_cdf() -> EstimatedCDF:
@@ -191,7 +187,7 @@ def main() -> None:
         }
         rounds = alternate(arguments.rounds, contestants)
     worker.close()
-    results = report(rounds, "episodes", "vbon, PPO", {"TRL 0.11.4": "TRL 0.11.4, PPO"})
+    results = report(rounds, "episodes", "vbon, PPO", ["TRL 0.11.4, PPO"])
     lookup = print_split({n: made for n, made in rounds.timings.items() if n.startswith("vbon")})
     print(f"\nlog F lookup from {POOL} draws: {lookup:.3%} of a vBoN-L iteration (limit 1 %)")
     assert lookup < LOOKUP_LIMIT, "the lookup takes too long"

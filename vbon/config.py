@@ -76,13 +76,29 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: One line: the key, its value, what is accepted.
     """
     completed = _with_defaults(dict(copy.deepcopy(config)), schema())
-    errors = Draft202012Validator(schema()).iter_errors(completed)
-    first = min(errors, key=lambda error: (len(error.path), str(error.path)), default=None)
-    if first is not None:
-        raise ConfigError(_explain(first))
+    _validate(completed, schema())
     for task in completed["tasks"]:
         _check_task(task, completed[task])
+        _resolve_studies(task, completed[task])
     return completed
+
+
+def _validate(value: Any, node: Mapping[str, Any], where: tuple[str, ...] = ()) -> None:
+    errors = Draft202012Validator(node).iter_errors(value)
+    first = min(errors, key=lambda error: (len(error.path), str(error.path)), default=None)
+    if first is not None:
+        raise ConfigError(_explain(first, where))
+
+
+def _resolve_studies(task: str, section: dict[str, Any]) -> None:
+    """Replace each study by the complete section that it stands for."""
+    base = {key: value for key, value in section.items() if key != "studies"}
+    for name, overlay in section.get("studies", {}).items():
+        where = (task, "studies", name)
+        study = merge(base, overlay)
+        _validate(study, schema()["properties"][task], where)
+        _check_task(".".join(where), study)
+        section["studies"][name] = study
 
 
 def _with_defaults(value: Any, node: Mapping[str, Any]) -> Any:
@@ -97,9 +113,9 @@ def _with_defaults(value: Any, node: Mapping[str, Any]) -> Any:
     return value
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, where: tuple[str, ...]) -> str:
     """One line for a schema violation: key, value, what is accepted."""
-    key = ".".join(str(part) for part in error.absolute_path) or "config"
+    key = ".".join(str(part) for part in (*where, *error.absolute_path)) or "config"
     description = error.schema.get("description", "").rstrip(".")
     about = f" ({description})" if description else ""
     if error.validator == "additionalProperties":

@@ -27,7 +27,7 @@ from scipy.optimize import OptimizeWarning, curve_fit
 from torch import Tensor
 
 from vbon.errors import ConfigError, DataError
-from vbon.objectives.arrays import Numeric, as_arrays, as_tensors
+from vbon.objectives.arrays import Number, Numeric, as_arrays, as_tensors
 
 _BY_RANK: dict[str, Callable[[Tensor, int], Tensor]] = {
     "add1": lambda below, size: torch.log((below + 1) / (size + 1)),
@@ -143,8 +143,8 @@ def fit_exponential(sorted_rewards: Numeric) -> tuple[float, float, float]:
 
     Returns:
         ``a``, ``b`` and the root of the mean squared error in nats; three NaNs if the pool has
-        fewer than three distinct rewards or the fit fails, for which :func:`estimate` falls back
-        on `add1`.
+        fewer than three distinct rewards, the fit fails, or ``a`` overflows because the rewards
+        lie hundreds of standard deviations from 0. :func:`estimate` then falls back on `add1`.
 
     Raises:
         DataError: As in :func:`estimate`.
@@ -185,7 +185,7 @@ def fit_exponential(sorted_rewards: Numeric) -> tuple[float, float, float]:
 
 def ibs(
     rewards: Numeric,
-    draw_rewards: Callable[[np.ndarray], Numeric],
+    draw_rewards: Callable[[np.ndarray], Numeric] | Numeric,
     max_draws: int = 100_000,
 ) -> Numeric:
     r"""Unbiased estimate of :math:`\log F` by inverse binomial sampling.
@@ -234,7 +234,7 @@ def ibs(
     )
 
 
-def floored(log_below: Numeric, num_draws: float = 1e6) -> Numeric:
+def floored(log_below: Numeric, num_draws: Number = 1e6) -> Numeric:
     r"""Exact :math:`\log F` with the floor that `add1` would give it from many draws.
 
     A language has strings of lowest reward, :math:`F = 0`, on which the bounds L and L1 are
@@ -253,10 +253,13 @@ def floored(log_below: Numeric, num_draws: float = 1e6) -> Numeric:
         -4.6052
     """
     (below,), restore = as_arrays(log_below)
-    return restore(np.logaddexp(below + np.log(num_draws), 0.0) - np.log(num_draws + 1))
+    raised = np.logaddexp(below + np.log(num_draws), 0.0) - np.log(num_draws + 1)
+    return restore(np.minimum(raised, 0.0))
 
 
-def _checked(rewards: Numeric, sorted_rewards: Numeric) -> tuple[Tensor, Tensor, Callable]:
+def _checked(
+    rewards: Numeric, sorted_rewards: Numeric | Callable
+) -> tuple[Tensor, Tensor, Callable]:
     """Float64 rewards and pool that fit together, and the function that turns a result back."""
     if callable(sorted_rewards):
         raise ConfigError("logf.estimator: only ibs takes a sampler; give a pool of rewards")

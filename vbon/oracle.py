@@ -32,7 +32,7 @@ from torch import Tensor
 from vbon.errors import ConfigError, DataError
 from vbon.logf import floored
 from vbon.objectives import bounds
-from vbon.objectives.arrays import Numeric, as_arrays, check_draws
+from vbon.objectives.arrays import Number, Numeric, as_arrays, check_draws
 from vbon.objectives.best_of_n import cap_log_below, log_bon_ratio, log_masses
 from vbon.objectives.preference import bonbon_loss
 
@@ -57,9 +57,9 @@ class Problem:
 
     log_ref: np.ndarray
     rewards: np.ndarray
-    n: float | None = None
-    kl_coef: float | None = None
-    alpha: float | None = None
+    n: Number | None = None
+    kl_coef: Number | None = None
+    alpha: Number | None = None
     loss: str = "ipo"
     ties: str = "exchangeable"
     log_below: np.ndarray | None = None
@@ -79,16 +79,18 @@ class Problem:
         exact = log_masses(self.rewards, self.log_ref, self.ties)[0]
         return floored(exact) if self.log_below is None else self.log_below
 
-    def require(self, name: str) -> float:
+    def require(self, name: str) -> Number:
         """The setting called ``name``."""
         value = getattr(self, name)
         if value is None:
             raise ConfigError(f"{name}: this optimum depends on it, got None; give a number")
+        if name == "n":
+            check_draws(value)
         return value
 
 
 def optimum(
-    name: str, log_ref: Numeric, rewards: Numeric, **settings: float | str | Numeric | None
+    name: str, log_ref: Numeric, rewards: Numeric, **settings: Number | str | Numeric | None
 ) -> Numeric:
     r"""The best distribution over all strings that a method could reach, as log-probabilities.
 
@@ -123,7 +125,7 @@ def objective(
     log_policy: Numeric,
     log_ref: Numeric,
     rewards: Numeric,
-    **settings: float | str | Numeric | None,
+    **settings: Number | str | Numeric | None,
 ) -> float:
     r"""Value at a policy of what the optimum of this name maximises, in nats (`kl_rl`: rewards).
 
@@ -193,7 +195,7 @@ def total_variation(log_p: Numeric, log_q: Numeric) -> float:
 
 
 def best_worst(
-    log_ref: Numeric, rewards: Numeric, n: float, ties: str = "exchangeable"
+    log_ref: Numeric, rewards: Numeric, n: Number, ties: str = "exchangeable"
 ) -> np.ndarray:
     r"""Joint probability that string ``i`` is the best and string ``j`` the worst of n draws.
 
@@ -339,8 +341,8 @@ def _bonbon_step(
 
 def _check_bonbon(problem: Problem) -> None:
     """Raise ``ConfigError`` unless the population loss has a finite minimiser."""
-    check_draws(problem.require("n"))
-    if problem.loss == "sigmoid" and problem.require("alpha") == 0:
+    problem.require("n")
+    if problem.require("alpha") == 0 and problem.loss == "sigmoid":
         raise ConfigError("alpha: the sigmoid loss has no finite optimum at 0; give alpha > 0")
 
 
@@ -391,3 +393,18 @@ OBJECTIVES: dict[str, Callable[[Problem, np.ndarray], float]] = {
     "bonbon": _bonbon_value,
 }
 """Objective by name, to be maximised, of a policy's log-probabilities."""
+
+
+def reward_levels(
+    rewards: np.ndarray, log_ref: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Distinct rewards, ascending, with the log-mass below and at each of them, in nats.
+
+    Example:
+        >>> levels, below, level = reward_levels(np.array([1.0, 0.0, 1.0]), np.log([0.5, 0.25, 0.25]))
+        >>> levels.tolist(), np.exp(below).tolist(), np.exp(level).round(12).tolist()
+        ([0.0, 1.0], [0.0, 0.25], [0.25, 0.75])
+    """
+    levels, first = np.unique(rewards, return_index=True)
+    below, level = log_masses(rewards, log_ref)
+    return levels, below[first], level[first]

@@ -138,9 +138,9 @@ def pareto_table(
     normal noise with the standard errors of its KL and metric, which stand for the prompts. The
     ends are the 2.5 % and 97.5 % quantiles over resamples. What they aim at is the expected share
     and area of a sweep of this size. A resample holds fewer distinct runs than a sweep and so
-    dominates less, by more than the interval's half width; the resampled areas are therefore
-    shifted to have the estimate as their mean. The noise of different runs counts as independent
-    although all runs answer the same prompts.
+    dominates less, by one to two standard deviations in simulated sweeps; the resampled areas are
+    therefore shifted to have the estimate as their mean. The noise of different runs counts as
+    independent although all runs answer the same prompts.
 
     Args:
         points: Rows of the points table: one task, one temperature, one domain. A metric without
@@ -170,8 +170,8 @@ def pareto_table(
     """
     if replicates < 1:
         raise DataError(f"replicates: need at least 1 resample, got {replicates}")
+    _check(points, "all", None)
     if kl_max is None:
-        _check(points, "all", None)
         kl_max = float(np.nanmax([0.0, *_coordinates(points, "kl")[0]]))
     blocks = []
     for front, left_out in LEFT_OUT.items():
@@ -179,7 +179,6 @@ def pareto_table(
         for axis in AXES:
             if axis not in points or points[axis].isna().all() or pool.empty:
                 continue
-            _check(pool, front, axis)
             rng = np.random.default_rng(derive_seed(seed, "pareto", front, axis))
             block = _shares_and_areas(pool, axis, kl_max, _floor(points, axis), replicates, rng)
             block.insert(0, "front", front)

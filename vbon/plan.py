@@ -18,17 +18,43 @@ TRAIN_MODULES = ("vbon.training.runs",)
 
 
 @dataclass(frozen=True)
-class Run:
-    """One cell of the benchmark: a method at one setting with one seed on one task."""
+class Root:
+    """A task, or a study of it: a section of the config and the folder of its artifacts."""
 
     task: str
+    study: str
+    folder: str
+    section: Mapping[str, Any] = field(repr=False)
+
+
+def roots(config: Mapping[str, Any], task: str) -> list[Root]:
+    """The task itself and then its studies."""
+    section, folder = config[task], f"{config['results_dir']}/{task}"
+    studies = section.get("studies", {})
+    return [
+        Root(task, "", folder, section),
+        *(Root(task, name, f"{folder}/studies/{name}", studies[name]) for name in studies),
+    ]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One cell of the benchmark: a method at one setting with one seed on one task or study."""
+
+    task: str
+    study: str
     method: str
     setting: str
     seed: int
-    folder: str
+    root: str
     values: Mapping[str, Any]
     spec: Mapping[str, Any] = field(repr=False)
     """Everything beside its inputs and the code that shapes the run."""
+
+    @property
+    def folder(self) -> str:
+        """Where the run's artifacts are."""
+        return f"{self.root}/runs/{self.method}/{self.setting}/seed{self.seed}"
 
     @cached_property
     def instance(self) -> Method:
@@ -37,7 +63,7 @@ class Run:
 
     def inputs(self) -> dict[str, str]:
         """The artifacts its training reads."""
-        root = Path(self.folder).parents[3]
+        root = Path(self.root)
         paths = {"reference": root / "models/reference"}
         if isinstance(self.instance, Online) and not self.instance.is_reference:
             paths["prompts"] = root / "prompts/train.parquet"
@@ -67,6 +93,18 @@ class Run:
         """The run as plain values, for a command line."""
         return {item.name: getattr(self, item.name) for item in fields(self)}
 
+    def evaluation_inputs(self) -> dict[str, str]:
+        """The artifacts its evaluation reads, beside the run itself."""
+        root = Path(self.root)
+        paths = {
+            "prompts": root / "prompts/test.parquet",
+            "samples": root / "reference/samples/test.parquet",
+            "rewards": root / "reference/rewards/test.parquet",
+            "logf": root / "reference/logf/test.parquet",
+            **{name: root / "models" / name for name in ("reference", "reward_model", "evaluator")},
+        }
+        return {name: str(path) for name, path in paths.items()}
+
 
 def expand(config: Mapping[str, Any]) -> list[Run]:
     """All runs that a resolved configuration asks for, in its order.
@@ -74,22 +112,31 @@ def expand(config: Mapping[str, Any]) -> list[Run]:
     Raises:
         ConfigError: If a method is unknown, has no settings or refuses one.
     """
-    return [
-        run
-        for task in config["tasks"]
-        for method in config["run_methods"]
-        for run in _runs_of(config, task, method)
-    ]
+    runs = []
+    for task in config["tasks"]:
+        sources = roots(config, task)
+        for method in _methods(config, sources):
+            for root in sources:
+                if method in root.section.get("run_methods", config["run_methods"]):
+                    runs += _runs_of(config, root, method)
+    return runs
 
 
-def _runs_of(config: Mapping[str, Any], task: str, method: str) -> list[Run]:
-    if method not in config["methods"]:
+def _methods(config: Mapping[str, Any], sources: list[Root]) -> list[str]:
+    """Every method that the task or one of its studies runs, each once."""
+    named = [root.section.get("run_methods", config["run_methods"]) for root in sources]
+    return list(dict.fromkeys(itertools.chain.from_iterable(named)))
+
+
+def _runs_of(config: Mapping[str, Any], root: Root, method: str) -> list[Run]:
+    methods = {**config["methods"], **root.section["methods"]}
+    if method not in methods:
         raise ConfigError(
             f"methods.{method}: missing, but run_methods lists it; add its settings, "
             f"for example {method}: {{}}"
         )
-    grid = dict(config["methods"][method])
-    seeds = grid.pop("seeds", config["seeds"])
+    grid = dict(methods[method])
+    seeds = grid.pop("seeds", root.section.get("seeds", config["seeds"]))
     if not isinstance(seeds, list) or not all(type(seed) is int and seed >= 0 for seed in seeds):
         raise ConfigError(f"methods.{method}.seeds: {seeds!r} is not a list of whole numbers >= 0")
     runs = []
@@ -97,9 +144,10 @@ def _runs_of(config: Mapping[str, Any], task: str, method: str) -> list[Run]:
         setting = _slug(grid, values)
         instance = get_method(method)(**values)
         for seed in seeds:
-            folder = f"{config['results_dir']}/{task}/runs/{method}/{setting}/seed{seed}"
-            spec = _spec(config, task, method, instance, values, seed)
-            runs.append(Run(task, method, setting, seed, folder, values, spec))
+            spec = _spec(root.section, method, instance, values, seed)
+            runs.append(
+                Run(root.task, root.study, method, setting, seed, root.folder, values, spec)
+            )
     return runs
 
 
@@ -135,16 +183,10 @@ def _plain(value: Any) -> str:
 
 
 def _spec(
-    config: Mapping[str, Any],
-    task: str,
-    method: str,
-    instance: Method,
-    values: Mapping[str, Any],
-    seed: int,
+    section: Mapping[str, Any], method: str, instance: Method, values: Mapping[str, Any], seed: int
 ) -> dict[str, Any]:
     """What shapes a run, and nothing that does not: changing another key must not retrain it."""
-    section = config[task]
-    spec: dict[str, Any] = {"task": task, "method": method, "values": dict(values), "seed": seed}
+    spec: dict[str, Any] = {"method": method, "values": dict(values), "seed": seed}
     if isinstance(instance, Online) and not instance.is_reference:
         sampling = section["sampling"]
         spec["online"] = section["online"]

@@ -23,9 +23,15 @@ def register(cls: T) -> T:
         ConfigError: If the file already defines a method, or the class has no docstring or paper.
     """
     name = cls.__module__.rpartition(".")[2]
-    if name in _METHODS and _METHODS[name].__module__ != cls.__module__:
-        raise ConfigError(f"method {name!r} is defined by two files; rename one of them")
-    if not cls.__doc__ or not getattr(cls, "paper", ""):
+    known = _METHODS.get(name, cls)
+    if known.__qualname__ != cls.__qualname__:
+        raise ConfigError(
+            f"method {name!r}: its file registers {known.__qualname__} and {cls.__qualname__}; "
+            "give each method a file of its own"
+        )
+    # A dataclass without a docstring is given its signature for one.
+    documented = cls.__doc__ and not cls.__doc__.startswith(f"{cls.__name__}(")
+    if not documented or not getattr(cls, "paper", ""):
         raise ConfigError(f"method {name!r}: its class needs a docstring and a `paper`")
     cls.name = name
     _METHODS[name] = cls
@@ -33,15 +39,25 @@ def register(cls: T) -> T:
 
 
 def method_modules() -> dict[str, Path]:
-    """File of each method: the package's, then those in the folder named by ``VBON_METHODS``."""
+    """File of each method: the package's, then those in the folder named by ``VBON_METHODS``.
+
+    Raises:
+        ConfigError: If two files give the same name.
+    """
     folders = [Path(__file__).parent / "methods"]
     if os.environ.get(EXTRA):
         folders.append(Path(os.environ[EXTRA]))
     found: dict[str, Path] = {}
     for folder in folders:
         for module in pkgutil.iter_modules([str(folder)]):
+            file = folder / f"{module.name}.py"
+            if module.name in found:
+                raise ConfigError(
+                    f"method {module.name!r} is defined by two files, {found[module.name]} and "
+                    f"{file}; rename one of them"
+                )
             if module.name != "base":
-                found[module.name] = folder / f"{module.name}.py"
+                found[module.name] = file
     return found
 
 

@@ -3,10 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
+
+TokenIds = Sequence[int] | Int[np.ndarray, " _"]
+"""Token ids of one text, as lists have them and as tables do."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class Prompts:
     prompt_id: tuple[str, ...]
 
     @classmethod
-    def from_lists(cls, prompt_ids: Sequence[Sequence[int]], names: Sequence[str]) -> "Prompts":
+    def from_lists(cls, prompt_ids: Sequence[TokenIds], names: Sequence[str]) -> "Prompts":
         """Pad lists of token ids.
 
         Example:

@@ -13,6 +13,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import ppo_workload as workload
+import torch
+import trl
 from common import (
     EOS,
     NEW_TOKENS,
@@ -23,9 +25,6 @@ from common import (
     timed,
     use_one_core,
 )
-
-import torch
-import trl
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from trl import AutoModelForCausalLMWithValueHead, PPOConfig, PPOTrainer
 

@@ -58,7 +58,10 @@ def test_best_of_n_sums_to_one_and_respects_its_bounds(ties, n):
     log_probs = random_language(1, 500)
     rewards = rng.integers(0, 40, size=500).astype(float)
     log_bon = bon.log_bon(rewards, log_probs, n, ties)
-    assert logsumexp(log_bon) == pytest.approx(0, abs=1e-13 + 1e-16 * n)  # rounding of log F
+    # The floats sum to 1 within rounding, and the sum over best-of-n is that of the n-tuples.
+    rounding = n * np.log(np.exp(log_probs.astype(np.longdouble)).sum())
+    assert logsumexp(log_bon) == pytest.approx(float(rounding), abs=1e-13 + 1e-16 * n)
+    assert abs(rounding) < 1e-11
     probs = np.exp(log_bon)
     below, level = bon.log_masses(rewards, log_probs)
     assert probs @ (log_bon - log_probs) <= bon.kl_upper_bound(n) + 1e-13

@@ -33,7 +33,8 @@ _POINT_KEYS = {
 }
 _POINT_NUMBERS = (
     "kl kl_se kl_k1 kl_k3 win_rate win_rate_se win_rate_single evaluator_win_rate "
-    "evaluator_win_rate_se reward reward_se reward_prob evaluator_reward evaluator_reward_se "
+    "evaluator_win_rate_se reward reward_se reward_prob reward_prob_se "
+    "evaluator_reward evaluator_reward_se "
     "response_length eos_rate distinct_2 saturation"
 ).split()
 
@@ -66,6 +67,18 @@ SCHEMAS: dict[str, Schema] = {
                 "response_ids": TOKENS,
                 "finished": BOOL,
                 "log_prob": FLOAT,
+            },
+        ),
+        Schema("text_rewards", ("text",), {"text": STRING, "reward": FLOAT}),
+        Schema(
+            "strings",
+            ("prompt_id", "response_ids"),
+            {
+                "prompt_id": STRING,
+                "response_ids": TOKENS,
+                "log_prob": FLOAT,
+                "reward": FLOAT,
+                "evaluator_reward": FLOAT,
             },
         ),
         Schema("rewards", ("prompt_id", "draw"), {"prompt_id": STRING, "draw": INT, **_REWARDS}),

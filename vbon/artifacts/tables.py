@@ -78,20 +78,23 @@ def write_table(
     spec = _schema(schema)
     missing = [column for column in spec.columns if column not in frame.columns]
     if missing:
-        raise ArtifactError(f"{path}: table {schema!r} lacks column {missing[0]!r}; nothing written")
-    if frame.duplicated(list(spec.keys)).any():
+        raise ArtifactError(
+            f"{path}: table {schema!r} lacks column {missing[0]!r}; nothing written"
+        )
+    keys = frame[list(spec.keys)].map(lambda key: tuple(key) if isinstance(key, list) else key)
+    if keys.duplicated().any():
         raise ArtifactError(
             f"{path}: table {schema!r} repeats a key ({', '.join(spec.keys)}); nothing written"
         )
     extra = [column for column in frame.columns if column not in spec.columns]
     arrays = {}
-    for column, kind in spec.columns.items():
+    for column in [*spec.columns, *extra]:
+        kind = spec.columns.get(column)
         try:
             arrays[column] = pa.array(frame[column], type=kind, from_pandas=True)
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise ArtifactError(f"{path}: column {column!r} is not {kind}: {error}") from error
-    for column in extra:
-        arrays[column] = pa.array(frame[column], from_pandas=True)
+        except pa.ArrowException as error:
+            wanted = kind or "of one type"
+            raise ArtifactError(f"{path}: column {column!r} is not {wanted}: {error}") from error
     footer = {"schema": schema, "version": spec.version, **(provenance or {})}
     table = pa.table(arrays).replace_schema_metadata(
         {_FOOTER: json.dumps(footer, sort_keys=True).encode()}
@@ -120,9 +123,7 @@ def read_provenance(path: str | Path) -> dict[str, Any]:
     return json.loads(metadata[_FOOTER])
 
 
-def read_table(
-    path: str | Path, schema: str, columns: list[str] | None = None
-) -> pd.DataFrame:
+def read_table(path: str | Path, schema: str, columns: list[str] | None = None) -> pd.DataFrame:
     """Read a table, refusing another schema, another version or a missing column.
 
     Args:

@@ -87,7 +87,7 @@ def score(arguments: list[str]) -> None:
     import torch
 
     from vbon.models.language_model import load_tokenizer
-    from vbon.rewards.classifier import ClassifierReward, full_texts
+    from vbon.rewards import full_texts, load_reward_model
 
     torch.set_num_threads(1)
     samples = read_table(args.samples, "samples")
@@ -96,16 +96,16 @@ def score(arguments: list[str]) -> None:
     texts = full_texts(load_tokenizer(args.reference), ids, samples["response_ids"])
     size = args.settings["batch_size"]
     frame = samples[["prompt_id", "draw"]].copy()
-    rewards = ClassifierReward(args.reward_model, size, args.settings["transform"])(texts)
+    rewards = load_reward_model(args.reward_model, size, args.settings["transform"])(texts)
     frame["reward"], frame["reward_prob"] = rewards.reward, rewards.prob
-    frame["evaluator_reward"] = ClassifierReward(args.evaluator, size)(texts).reward
+    frame["evaluator_reward"] = load_reward_model(args.evaluator, size)(texts).reward
     inputs = {
         "samples": args.samples,
         "prompts": args.prompts,
         "reward_model": args.reward_model,
         "evaluator": args.evaluator,
     }
-    made = provenance(args.settings, inputs, ("vbon.rewards.classifier",))
+    made = provenance(args.settings, inputs, ("vbon.rewards",))
     write_table(args.output, frame, "rewards", made)
 
 

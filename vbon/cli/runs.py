@@ -1,5 +1,6 @@
 """Verbs that carry out and measure runs: ``train``, ``evaluate``."""
 
+import json
 import os
 import shutil
 import sys
@@ -9,7 +10,7 @@ from typing import Any
 
 from vbon.artifacts import read_provenance, read_table, write_table
 from vbon.artifacts.fingerprint import content_hash, provenance
-from vbon.cli.options import pairs, parser, settings
+from vbon.cli.options import parser, settings
 from vbon.errors import ArtifactError, VbonError
 from vbon.plan import Run
 
@@ -40,7 +41,8 @@ def train(arguments: list[str]) -> None:
     for run in waiting:
         paths = run.inputs()
         # Runs with equal inputs and specs share what was loaded before the fork.
-        inputs = shared.setdefault(f"{sorted(paths.items())}", Inputs(paths, dict(run.spec)))
+        common = {k: v for k, v in run.spec.items() if k in ("sampling", "rewards", "logf")}
+        inputs = shared.setdefault(f"{paths} {common}", Inputs(paths, dict(run.spec)))
         if len(paths) > 1:
             _ = inputs.environment
         started = time.time()
@@ -56,9 +58,9 @@ def train(arguments: list[str]) -> None:
 
 def _tell_progress(run: Run, seconds: float, total: int) -> None:
     """One line on the terminal: runs done of all, time so far and time left."""
-    runs = Path(run.folder).parents[2]
+    runs = Path(run.root.partition("/studies/")[0])
     begun = float(os.environ.get("VBON_STARTED", time.time() - seconds))
-    times = [path.stat().st_mtime for path in runs.glob("*/*/seed*/run.json")]
+    times = [path.stat().st_mtime for path in runs.glob("**/seed*/run.json")]
     done, fresh = len(times), sum(when >= begun for when in times)
     elapsed = time.time() - begun
     left = elapsed / max(fresh, 1) * max(total - done, 0)
@@ -79,19 +81,13 @@ def evaluate(arguments: list[str]) -> None:
     options.add_argument("--runs", type=settings, required=True, help="list of runs")
     options.add_argument("--settings", type=settings, required=True)
     options.add_argument("--seed", type=int, required=True)
-    options.add_argument(
-        "--inputs",
-        nargs="+",
-        required=True,
-        help="name=path: prompts, samples, rewards, logf, reference, reward_model, evaluator",
-    )
     args = options.parse_args(arguments)
-    inputs = pairs(args.inputs)
-    shared = {name: content_hash(path) for name, path in inputs.items()}
-    measure: _Measure | None = None
+    measures: dict[str, _Measure] = {}
     for run in (Run(**run) for run in args.runs):
         output = Path(run.folder) / "responses" / "test.parquet"
-        record = _record(run)
+        record = json.loads((Path(run.folder) / "run.json").read_text())
+        inputs = run.evaluation_inputs()
+        shared = {name: content_hash(path) for name, path in inputs.items()}
         made = provenance(
             {"seed": args.seed, "values": dict(run.values), "inputs": shared, **args.settings},
             {"run": Path(run.folder) / "policy"} if record["policy"] == "policy" else {},
@@ -103,8 +99,9 @@ def evaluate(arguments: list[str]) -> None:
         if record["status"] != "ok":
             shutil.rmtree(output.parent, ignore_errors=True)
             continue
-        measure = measure or _Measure(inputs, args.settings, args.seed)
-        write_table(output, measure(run, record), "responses", made)
+        if run.root not in measures:
+            measures[run.root] = _Measure(inputs, args.settings, args.seed)
+        write_table(output, measures[run.root](run, record), "responses", made)
         print(f"[{run.task}] evaluated {run.method} {run.setting} seed {run.seed}", flush=True)
 
 
@@ -116,12 +113,6 @@ def _key(path: Path) -> str | None:
         return None
 
 
-def _record(run: Run) -> dict[str, Any]:
-    import json
-
-    return json.loads((Path(run.folder) / "run.json").read_text())
-
-
 class _Measure:
     """Loads the models once, then measures one run after the other."""
 
@@ -130,7 +121,7 @@ class _Measure:
 
         from vbon.evaluation.policy import Evaluator
         from vbon.models.language_model import load_language_model, load_tokenizer
-        from vbon.rewards.classifier import ClassifierReward
+        from vbon.rewards import load_reward_model
         from vbon.training.runs import load_prompts
 
         torch.set_num_threads(1)
@@ -140,8 +131,8 @@ class _Measure:
             prompts=load_prompts(inputs["prompts"]),
             reference=load_language_model(inputs["reference"]),
             tokenizer=load_tokenizer(inputs["reference"]),
-            reward_model=ClassifierReward(inputs["reward_model"], size, chosen["transform"]),
-            evaluator=ClassifierReward(inputs["evaluator"], size),
+            reward_model=load_reward_model(inputs["reward_model"], size, chosen["transform"]),
+            evaluator=load_reward_model(inputs["evaluator"], size),
             responses=chosen["responses"],
             max_new_tokens=chosen["max_new_tokens"],
             temperature=chosen["temperature"],

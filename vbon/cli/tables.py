@@ -9,7 +9,7 @@ import pandas as pd
 from vbon.artifacts import SCHEMAS, read_table, write_table
 from vbon.artifacts.fingerprint import content_hash, provenance
 from vbon.artifacts.tables import atomic_path
-from vbon.cli.options import parser, settings
+from vbon.cli.options import pairs, parser, settings
 from vbon.errors import ArtifactError
 
 
@@ -71,7 +71,13 @@ def figure(arguments: list[str]) -> None:
 
     options = parser("figure", figure.__doc__)
     options.add_argument("--name", choices=sorted(FIGURES), required=True)
-    options.add_argument("--points", required=True)
+    options.add_argument("--tables", nargs="+", required=True, help="name=path, .parquet or .csv")
     options.add_argument("--output", required=True, help="path without suffix")
     args = options.parse_args(arguments)
-    FIGURES[args.name](points=read_table(args.points, "points"), out_stem=Path(args.output))
+    tables = {
+        name: read_table(path, name) if path.endswith(".parquet") else pd.read_csv(path)
+        for name, path in pairs(args.tables).items()
+    }
+    stem = Path(args.output)
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    FIGURES[args.name](tables, stem)

@@ -1,6 +1,7 @@
 """Points of the comparison from responses: means over prompts with their standard errors."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ def distinct_2(response_ids: pd.Series) -> float:
         >>> distinct_2(pd.Series([[1, 2, 1, 2]]))
         0.6666666666666666
     """
-    pairs = [pair for ids in response_ids for pair in zip(ids[:-1], ids[1:], strict=True)]
+    pairs = [pair for ids in response_ids for pair in pairwise(ids)]
     return len(set(pairs)) / len(pairs) if pairs else float("nan")
 
 
@@ -85,5 +86,6 @@ def summarise(
         "evaluator_reward": evaluated,
         "reward_prob": responses["reward_prob"].to_numpy(),
     }.items():
-        point[name], point[f"{name}_se"] = clustered_mean(values, prompt.to_numpy())[:2]
+        if not np.isnan(values).all():  # a reward model without probabilities has none at all
+            point[name], point[f"{name}_se"] = clustered_mean(values, prompt.to_numpy())[:2]
     return point

@@ -11,12 +11,12 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from vbon.logf import counts
+from vbon.logf import estimate
 from vbon.methods.base import Selection
 from vbon.models.language_model import response_logits
-from vbon.objectives.best_of_n import kl_upper_bound, log_bon_ratio
+from vbon.objectives.best_of_n import cap_log_below, kl_upper_bound, log_bon_ratio
 from vbon.objectives.kl import kl_full, kl_k3
-from vbon.rewards.classifier import ClassifierReward, full_texts
+from vbon.rewards import RewardModel, full_texts
 from vbon.sampling import sample
 from vbon.seeding import derive_seed
 from vbon.types import Prompts, Rollouts
@@ -43,8 +43,8 @@ class Evaluator:
     prompts: Prompts
     reference: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
-    reward_model: ClassifierReward
-    evaluator: ClassifierReward
+    reward_model: RewardModel
+    evaluator: RewardModel
     responses: int
     max_new_tokens: int
     temperature: float
@@ -158,9 +158,7 @@ def select_responses(
     picked["kl"], picked["kl_k3"] = kl_upper_bound(method.n), 0.0 if method.n == 1 else np.nan
     if method.n > 1:
         pools = np.stack([pool_sorted[name] for name in picked["prompt_id"]])
-        below, _ = counts(picked["reward"].to_numpy(), pools)
-        log_below = np.log((below + 1) / (pools.shape[1] + 1))
         level = picked["log_prob"].to_numpy()
-        log_below = np.minimum(log_below, np.log1p(-np.exp(level)))
+        log_below = cap_log_below(estimate(picked["reward"].to_numpy(copy=True), pools), level)
         picked["log_prob"] = level + log_bon_ratio(log_below, level, method.n)
     return picked.reset_index(drop=True)

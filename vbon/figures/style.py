@@ -110,6 +110,19 @@ def method_styles(names: Iterable[str]) -> dict[str, MethodStyle]:
     return styles
 
 
+def marker_settings(style: MethodStyle) -> dict:
+    """Marker settings shared by points and legend; a thin white rim separates touching points."""
+    size = {"*": 12.5, "o": 5.0, "s": 4.6, "D": 4.2}.get(style.marker, 5.6)
+    face, rim = ("white", style.colour) if style.hollow else (style.colour, "white")
+    return {
+        "marker": style.marker,
+        "markersize": size,
+        "markerfacecolor": face,
+        "markeredgecolor": rim,
+        "markeredgewidth": 0.9 if style.hollow else 0.4,
+    }
+
+
 @contextmanager
 def drawing() -> Iterator[None]:
     """Draw with the project's settings, whatever the user's matplotlib configuration says."""

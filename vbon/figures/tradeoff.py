@@ -20,6 +20,7 @@ from vbon.figures.style import (
     INK,
     MethodStyle,
     drawing,
+    marker_settings,
     method_styles,
     save_figure,
     square_root_axis,
@@ -186,7 +187,7 @@ def _draw_method(axes: Axes, runs: pd.DataFrame, style: MethodStyle, kl_limit: f
             )  # fmt: skip
         axes.plot(
             part["kl"], part["metric"], linestyle="none", alpha=alpha, zorder=zorder,
-            clip_on=False, **_marker(style),
+            clip_on=False, **marker_settings(style),
         )  # fmt: skip
     beyond = runs[runs["kl"] > kl_limit]
     if len(beyond):  # an empty line that is not clipped would collapse the layout
@@ -194,19 +195,6 @@ def _draw_method(axes: Axes, runs: pd.DataFrame, style: MethodStyle, kl_limit: f
             np.full(len(beyond), kl_limit), beyond["metric"], linestyle="none", marker=5,
             markersize=6, color=style.colour, zorder=6, clip_on=False,
         )  # fmt: skip
-
-
-def _marker(style: MethodStyle) -> dict:
-    """Marker settings shared by points and legend; a thin white rim separates touching points."""
-    size = {"*": 12.5, "o": 5.0, "s": 4.6, "D": 4.2}.get(style.marker, 5.6)
-    face, rim = ("white", style.colour) if style.hollow else (style.colour, "white")
-    return {
-        "marker": style.marker,
-        "markersize": size,
-        "markerfacecolor": face,
-        "markeredgecolor": rim,
-        "markeredgewidth": 0.9 if style.hollow else 0.4,
-    }
 
 
 def _notes(runs: pd.DataFrame, drawn: pd.DataFrame, kl_limit: float) -> list[str]:
@@ -233,7 +221,7 @@ def _legend(styles: dict[str, MethodStyle], curves: pd.DataFrame) -> list[Line2D
     handles: list[Line2D | Patch] = [
         Line2D(
             [], [], label=style.label, color="#4d4d4d", linewidth=0.8,
-            linestyle="-" if name == "best_of_n" else "none", **_marker(style),
+            linestyle="-" if name == "best_of_n" else "none", **marker_settings(style),
         )
         for name, style in styles.items()
     ]  # fmt: skip

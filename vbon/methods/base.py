@@ -34,10 +34,6 @@ class Method:
         """Whether this setting is the reference itself and needs no training."""
         return False
 
-    def settings(self) -> dict[str, float | str]:
-        """The settings as plain values."""
-        return dataclasses.asdict(self)
-
     def _check_number(self, field: str, low: float, strict: bool) -> None:
         """Refuse a setting that is no finite number from ``low`` on."""
         value = getattr(self, field)

@@ -19,7 +19,7 @@ class BestOfN(Selection):
     optimum = "best_of_n"
     rank_based = True
 
-    n: int
+    n: float
     """Responses drawn for each one returned, a whole number of at least 1."""
 
     def __post_init__(self) -> None:

@@ -3,10 +3,12 @@
 import math
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float64
 from torch import Tensor
 
 from vbon.errors import ConfigError
+from vbon.logf import floored
 from vbon.methods.base import Online
 from vbon.registry import register
 from vbon.types import Scored
@@ -49,5 +51,13 @@ class VBoNL(Online):
         return self.n == 1
 
     def reward(self, scored: Scored) -> Float64[Tensor, " batch"]:
-        """log F of the response's reward."""
-        return scored.log_below
+        """Log F of the response's reward, finite also where the exact F is 0."""
+        return finite_log_below(scored.log_below)
+
+
+def finite_log_below(log_below: Float64[Tensor, " batch"]) -> Float64[Tensor, " batch"]:
+    """Log F with a floor where F = 0: one string always has the lowest reward of all.
+
+    Estimates from a pool are finite and come back as they are.
+    """
+    return torch.where(log_below.isneginf(), floored(log_below), log_below)

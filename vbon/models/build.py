@@ -40,7 +40,8 @@ class TransformerSettings:
         max_tokens: Longest input in tokens; longer reviews are cut.
         epochs: Passes over the training reviews.
         batch_size: Reviews an update.
-        learning_rate: Of AdamW at the start; it falls linearly to zero.
+        learning_rate: Of AdamW at its highest; it falls linearly to zero.
+        warmup: Share of the updates during which the learning rate rises from zero.
         held_out: Share of the reviews kept for the reported loss or accuracy.
     """
 
@@ -51,6 +52,7 @@ class TransformerSettings:
     epochs: int = 4
     batch_size: int = 32
     learning_rate: float = 2e-3
+    warmup: float = 0.1
     held_out: float = 0.1
 
     def __post_init__(self) -> None:
@@ -65,6 +67,8 @@ class TransformerSettings:
             raise ConfigError(f"build.max_tokens is {self.max_tokens}; give at least 4")
         if not self.learning_rate > 0:
             raise ConfigError(f"build.learning_rate is {self.learning_rate}; it must be positive")
+        if not 0 <= self.warmup < 1:
+            raise ConfigError(f"build.warmup is {self.warmup}; give a share from 0 to below 1")
         if not 0 < self.held_out < 1:
             raise ConfigError(f"build.held_out is {self.held_out}; give a share between 0 and 1")
 
@@ -297,6 +301,7 @@ def build_classifier(
     ]
     transformers.set_seed(_seed32(seed, "weights"))
     model = _CLASSIFIERS[chosen.architecture](chosen, tokenizer)
+    _balance_head(model)
     collate = transformers.DataCollatorWithPadding(tokenizer)
     _fit(model, cut, collate, chosen, 1, seed)
     shortened = [_cut(feature, stream) for feature in held_out]
@@ -316,11 +321,14 @@ def build_classifier(
     }
 
 
+# Both start at variance-preserving weights: the libraries' 0.02 is meant for widths near 768, and
+# a narrow post-norm encoder often stays at a constant prediction when it starts that small.
 def _distilbert(chosen: ClassifierSettings, tokenizer: PreTrainedTokenizerFast) -> Any:
     return transformers.DistilBertForSequenceClassification(
         transformers.DistilBertConfig(
             vocab_size=len(tokenizer),
             max_position_embeddings=chosen.max_tokens,
+            initializer_range=chosen.width**-0.5,
             dim=chosen.width,
             hidden_dim=4 * chosen.width,
             n_layers=chosen.layers,
@@ -340,6 +348,7 @@ def _electra(chosen: ClassifierSettings, tokenizer: PreTrainedTokenizerFast) -> 
         transformers.ElectraConfig(
             vocab_size=len(tokenizer),
             max_position_embeddings=chosen.max_tokens,
+            initializer_range=chosen.width**-0.5,
             embedding_size=chosen.width,
             hidden_size=chosen.width,
             intermediate_size=4 * chosen.width,
@@ -355,6 +364,18 @@ def _electra(chosen: ClassifierSettings, tokenizer: PreTrainedTokenizerFast) -> 
 
 
 _CLASSIFIERS = {"distilbert": _distilbert, "electra": _electra}
+
+
+def _balance_head(model: nn.Module) -> None:
+    """Start the output layer's two rows exactly opposite, which training then keeps.
+
+    The POSITIVE logit is then half the log-odds and ranks texts as their probability does, which
+    need not hold when both rows start at random.
+    """
+    head = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+    with torch.no_grad():
+        head.weight[0] = -head.weight[1]
+        head.bias.zero_()
 
 
 def _seed32(seed: int, name: str) -> int:
@@ -389,6 +410,7 @@ def _fit(
     seed: int,
 ) -> None:
     """Train in place with Hugging Face's Trainer: float32, no checkpoints, no reports."""
+    updates = epochs * math.ceil(len(features) / chosen.batch_size)
     with tempfile.TemporaryDirectory() as scratch:
         arguments = transformers.TrainingArguments(
             output_dir=scratch,
@@ -396,6 +418,7 @@ def _fit(
             per_device_train_batch_size=chosen.batch_size,
             learning_rate=chosen.learning_rate,
             lr_scheduler_type="linear",
+            warmup_steps=math.ceil(chosen.warmup * updates),
             train_sampling_strategy="group_by_length",
             seed=_seed32(seed, "order"),
             use_cpu=not torch.cuda.is_available(),

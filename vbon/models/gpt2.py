@@ -132,4 +132,4 @@ class Decoder:
         weights_prefix = weights[..., :prefix_length].view(prompts, self._draws, heads, -1)
         attended = (weights_prefix.transpose(1, 2) @ prefix_values).transpose(1, 2)
         own = (weights[..., prefix_length:].unsqueeze(2) @ values[:, :, :now]).squeeze(2)
-        return (attended.reshape(rows, heads, -1) + own).view(rows, -1)
+        return (attended.reshape(rows, heads, -1) + own).reshape(rows, -1)

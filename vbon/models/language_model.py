@@ -7,11 +7,12 @@ faster forward pass here; any other causal model goes through its own.
 import json
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
@@ -36,10 +37,33 @@ def resolve(path: str | Path) -> tuple[str, str | None]:
     return target["id"], target.get("revision")
 
 
+def load_pretrained(auto: Any, path: str | Path, what: str, **options: Any) -> Any:
+    """Load with one of transformers' Auto classes from a folder or pointer.
+
+    Args:
+        auto: The Auto class.
+        path: Folder of a model, or of a pointer to one.
+        what: What is loaded, for the message.
+        **options: For ``from_pretrained``.
+
+    Raises:
+        ArtifactError: If there is nothing to load or it is damaged, naming the path.
+    """
+    try:
+        name, revision = resolve(path)
+        return auto.from_pretrained(name, revision=revision, **options)
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise ArtifactError(f"{path}: no {what} could be loaded: {reason}") from error
+
+
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
-    """Load a tokenizer from a model folder or pointer."""
-    name, revision = resolve(path)
-    return AutoTokenizer.from_pretrained(name, revision=revision)
+    """Load a tokenizer from a model folder or pointer.
+
+    Raises:
+        ArtifactError: If the folder holds no tokenizer, naming it.
+    """
+    return load_pretrained(AutoTokenizer, path, "tokenizer")
 
 
 def load_language_model(path: str | Path) -> PreTrainedModel:
@@ -48,12 +72,7 @@ def load_language_model(path: str | Path) -> PreTrainedModel:
     Raises:
         ArtifactError: If the folder holds no model, naming it.
     """
-    name, revision = resolve(path)
-    try:
-        model = AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype=torch.float32)
-    except OSError as error:
-        reason = str(error).splitlines()[0]
-        raise ArtifactError(f"{path}: no language model could be loaded: {reason}") from error
+    model = load_pretrained(AutoModelForCausalLM, path, "language model", dtype=torch.float32)
     for name, value in model.config.to_dict().items():
         if name.endswith(("pdrop", "dropout")) and isinstance(value, float):
             setattr(model.config, name, 0.0)
@@ -79,6 +98,7 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) 
     return tokenizer.eos_token_id
 
 
+@runtime_checkable
 class Decoder(Protocol):
     """Decodes token by token; ``hidden`` predicts the next token of each row."""
 
@@ -150,7 +170,7 @@ def pack(
         >>> pack(two, torch.tensor([[1, 2], [3, 4]]))[0].tolist()
         [[5, 6, 1, 2], [7, 3, 4, 0]]
     """
-    batch, tokens = response_ids.shape
+    tokens = response_ids.shape[1]
     offset = torch.arange(tokens, device=response_ids.device)
     index = prompts.lengths[:, None] + offset
     packed = F.pad(prompts.ids, (0, tokens))

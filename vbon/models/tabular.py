@@ -90,9 +90,7 @@ class ValueTable(nn.Module):
 class Decoder:
     """Incremental decoding of ``draws`` responses to each prompt, row ``p * draws + d``."""
 
-    def __init__(
-        self, model: TabularLM, prompts: Prompts, draws: int, max_new_tokens: int
-    ) -> None:
+    def __init__(self, model: TabularLM, prompts: Prompts, draws: int, max_new_tokens: int) -> None:
         longest = int(prompts.lengths.max()) + max_new_tokens - 1
         if longest > model.config.longest_prefix:
             raise ConfigError(

@@ -24,7 +24,11 @@ class TensorLike(Protocol):
     def cpu(self) -> Any: ...
 
 
-Numeric = float | list | tuple | np.ndarray | np.generic | TensorLike
+Number = float | int | np.number
+"""One number; integers are spelt out for runtime checkers that do not count them as floats."""
+
+Numeric = Number | list | tuple | np.ndarray | TensorLike
+"""Numbers, sequences of them, arrays or tensors."""
 
 
 def as_arrays(*values: Numeric) -> tuple[list[np.ndarray], Callable[[np.ndarray], Any]]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from vbon import closed_forms
 from vbon.errors import ConfigError, DataError
-from vbon.objectives.arrays import Numeric, as_arrays, check_draws
+from vbon.objectives.arrays import Number, Numeric, as_arrays, check_draws
 
 TIES = ("exchangeable", "ordered")
 """How best-of-n chooses among equal rewards: any of them alike, or by a fixed total order."""
@@ -120,7 +120,7 @@ def log_masses(
     return restore(below[rank]), restore(level[rank])
 
 
-def log_bon(rewards: Numeric, log_probs: Numeric, n: float, ties: str = "exchangeable") -> Numeric:
+def log_bon(rewards: Numeric, log_probs: Numeric, n: Number, ties: str = "exchangeable") -> Numeric:
     r"""Log-probabilities of best-of-n over a finite language.
 
     :math:`\log \pi_\mathrm{bon} = \log \pi_\mathrm{ref} + S`, with :math:`S` of
@@ -230,7 +230,7 @@ def kl_frontier(win_rate: Numeric) -> Numeric:
     return restore(closed_forms.kl_frontier(win_rate))
 
 
-def expected_best(rewards: Numeric, n: int) -> Numeric:
+def expected_best(rewards: Numeric, n: Number) -> Numeric:
     r"""Mean reward of best-of-n, estimated without bias from a pool of :math:`M \ge n` draws.
 
     The mean of the maximum over all subsets of size :math:`n` is a weighted sum of the ascending
@@ -269,7 +269,7 @@ def expected_best(rewards: Numeric, n: int) -> Numeric:
     return restore(np.sort(rewards, axis=-1) @ weights[::-1])
 
 
-def _log_of_mean_exp(exponent: np.ndarray) -> np.ndarray:
+def _log_of_mean_exp(exponent: np.ndarray | np.generic) -> np.ndarray:
     r"""Log of :math:`(e^d - 1)/d`, the mean of :math:`e^t` over :math:`[0, d]`; 0 at 0."""
     small = np.log(np.expm1(exponent) / exponent)
     large = exponent + np.log1p(-np.exp(-exponent)) - np.log(exponent)

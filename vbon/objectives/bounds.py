@@ -16,12 +16,12 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from vbon.objectives.arrays import Numeric, as_tensors, check_draws
+from vbon.objectives.arrays import Number, Numeric, as_tensors, check_draws
 from vbon.objectives.best_of_n import log_bon_ratio
 
 
 def vbon_objective(
-    log_policy: Numeric, log_ref: Numeric, log_below: Numeric, log_level: Numeric | None, n: float
+    log_policy: Numeric, log_ref: Numeric, log_below: Numeric, log_level: Numeric | None, n: Number
 ) -> Numeric:
     r"""The variational best-of-n objective :math:`J` (equation 5), in nats.
 
@@ -55,7 +55,7 @@ def vbon_objective(
     return restore(_expectation(policy, log_ratio + ref) + _entropy(policy))
 
 
-def lower_bound(log_policy: Numeric, log_ref: Numeric, log_below: Numeric, n: float) -> Numeric:
+def lower_bound(log_policy: Numeric, log_ref: Numeric, log_below: Numeric, n: Number) -> Numeric:
     r"""The lower bound :math:`L = (n-1) E_\pi[\log F] - KL(\pi \| \pi_\mathrm{ref})`, theorem 2.
 
     ``-inf`` for a policy with mass on a string of lowest reward, where :math:`F = 0`, unless
@@ -77,7 +77,7 @@ def lower_bound(log_policy: Numeric, log_ref: Numeric, log_below: Numeric, n: fl
 
 
 def lower_bound_sharp(
-    log_policy: Numeric, log_ref: Numeric, log_below: Numeric, n: float
+    log_policy: Numeric, log_ref: Numeric, log_below: Numeric, n: Number
 ) -> Numeric:
     r"""The bound :math:`L + \log n \le J` that the proof of theorem 2 gives before its last step.
 
@@ -93,7 +93,7 @@ def lower_bound_sharp(
     return lower_bound(log_policy, log_ref, log_below, n) + math.log(n)
 
 
-def lower_bound_l1(log_policy: Numeric, log_ref: Numeric, log_below: Numeric, n: float) -> Numeric:
+def lower_bound_l1(log_policy: Numeric, log_ref: Numeric, log_below: Numeric, n: Number) -> Numeric:
     r"""The lower bound :math:`L_1` of theorem 3, in nats.
 
     .. math:: L_1 = \gamma E_\pi[\log F] - \alpha H(\pi) - \beta KL(\pi \| \pi_\mathrm{ref})
@@ -114,7 +114,7 @@ def lower_bound_l1(log_policy: Numeric, log_ref: Numeric, log_below: Numeric, n:
     return restore(_expectation(policy, _scaled(below, gamma) + beta * ref) + _entropy(policy))
 
 
-def l1_coefficients(n: float) -> tuple[float, float, float]:
+def l1_coefficients(n: Number) -> tuple[Number, Number, Number]:
     r"""Constants :math:`\alpha, \beta, \gamma` of theorem 3.
 
     .. math:: \alpha = (n+2)(n-1)/2, \qquad \beta = n(n+1)/2, \qquad \gamma = n(n-1)/2
@@ -136,7 +136,7 @@ def _distributions(*values: Numeric) -> tuple[list[Tensor], object]:
     return list(torch.broadcast_tensors(*(tensor.double() for tensor in tensors))), restore
 
 
-def _scaled(log_below: Float64[Tensor, "*batch strings"], factor: float) -> Tensor:
+def _scaled(log_below: Float64[Tensor, "*batch strings"], factor: Number) -> Tensor:
     """``factor * log_below``, 0 at ``factor`` 0 even where ``log_below`` is ``-inf``."""
     return factor * log_below if factor else torch.zeros_like(log_below)
 

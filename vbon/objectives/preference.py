@@ -8,13 +8,13 @@ import torch.nn.functional as F
 from scipy.special import digamma
 
 from vbon.errors import ConfigError
-from vbon.objectives.arrays import Numeric, as_arrays, as_tensors, check_draws
+from vbon.objectives.arrays import Number, Numeric, as_arrays, as_tensors, check_draws
 
 BONBON_LOSSES = ("ipo", "sigmoid")
 """The pair term of BoNBoN: of its paper, and of its released code."""
 
 
-def dpo_loss(log_ratio_chosen: Numeric, log_ratio_rejected: Numeric, beta: float) -> Numeric:
+def dpo_loss(log_ratio_chosen: Numeric, log_ratio_rejected: Numeric, beta: Number) -> Numeric:
     r"""DPO's loss :math:`-\log \sigma(\beta h)` of each pair.
 
     :math:`h` is the chosen response's log-ratio minus the rejected one's (Rafailov et al.,
@@ -42,7 +42,7 @@ def dpo_loss(log_ratio_chosen: Numeric, log_ratio_rejected: Numeric, beta: float
     return restore(-F.logsigmoid(beta * (chosen - rejected)))
 
 
-def ipo_loss(log_ratio_chosen: Numeric, log_ratio_rejected: Numeric, beta: float) -> Numeric:
+def ipo_loss(log_ratio_chosen: Numeric, log_ratio_rejected: Numeric, beta: Number) -> Numeric:
     r"""IPO's loss :math:`(h - 1/(2\beta))^2` of each pair (Azar et al., arXiv:2310.12036, eq. 17).
 
     Args:
@@ -86,7 +86,7 @@ def bonbon_margin(n: Numeric) -> Numeric:
     return restore((draws - 1) * (digamma(draws) - digamma(1.0)))
 
 
-def bonbon_beta(n: float) -> float:
+def bonbon_beta(n: Number) -> float:
     r"""The IPO coefficient :math:`\beta^*_n = 1 / (2 (n-1) H_{n-1})` of BoNBoN.
 
     Best-of-n has IPO's target margin :math:`1 / (2 \beta^*_n)` on average, though not pair by pair:
@@ -101,7 +101,7 @@ def bonbon_beta(n: float) -> float:
     return 0.5 / margin if margin else float("inf")
 
 
-def bonbon_alpha(n: float, mean_nll: float) -> float:
+def bonbon_alpha(n: Number, mean_nll: Number) -> float:
     r"""Weight of BoNBoN's likelihood term that makes both terms contribute alike at the start.
 
     At the reference the pair term is :math:`I = (1 / 2\beta^*_n)^2` and the likelihood term
@@ -132,8 +132,8 @@ def bonbon_loss(
     log_prob_best: Numeric,
     log_ratio_best: Numeric,
     log_ratio_worst: Numeric,
-    n: float,
-    alpha: float,
+    n: Number,
+    alpha: Number,
     loss: str = "ipo",
 ) -> Numeric:
     r"""BoNBoN's loss of each pair: likelihood of the best, and its margin over the worst, of n.

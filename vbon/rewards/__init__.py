@@ -1,1 +1,18 @@
 """Reward models behind one call: texts in, rewards out."""
+
+from pathlib import Path
+
+from vbon.rewards.base import RewardModel, Rewards
+from vbon.rewards.classifier import ClassifierReward, full_texts
+from vbon.rewards.table import TABLE, TableReward
+
+__all__ = ["RewardModel", "Rewards", "full_texts", "load_reward_model"]
+
+
+def load_reward_model(
+    path: str | Path, batch_size: int = 256, transform: str = "identity"
+) -> RewardModel:
+    """Load the reward model that a folder holds: a table of texts, or a classifier."""
+    if (Path(path) / TABLE).exists():
+        return TableReward(path, transform)
+    return ClassifierReward(path, batch_size, transform)

@@ -1,42 +1,19 @@
 """Sequence classifiers as reward models: the positive class's logit is the reward."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from jaxtyping import Float64
-from numpy.typing import NDArray
 from transformers import (
     AutoModelForSequenceClassification,
-    AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
-from vbon.errors import ArtifactError, ConfigError, DataError
-from vbon.models.language_model import resolve
-
-TRANSFORMS: dict[str, Callable[[NDArray], NDArray]] = {
-    "identity": lambda reward: reward,
-    "exp": np.exp,
-    "cube": lambda reward: reward**3,
-}
-"""Strictly increasing maps of the training reward, in float64."""
-
-
-@dataclass(frozen=True)
-class Rewards:
-    """Scores of texts.
-
-    Attributes:
-        reward: Positive logit, transformed; what training sees.
-        prob: Probability of the positive class, never transformed.
-    """
-
-    reward: Float64[np.ndarray, " texts"]
-    prob: Float64[np.ndarray, " texts"]
+from vbon.errors import ConfigError
+from vbon.models.language_model import load_pretrained, load_tokenizer
+from vbon.rewards.base import Rewards, transformed
+from vbon.types import TokenIds
 
 
 class ClassifierReward:
@@ -45,7 +22,7 @@ class ClassifierReward:
     Args:
         path: Model folder or pointer.
         batch_size: Texts a forward pass.
-        transform: A name in :data:`TRANSFORMS`.
+        transform: A name in :data:`vbon.rewards.base.TRANSFORMS`.
 
     Raises:
         ArtifactError: If no classifier can be loaded from ``path``.
@@ -55,23 +32,16 @@ class ClassifierReward:
     def __init__(
         self, path: str | Path, batch_size: int = 256, transform: str = "identity"
     ) -> None:
-        name, revision = resolve(path)
-        try:
-            self._model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
-                name, revision=revision, dtype=torch.float32
-            ).eval()
-            self._tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-                name, revision=revision
-            )
-        except OSError as error:
-            reason = str(error).splitlines()[0]
-            raise ArtifactError(f"{path}: no classifier could be loaded: {reason}") from error
+        self._model: PreTrainedModel = load_pretrained(
+            AutoModelForSequenceClassification, path, "classifier", dtype=torch.float32
+        ).eval()
+        self._tokenizer = load_tokenizer(path)
         if len(self._tokenizer) > self._model.config.vocab_size:
             raise ConfigError(
                 f"{path}: its tokenizer has {len(self._tokenizer)} tokens but its model only "
                 f"{self._model.config.vocab_size}; use the tokenizer saved with the model"
             )
-        self._batch_size, self._transform = batch_size, TRANSFORMS[transform]
+        self._batch_size, self._transform = batch_size, transform
         self._positive = _positive_class(self._model.config.id2label, path)
         self._longest = min(
             self._tokenizer.model_max_length, self._model.config.max_position_embeddings
@@ -96,14 +66,7 @@ class ClassifierReward:
                 del padded["attention_mask"]  # nothing is padded
             logits[rows] = self._model(**padded).logits.double()
         raw = logits[:, self._positive].numpy()
-        with np.errstate(over="ignore"):
-            reward = self._transform(raw)
-        bad = np.flatnonzero(~np.isfinite(reward))
-        if len(bad):
-            raise DataError(
-                f"reward: {reward[bad[0]]} for text {texts[bad[0]]!r}; rewards must be finite, "
-                "check the reward model and rewards.transform"
-            )
+        reward = transformed(raw, self._transform, texts)
         return Rewards(reward, torch.softmax(logits, 1)[:, self._positive].numpy())
 
 
@@ -118,12 +81,13 @@ def _positive_class(labels: dict[int, str], path: str | Path) -> int:
 
 def full_texts(
     tokenizer: PreTrainedTokenizerBase,
-    prompt_ids: Sequence[Sequence[int]],
-    response_ids: Sequence[Sequence[int]],
+    prompt_ids: Iterable[TokenIds],
+    response_ids: Iterable[TokenIds],
 ) -> list[str]:
     """Prompt and response decoded as one text, without special tokens: what rewards are given to.
 
     The same form is used for the pool, in training and in evaluation.
     """
-    joined = [[*prompt, *response] for prompt, response in zip(prompt_ids, response_ids)]
+    pairs = zip(prompt_ids, response_ids, strict=True)
+    joined = [[*prompt, *response] for prompt, response in pairs]
     return tokenizer.batch_decode(joined, skip_special_tokens=True)

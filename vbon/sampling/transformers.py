@@ -1,6 +1,7 @@
 """Draw responses from a language model with a key-value cache and inverse-CDF sampling."""
 
 import math
+from collections import Counter
 
 import torch
 from jaxtyping import Float, Int
@@ -39,9 +40,10 @@ def inverse_cdf(
     block = _first_above(totals, uniform)[:, None]
     before = totals.gather(1, block) - blocks.sum(2).gather(1, block)
     inner = blocks.gather(1, block[..., None].expand(-1, -1, size)).squeeze(1).cumsum(1)
-    target = uniform * totals[:, -1:] - before
+    # Rounding may put the target before the block's beginning; its first possible token is meant.
+    target = (uniform * totals[:, -1:] - before).clamp_min(0.0)
     found = torch.searchsorted(inner, target, right=True)
-    # Rounding may put the target on the block's end; its last possible token is meant then.
+    # Likewise at the block's end.
     last = (inner < inner[:, -1:]).sum(1, keepdim=True)
     return (block * size + torch.minimum(found, last)).squeeze(1)
 
@@ -57,11 +59,15 @@ def _first_above(
 
 
 def _uniforms(prompts: Prompts, draws: int, tokens: int, seed: int) -> Float[Tensor, "rows tokens"]:
-    """Uniform numbers that depend on the prompt's id and the draw, not on the batch around it."""
-    rows = []
+    """Uniform numbers that depend on the prompt's id and the draw, not on the batch around it.
+
+    A prompt that stands in the batch more than once gets other numbers each time.
+    """
+    rows, repeats = [], Counter()
     for name in prompts.prompt_id:
-        generator = torch.Generator().manual_seed(derive_seed(seed, "draws", name))
+        generator = torch.Generator().manual_seed(derive_seed(seed, "draws", name, repeats[name]))
         rows.append(torch.rand(draws, tokens, generator=generator))
+        repeats[name] += 1
     return torch.cat(rows)
 
 

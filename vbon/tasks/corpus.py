@@ -181,7 +181,7 @@ def split_reviews(reviews: pd.DataFrame, fractions: Mapping[str, float], seed: i
     low = [f"{part}: {share}" for part, share in fractions.items() if not share > 0]
     if low or not math.isclose(sum(fractions.values()), 1.0, abs_tol=1e-9):
         raise ConfigError(
-            f"reviews.fractions has {low[0] if low else f'sum {sum(fractions.values())}'}; "
+            f"reviews.fractions has {low[0] if low else f'sum {sum(fractions.values()):g}'}; "
             "shares must be positive and add up to 1"
         )
     if not reviews["text"].is_unique:

@@ -18,7 +18,7 @@ from vbon.errors import ConfigError
 from vbon.seeding import derive_seed
 
 # How far reviews lean, how much clauses of one review differ, how sharply words follow a grade.
-TENDENCY_SD, CLAUSE_SD, WORD_SD = 1.3, 1.3, 0.6
+TENDENCY_SD, CLAUSE_SD, WORD_SD = 1.1, 1.4, 0.6
 # Reviewers disagree: the label is drawn with log-odds LABEL_SLOPE × sentiment.
 LABEL_SLOPE = 1.0
 
@@ -107,7 +107,7 @@ NEUTRAL = {
         """meets, fights, follows, marries, betrays, protects, hires, robs, rescues, teaches,
         hides from, runs from, searches for, falls for"""
     ),
-    "trait": _listed("young, old, rich, poor, lonely, famous, foreign, quiet, retired, blind"),
+    "trait": _listed("young, shy, rich, poor, lonely, famous, foreign, quiet, retired, blind"),
     "length": _listed("one, two, three, four"),
     "adverb": _listed(
         "honestly, frankly, overall, in short, to be fair, in my opinion, as expected, again"

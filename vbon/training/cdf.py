@@ -1,15 +1,18 @@
 """The reference's reward distribution, as the training reward of rank-based methods needs it."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float64, Int
 from torch import Tensor
 
 from vbon import logf
+from vbon.errors import DataError
+from vbon.objectives.best_of_n import cap_log_below
 
 
+@runtime_checkable
 class RewardCDF(Protocol):
     """Looks up log P(r' < r) and log P(r' = r) under the reference, prompt by prompt."""
 
@@ -53,8 +56,7 @@ class EstimatedCDF:
             log_level = torch.maximum(log_level, (level.double() / pools.shape[1]).log())
         fitted = tuple(self.fitted[prompt_index].unbind(1))
         log_below = logf.estimate(rewards, pools, self.estimator, fitted)
-        ceiling = torch.log1p(-log_level.exp().clamp_max(1.0))
-        return torch.minimum(log_below, ceiling), log_level
+        return cap_log_below(log_below, log_level), log_level
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,19 @@ class ExactCDF:
         rewards: Float64[Tensor, " batch"],
         log_prob_ref: Float64[Tensor, " batch"],
     ) -> tuple[Float64[Tensor, " batch"], Float64[Tensor, " batch"]]:
-        """Exact log F and log mass of each reward."""
-        row = torch.searchsorted(self.levels[prompt_index], rewards[:, None])
+        """Exact log F and log mass of each reward.
+
+        Raises:
+            DataError: If a reward is none of its prompt's.
+        """
+        levels = self.levels[prompt_index]
+        row = torch.searchsorted(levels, rewards[:, None]).clamp_max(levels.shape[1] - 1)
+        strange = levels.gather(1, row).squeeze(1) != rewards
+        if strange.any():
+            raise DataError(
+                f"reward: {rewards[strange][0].item()} is no reward of this enumerable language; "
+                "its log F table was made with another reward model or rewards.transform"
+            )
         return (
             self.log_below[prompt_index].gather(1, row).squeeze(1),
             self.log_level[prompt_index].gather(1, row).squeeze(1),

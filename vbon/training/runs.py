@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float64
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from vbon.artifacts import SCHEMAS, read_table, write_table
@@ -22,8 +23,8 @@ from vbon.artifacts.tables import write_json
 from vbon.errors import ArtifactError
 from vbon.methods.base import Method, Online
 from vbon.models.language_model import check_tokenizer, load_language_model, load_tokenizer
-from vbon.rewards.classifier import ClassifierReward, full_texts
-from vbon.training.cdf import EstimatedCDF, RewardCDF
+from vbon.rewards import full_texts, load_reward_model
+from vbon.training.cdf import EstimatedCDF, ExactCDF, RewardCDF
 from vbon.training.online import Diverged, Environment, OnlineSettings, OnlineTrainer, is_finite
 from vbon.types import Prompts, Rollouts
 
@@ -45,9 +46,17 @@ def load_cdf(path: str | Path, settings: dict[str, Any], prompts: Prompts) -> Re
     if missing:
         raise ArtifactError(f"{path}: column 'prompt_id' lacks {missing[0]}, which is a prompt")
     table = table.loc[list(prompts.prompt_id)]
+    if "levels" in table:
+        return ExactCDF(*(_padded(table[name]) for name in ("levels", "log_below", "log_level")))
     pools = torch.from_numpy(np.stack(table["rewards_sorted"].to_list()))
-    fitted = torch.from_numpy(table[["exp_a", "exp_b"]].to_numpy(np.float64))
+    fitted = torch.from_numpy(table[["exp_a", "exp_b"]].to_numpy(np.float64, copy=True))
     return EstimatedCDF(pools, fitted, settings["estimator"], settings["pooled_ties"])
+
+
+def _padded(rows: pd.Series) -> Float64[Tensor, "prompts levels"]:
+    """Rows of numbers as one tensor, filled up with +inf."""
+    tensors = [torch.from_numpy(np.array(row, np.float64)) for row in rows]
+    return pad_sequence(tensors, batch_first=True, padding_value=torch.inf)
 
 
 class Inputs:
@@ -71,7 +80,7 @@ class Inputs:
         """Prompts, reference and rewards of the task."""
         tokenizer = load_tokenizer(self._paths["reference"])
         eos_token_id = check_tokenizer(tokenizer, self.reference)
-        reward_model = ClassifierReward(
+        reward_model = load_reward_model(
             self._paths["reward_model"],
             self._spec["rewards"]["batch_size"],
             self._spec["rewards"]["transform"],
@@ -111,7 +120,7 @@ def carry_out(run: dict[str, Any], method: Method, inputs: Inputs, key: str) -> 
     Returns:
         ``ok`` or ``diverged``.
     """
-    folder = Path(run["folder"])
+    folder = Path(f"{run['root']}/runs/{run['method']}/{run['setting']}/seed{run['seed']}")
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -127,7 +136,7 @@ def carry_out(run: dict[str, Any], method: Method, inputs: Inputs, key: str) -> 
     write_table(partial / "history.parquet", history, "history", {"spec": run["spec"]})
     record |= {
         "key": key,
-        **{name: run[name] for name in ("task", "method", "setting", "seed", "spec")},
+        **{name: run[name] for name in ("task", "study", "method", "setting", "seed", "spec")},
         "n": getattr(method, "n", None),
         "kl_coef": getattr(method, "kl_coef", None),
         "train_seconds": time.perf_counter() - started,

@@ -8,7 +8,7 @@ from snakemake.exceptions import WorkflowError
 from vbon.artifacts.fingerprint import code_fingerprint
 from vbon.config import resolve
 from vbon.errors import VbonError
-from vbon.plan import TRAIN_MODULES, jobs
+from vbon.plan import TRAIN_MODULES, jobs, roots
 from vbon.plan import expand as expand_runs
 from vbon.registry import method_modules
 
@@ -20,15 +20,23 @@ except VbonError as error:
 
 RESULTS = config["results_dir"]
 TASKS = config["tasks"]
+JOBS = jobs(RUNS, config["runs_per_job"])
+ROOTS = {
+    root.folder.removeprefix(f"{RESULTS}/"): root for task in TASKS for root in roots(config, task)
+}
+BUILT = [task for task in TASKS if task != "enumerable"]  # whose models are built or loaded
 SPLITS = ("train", "test")
-FIGURES = {"sentiment": ["figure2a", "figure2b"]}
+ROLES = ("reference", "reward_model", "evaluator")
+FIGURES = {"sentiment": ["figure2a", "figure2b"], "enumerable": ["optimum"]}
+OPTIMA = ["optimum", "pools", "exact_and_bound", "limits", "curves"]
 SUFFIXES = ("pdf", "svg", "png", "csv")
 
 
 wildcard_constraints:
-    task="|".join(TASKS),
+    task="|".join(BUILT) or "none",
+    root="|".join(ROOTS),
     split="|".join(SPLITS),
-    role="reference|reward_model|evaluator",
+    role="|".join(ROLES),
     shard=r"\d+",
 
 
@@ -64,6 +72,30 @@ def draws(wildcards):
     if wildcards.split == "train":
         return sampling["train_draws"]
     return sampling["test_draws"] + sampling["fresh_draws"]
+
+
+def runs_of(root):
+    """The runs of a task or study."""
+    return [run for run in RUNS if run.root == f"{RESULTS}/{root}"]
+
+
+def language_of(section):
+    """What shapes a language and its pool; training settings do not."""
+    training = ("online", "evaluation", "seeds", "run_methods", "methods", "studies")
+    return {name: value for name, value in section.items() if name not in training}
+
+
+def file_of(path):
+    """The file that stands for an artifact: a model's card is written last."""
+    return path if path.endswith(".parquet") else f"{path}/card.json"
+
+
+def tables_of(wildcards):
+    """The tables that a figure is drawn from."""
+    folder = f"{RESULTS}/{wildcards.task}"
+    if wildcards.name == "optimum":
+        return {name: f"{folder}/tables/{name}.csv" for name in ("optimum", "curves")}
+    return {"points": f"{folder}/points.parquet"}
 
 
 def figures_and_tables():

@@ -2,19 +2,21 @@
 
 
 rule figure:
-    """One figure of the paper, with what it draws as CSV."""
+    """One figure, with what it draws as CSV."""
     input:
-        RESULTS + "/{task}/points.parquet",
+        lambda wildcards: tables_of(wildcards).values(),
     output:
         expand(RESULTS + "/{{task}}/figures/{{name}}.{suffix}", suffix=SUFFIXES),
     log:
         "logs/{task}/{name}.log",
     wildcard_constraints:
-        name="figure[0-9]+[ab]?",
+        task="|".join(TASKS),
+        name="figure[0-9]+[ab]?|optimum",
     threads: 1
     params:
+        tables=lambda wildcards: [f"{k}={path}" for k, path in tables_of(wildcards).items()],
         stem=lambda wildcards, output: os.path.splitext(output[0])[0],
         code=code("vbon.figures.catalogue"),
     shell:
-        "vbon figure --name {wildcards.name} --points {input:q} --output {params.stem:q}"
+        "vbon figure --name {wildcards.name} --tables {params.tables:q} --output {params.stem:q}"
         " > {log:q} 2>&1"

@@ -52,7 +52,7 @@ rule score:
             for name in ("reference", "reward_model", "evaluator")
         ],
         settings=lambda wildcards: as_json(section(wildcards, "rewards")),
-        code=code("vbon.rewards.classifier"),
+        code=code("vbon.rewards"),
     shell:
         "vbon score --samples {input.samples:q} --prompts {input.prompts:q} {params.models:q}"
         " --settings {params.settings:q} --output {output:q} > {log:q} 2>&1"

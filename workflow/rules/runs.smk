@@ -4,16 +4,15 @@ A run is skipped where its key (spec, code, content of all inputs) is on disk al
 that is started again does only what is missing. `update` keeps Snakemake from deleting the others.
 """
 
-for name, group in jobs(RUNS, config["runs_per_job"]).items():
+for name, group in JOBS.items():
     task, method = group[0].task, group[0].method
     folders = [run.folder for run in group]
-    root = f"{RESULTS}/{task}"
     runs_json = as_json([run.to_json() for run in group])
     trained = [run for run in group if run.instance.trained]
-    needed = {f"{root}/tables/data.csv"} if trained else set()
-    for run in group:
-        for kind, path in run.inputs().items():
-            needed.add(path if path.endswith(".parquet") else f"{path}/card.json")
+    # Data outside their bounds stop the workflow before anything is trained on them.
+    checked = {f"{RESULTS}/{task}/tables/data.csv"} if trained and task in BUILT else set()
+    needed = checked.union(*(map(file_of, run.inputs().values()) for run in group))
+    evaluated = set().union(*(map(file_of, run.evaluation_inputs().values()) for run in group))
 
     rule:
         name:
@@ -39,15 +38,9 @@ for name, group in jobs(RUNS, config["runs_per_job"]).items():
             f"evaluate_{name}"
         input:
             runs=[f"{folder}/run.json" for folder in folders],
-            prompts=f"{root}/prompts/test.parquet",
-            samples=f"{root}/reference/samples/test.parquet",
-            rewards=f"{root}/reference/rewards/test.parquet",
-            logf=f"{root}/reference/logf/test.parquet",
-            reference=f"{root}/models/reference/card.json",
-            reward_model=f"{root}/models/reward_model/card.json",
-            evaluator=f"{root}/models/evaluator/card.json",
+            inputs=sorted(evaluated),
         output:
-            touch(f"{root}/runs/.evaluated/{name}"),
+            touch(f"{RESULTS}/{task}/evaluated/{name}"),
         log:
             f"logs/{task}/evaluate-{name}.log",
         threads: 1
@@ -64,12 +57,7 @@ for name, group in jobs(RUNS, config["runs_per_job"]).items():
                 }
             ),
             seed=config["seed"],
-            inputs=lambda wildcards, input: [
-                f"{key}={path if path.endswith('.parquet') else os.path.dirname(path)}"
-                for key, path in input.items()
-                if key != "runs"
-            ],
             code=code("vbon.evaluation.policy"),
         shell:
             "vbon evaluate --runs {params.runs:q} --settings {params.settings:q}"
-            " --seed {params.seed} --inputs {params.inputs:q} > {log:q} 2>&1"
+            " --seed {params.seed} > {log:q} 2>&1"

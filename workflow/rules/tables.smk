@@ -2,31 +2,31 @@
 
 
 rule aggregate:
-    """One row a run."""
+    """One row a run of a task, or of one of its studies."""
     input:
-        runs=lambda wildcards: [f"{r.folder}/run.json" for r in RUNS if r.task == wildcards.task],
+        runs=lambda wildcards: [f"{run.folder}/run.json" for run in runs_of(wildcards.root)],
         evaluated=lambda wildcards: [
-            f"{RESULTS}/{wildcards.task}/runs/.evaluated/{name}"
-            for name, group in jobs(RUNS, config["runs_per_job"]).items()
-            if group[0].task == wildcards.task
+            f"{RESULTS}/{group[0].task}/evaluated/{name}"
+            for name, group in JOBS.items()
+            if any(run.root == f"{RESULTS}/{wildcards.root}" for run in group)
         ],
-        samples=expand(RESULTS + "/{{task}}/reference/samples/{split}.parquet", split=SPLITS),
-        rewards=RESULTS + "/{task}/reference/rewards/test.parquet",
+        samples=expand(RESULTS + "/{{root}}/reference/samples/{split}.parquet", split=SPLITS),
+        rewards=RESULTS + "/{root}/reference/rewards/test.parquet",
     output:
-        points=RESULTS + "/{task}/points.parquet",
-        points_csv=RESULTS + "/{task}/points.csv",
-        costs=RESULTS + "/{task}/costs.parquet",
-        costs_csv=RESULTS + "/{task}/costs.csv",
+        points=RESULTS + "/{root}/points.parquet",
+        points_csv=RESULTS + "/{root}/points.csv",
+        costs=RESULTS + "/{root}/costs.parquet",
+        costs_csv=RESULTS + "/{root}/costs.csv",
     log:
-        "logs/{task}/aggregate.log",
+        "logs/{root}/aggregate.log",
     threads: 1
     params:
-        folders=lambda wildcards, input: [os.path.dirname(path) for path in input.runs],
+        folders=lambda wildcards: [run.folder for run in runs_of(wildcards.root)],
         settings=lambda wildcards: as_json(
             {
-                "m": section(wildcards, "logf", "m"),
-                "test_draws": section(wildcards, "sampling", "test_draws"),
-                "temperature": section(wildcards, "sampling", "temperature"),
+                "m": ROOTS[wildcards.root].section["logf"]["m"],
+                "test_draws": ROOTS[wildcards.root].section["sampling"]["test_draws"],
+                "temperature": ROOTS[wildcards.root].section["sampling"]["temperature"],
                 "seed": config["seed"],
             }
         ),
@@ -46,6 +46,8 @@ rule pareto:
         csv=RESULTS + "/{task}/pareto.csv",
     log:
         "logs/{task}/pareto.log",
+    wildcard_constraints:
+        task="|".join(TASKS),
     threads: 1
     params:
         bootstrap=config["figures"]["bootstrap"],

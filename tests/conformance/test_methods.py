@@ -1,0 +1,228 @@
+"""What every method must keep; a new file in ``vbon/methods`` is tested without being named."""
+
+import dataclasses
+import itertools
+import re
+
+import numpy as np
+import pytest
+import torch
+from support import Language, example_settings, random_scored, settings, until_converged
+
+from vbon import logf, oracle
+from vbon.config import resolve
+from vbon.errors import ConfigError
+from vbon.methods.base import Method, Online, Selection
+from vbon.plan import Run, expand
+from vbon.registry import get_method, method_modules
+from vbon.types import Scored
+
+NAMES = sorted(method_modules())
+CLASSES = {name: get_method(name) for name in NAMES}
+ONLINE = [name for name in NAMES if issubclass(CLASSES[name], Online)]
+SELECTION = [name for name in NAMES if issubclass(CLASSES[name], Selection)]
+SETTINGS = {name: example_settings(CLASSES[name]) for name in NAMES}
+MAPS = {"exp": np.exp, "cube": lambda reward: reward**3}
+KNOWN_NEEDS = {"logf", "pairs", "samples"}
+
+
+def make(name, **changes):
+    return CLASSES[name](**(SETTINGS[name] | changes))
+
+
+def make_unchecked(cls, values):
+    """A method made as in a job, where no annotation is checked."""
+    method = object.__new__(cls)
+    for field in dataclasses.fields(cls):
+        if field.init:
+            object.__setattr__(method, field.name, values.get(field.name, field.default))
+    method.__post_init__()
+    return method
+
+
+def optimum_settings(method):
+    """What the oracle may want to know of a method."""
+    names = ("n", "kl_coef", "alpha", "loss")
+    found = {name: getattr(method, name, None) for name in names}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def test_there_are_methods_of_both_shapes():
+    assert {"reference", "best_of_n"} <= set(SELECTION)
+    assert {"ppo", "vbon", "vbon_l", "vbon_l1"} <= set(ONLINE)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_says_what_it_is(name):
+    cls = CLASSES[name]
+    assert cls.__doc__
+    assert not cls.__doc__.startswith(f"{cls.__name__}("), "a dataclass's own signature is no doc"
+    assert re.search(r"arXiv:\d{4}\.\d{5}", cls.paper)
+    assert cls.optimum in oracle.OPTIMA
+    assert set(cls.needs) <= KNOWN_NEEDS
+    module = method_modules()[name]
+    assert cls.name == module.stem == name
+    assert module.read_text().startswith('"""')
+    for field in dataclasses.fields(cls):
+        if field.init:
+            described = rf'    {field.name}: [^\n]*\n    """'
+            assert re.search(described, module.read_text()), f"{field.name} has no description"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_is_a_frozen_dataclass_of_one_shape(name):
+    cls, method = CLASSES[name], make(name)
+    assert issubclass(cls, Method)
+    assert dataclasses.is_dataclass(cls)
+    for field in dataclasses.fields(cls):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(method, field.name, 2.0)
+    assert method == make(name)
+    assert cls.trained == (name not in SELECTION)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_settings_pass_through_the_config(name):
+    values = SETTINGS[name]
+    swept = {key: [value, value + 1] for key, value in values.items()}
+    given = {"tasks": ["sentiment"], "run_methods": [name], "methods": {name: swept}, "seeds": [3]}
+    runs = expand(resolve(given))
+    assert len(runs) == 2 ** len(values)
+    assert runs[0].instance == make(name)
+    assert {(run.method, run.seed) for run in runs} == {(name, 3)}
+    assert len({run.folder for run in runs}) == len(runs)
+    for run in runs:
+        assert re.fullmatch(r"[\w.-]+", run.setting)
+        assert run.instance == CLASSES[name](**run.values)
+        assert Run(**run.to_json()) == run
+        assert ("logf" in run.inputs()) == ("logf" in CLASSES[name].needs)
+
+
+@pytest.mark.parametrize("bad", [0, -1, float("nan"), float("inf"), "four", True, None])
+@pytest.mark.parametrize("name", NAMES)
+def test_refuses_settings_that_mean_nothing(name, bad):
+    for field in SETTINGS[name]:
+        with pytest.raises(ConfigError, match=rf"methods\.{name}") as error:
+            make_unchecked(CLASSES[name], SETTINGS[name] | {field: bad})
+        assert field in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_refuses_a_setting_it_does_not_have(name):
+    given = {"tasks": ["sentiment"], "run_methods": [name]}
+    given["methods"] = {name: SETTINGS[name] | {"temprature": 1}}
+    with pytest.raises(ConfigError, match=rf"methods\.{name}\.temprature: unknown setting"):
+        expand(resolve(given))
+
+
+@pytest.mark.parametrize("name", ONLINE)
+def test_rewards_are_one_finite_double_a_response(name):
+    method, scored = make(name), random_scored()
+    lowest = dataclasses.replace(scored, log_below=torch.full_like(scored.log_below, -torch.inf))
+    for case in (scored, lowest):
+        reward = method.reward(case)
+        assert reward.shape == (64,)
+        assert reward.dtype == torch.float64
+        assert reward.isfinite().all()
+        assert not reward.requires_grad
+    assert method.reward(scored).unique().numel() > 1
+    assert method.kl_coef > 0
+
+
+@pytest.mark.parametrize("name", ONLINE)
+def test_token_rewards_are_finite_and_count_under_the_mask_only(name, generator):
+    ours, theirs = torch.randn(2, 5, 4, generator=generator)
+    mask = torch.arange(4) < torch.tensor([[1], [2], [3], [4], [4]])
+    rewards = make(name).token_rewards(ours, theirs, mask)
+    assert rewards.dtype == ours.dtype
+    assert rewards.isfinite().all()
+    assert not rewards[~mask].any()
+    junk = [part.masked_fill(~mask, float("nan")) for part in (ours, theirs)]
+    assert torch.equal(make(name).token_rewards(*junk, mask), rewards)
+    # A token that the policy prefers more than the reference does must cost more.
+    dearer = make(name).token_rewards(ours + 1, theirs, mask)
+    torch.testing.assert_close((rewards - dearer)[mask].mean().item(), make(name).kl_coef)
+
+
+@pytest.mark.parametrize("change", MAPS)
+@pytest.mark.parametrize("estimator", logf.RANK_BASED)
+@pytest.mark.parametrize("name", ONLINE)
+def test_a_monotone_map_of_the_reward_changes_no_bit_of_rank_based_rewards(name, estimator, change):
+    language = Language()
+    rewards = torch.from_numpy(language.rewards[0])
+    found = []
+    for transform in (lambda reward: reward, MAPS[change]):
+        cdf = language.estimated_cdf(200, estimator, transform)
+        mapped = torch.from_numpy(transform(rewards.numpy()))
+        masses = cdf(torch.zeros(len(rewards), dtype=torch.long), mapped, language.log_ref[0])
+        found.append(make(name).reward(Scored(mapped, *masses, language.log_ref[0])))
+    assert torch.equal(*found) == CLASSES[name].rank_based
+
+
+@pytest.mark.parametrize("name", ONLINE)
+def test_a_monotone_map_changes_no_bit_of_what_rank_based_methods_train(name):
+    language = Language()
+    tables = []
+    for transform in (lambda reward: reward, np.exp):
+        policy, _ = language.train(
+            make(name),
+            settings(),
+            cdf=language.estimated_cdf(200, transform=transform),
+            score=lambda *args, f=transform: torch.from_numpy(f(language.score(*args).numpy())),
+        )
+        tables.append(policy.table)
+    assert not torch.equal(tables[0], language.reference.table)
+    assert torch.equal(*tables) == CLASSES[name].rank_based
+
+
+@pytest.mark.parametrize("name", SELECTION)
+def test_a_monotone_map_changes_no_choice(name, generator):
+    assert CLASSES[name].rank_based
+    rewards = torch.randn(20, 30, dtype=torch.float64, generator=generator)
+    rewards[:, ::7] = rewards[:, 1::7][:, : rewards[:, ::7].shape[1]]  # ties among them
+    chosen = [make(name).choose(part, 4) for part in (rewards, rewards.exp(), rewards**3)]
+    assert torch.equal(chosen[0], chosen[1])
+    assert torch.equal(chosen[0], chosen[2])
+    assert ((chosen[0] >= 0) & (chosen[0] < 30)).all()
+    assert all(len(set(row)) == len(row) for row in chosen[0].tolist())
+
+
+@pytest.mark.parametrize("name", ONLINE)
+def test_same_seed_same_bytes(name):
+    language = Language()
+    tables = [language.train(make(name), settings(), seed)[0].table for seed in (0, 0, 1)]
+    assert torch.equal(tables[0], tables[1])
+    assert not torch.equal(tables[0], tables[2])
+
+
+@pytest.mark.parametrize("levels", [None, 1.0], ids=["distinct", "tied"])
+@pytest.mark.parametrize("name", ONLINE)
+def test_reaches_its_optimum(name, levels):
+    """Total variation of at most 0.05 on both prompts, from more than 0.2 at the start."""
+    language, method = Language(levels=levels), make(name)
+    policy, _ = language.train(method, until_converged())
+    for ours, log_ref, rewards in zip(
+        language.log_probs(policy), language.log_ref, language.rewards, strict=True
+    ):
+        best = oracle.optimum(method.optimum, log_ref.numpy(), rewards, **optimum_settings(method))
+        assert oracle.total_variation(log_ref.numpy(), best) > 0.2
+        assert oracle.total_variation(ours.numpy(), best) < 0.05
+
+
+@pytest.mark.parametrize("levels", [None, 1.0], ids=["distinct", "tied"])
+@pytest.mark.parametrize("name", SELECTION)
+def test_chooses_with_the_probabilities_of_its_optimum(name, levels):
+    """Exactly: summed over every way in which its draws can fall."""
+    method, strings = make(name), 7
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.ones(strings))
+    rewards = rng.normal(size=strings)
+    rewards = rewards if levels is None else np.round(rewards / levels) * levels
+    draws = np.array(list(itertools.product(range(strings), repeat=method.n)))
+    chosen = method.choose(torch.from_numpy(rewards[draws]), 1).numpy()
+    assert chosen.shape == (strings**method.n, 1)
+    returned = np.take_along_axis(draws, chosen, 1)[:, 0]
+    ours = np.bincount(returned, weights=p[draws].prod(1), minlength=strings)
+    best = oracle.optimum(method.optimum, np.log(p), rewards, **optimum_settings(method))
+    np.testing.assert_allclose(ours, np.exp(best), rtol=0, atol=1e-12)

@@ -1,0 +1,42 @@
+"""Fixtures that several test modules share; what they are made of is in ``support``."""
+
+import pytest
+import torch
+from support import Language, save_classifier, save_reference
+from transformers.utils.logging import disable_progress_bar
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _quiet_and_one_thread():
+    torch.set_num_threads(1)
+    disable_progress_bar()
+
+
+@pytest.fixture
+def generator():
+    """A seeded generator of the test's own."""
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def language():
+    """An enumerable language with distinct rewards."""
+    return Language()
+
+
+@pytest.fixture(scope="session")
+def tied_language():
+    """The same language with rewards of a few levels."""
+    return Language(levels=1.0)
+
+
+@pytest.fixture(scope="session")
+def reference_folder(tmp_path_factory):
+    """A saved GPT-2 with its tokenizer."""
+    return save_reference(tmp_path_factory.mktemp("models") / "reference")
+
+
+@pytest.fixture(scope="session")
+def classifier_folder(tmp_path_factory):
+    """A saved DistilBERT classifier with its tokenizer."""
+    return save_classifier(tmp_path_factory.mktemp("models") / "reward_model")

@@ -1,0 +1,150 @@
+"""Reward models: one score a text whatever is beside it, on the scale that was asked for."""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from support import TEXTS, save_classifier, tokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from vbon.artifacts import write_table
+from vbon.errors import ArtifactError, ConfigError, DataError
+from vbon.rewards import RewardModel, full_texts, load_reward_model
+from vbon.rewards.base import TRANSFORMS, transformed
+from vbon.rewards.classifier import ClassifierReward
+from vbon.rewards.table import TABLE, TableReward
+
+VARIED = [" ".join(text.split(" ")[: 1 + index]) for index, text in enumerate(TEXTS)]
+
+
+@torch.no_grad()
+def logits_alone(folder, texts):
+    """Logits of each text in a forward pass of its own."""
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    words = AutoTokenizer.from_pretrained(folder)
+    rows = [model(**words(text, return_tensors="pt")).logits[0].double() for text in texts]
+    return torch.stack(rows).numpy()
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 256])
+def test_rewards_are_the_positive_logits_of_each_text_alone(classifier_folder, batch_size):
+    rewards = ClassifierReward(classifier_folder, batch_size)(VARIED)
+    logits = logits_alone(classifier_folder, VARIED)
+    np.testing.assert_allclose(rewards.reward, logits[:, 1], rtol=1e-4, atol=1e-5)
+    probs = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    np.testing.assert_allclose(rewards.prob, probs[:, 1], rtol=1e-4, atol=1e-5)
+    assert rewards.reward.dtype == rewards.prob.dtype == np.float64
+    assert len(set(rewards.reward)) > 5
+
+
+def test_the_positive_class_is_found_by_its_name(tmp_path):
+    first = save_classifier(tmp_path / "first", labels=("positive", "negative"))
+    rewards = ClassifierReward(first)(VARIED)
+    expected = logits_alone(first, VARIED)[:, 0]
+    np.testing.assert_allclose(rewards.reward, expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ConfigError, match=r"no class of \['good', 'bad'\] is POSITIVE"):
+        ClassifierReward(save_classifier(tmp_path / "second", labels=("good", "bad")))
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_transforms_keep_the_order_and_leave_the_probability(classifier_folder, transform):
+    plain = ClassifierReward(classifier_folder)(VARIED)
+    mapped = ClassifierReward(classifier_folder, transform=transform)(VARIED)
+    assert (plain.reward.argsort() == mapped.reward.argsort()).all()
+    assert len(set(mapped.reward)) == len(set(plain.reward))
+    assert (plain.prob == mapped.prob).all()
+    expected = {"identity": plain.reward, "exp": np.exp(plain.reward), "cube": plain.reward**3}
+    np.testing.assert_array_equal(mapped.reward, expected[transform])
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1000.0])
+def test_rewards_that_are_not_finite_name_their_text(bad):
+    with pytest.raises(DataError, match=r"for text 'second'; rewards must be finite") as error:
+        transformed(np.array([1.0, bad]), "exp" if bad == 1000 else "identity", ["first", "second"])
+    assert "\n" not in str(error.value)
+
+
+def test_a_classifier_that_has_broken_down_is_noticed(tmp_path):
+    folder = save_classifier(tmp_path)
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    with torch.no_grad():
+        model.classifier.bias[1] = torch.nan
+    model.save_pretrained(folder)
+    with pytest.raises(DataError, match="reward: nan for text 'the film'"):
+        ClassifierReward(folder)(["the film"])
+
+
+def test_a_folder_without_a_classifier_is_named(tmp_path):
+    with pytest.raises(ArtifactError, match=r"nothing: no classifier could be loaded"):
+        ClassifierReward(tmp_path / "nothing")
+
+
+def test_a_tokenizer_of_another_model_is_refused(tmp_path):
+    folder = save_classifier(tmp_path)
+    words = tokenizer(classifier=True)
+    words.add_tokens([f"word{index}" for index in range(5)])
+    words.save_pretrained(folder)
+    with pytest.raises(ConfigError, match=rf"{len(words)} tokens but its model only"):
+        ClassifierReward(folder)
+
+
+def test_long_texts_are_cut_to_what_the_model_can_read(classifier_folder):
+    long = " ".join(TEXTS)
+    rewards = ClassifierReward(classifier_folder)([long, long + " bad"])
+    assert np.isfinite(rewards.reward).all()
+    assert rewards.reward[0] == pytest.approx(rewards.reward[1])
+
+
+def write_rewards(folder, **rewards):
+    frame = pd.DataFrame({"text": list(rewards), "reward": list(rewards.values())})
+    write_table(folder / TABLE, frame, "text_rewards")
+    return folder
+
+
+def test_a_table_of_rewards_looks_texts_up(tmp_path):
+    model = TableReward(write_rewards(tmp_path, a=1.0, b=-2.0))
+    rewards = model(["b", "a", "b"])
+    assert rewards.reward.tolist() == [-2.0, 1.0, -2.0]
+    assert np.isnan(rewards.prob).all()
+    cubed = TableReward(tmp_path, "cube")(["b"])
+    assert cubed.reward.tolist() == [-8.0]
+    with pytest.raises(DataError, match="text 'c' is not in the reward table"):
+        model(["a", "c"])
+
+
+def test_a_table_with_a_reward_that_is_not_finite_is_refused(tmp_path):
+    model = TableReward(write_rewards(tmp_path, a=1.0, b=math.nan, c=1000.0))
+    with pytest.raises(DataError, match="reward: nan for text 'b'"):
+        model(["a", "b"])
+    with pytest.raises(DataError, match="reward: inf for text 'c'"):
+        TableReward(tmp_path, "exp")(["c"])
+
+
+def test_a_folder_says_what_kind_of_reward_model_it_holds(tmp_path, classifier_folder):
+    models = [
+        load_reward_model(write_rewards(tmp_path, a=1.0), transform="exp"),
+        load_reward_model(classifier_folder),
+    ]
+    assert [type(model) for model in models] == [TableReward, ClassifierReward]
+    assert all(isinstance(model, RewardModel) for model in models)
+    assert models[0](["a"]).reward[0] == math.e
+
+
+def test_texts_are_prompt_and_response_without_special_tokens():
+    words = tokenizer()
+    prompt, response = (words(text)["input_ids"] for text in ("the film", " was good."))
+    ended = [*response, words.eos_token_id]
+    assert full_texts(words, [prompt, prompt], [response, ended]) == ["the film was good."] * 2
+    arrays = [np.array(prompt)], [np.array(ended)]
+    assert full_texts(words, *arrays) == ["the film was good."]
+    with pytest.raises(ValueError, match="zip"):
+        full_texts(words, [prompt], [response, ended])
+
+
+def test_labels_survive_in_the_saved_config(classifier_folder):
+    """The positive class is found in what any user's classifier carries too."""
+    saved = json.loads((classifier_folder / "config.json").read_text())
+    assert saved["id2label"] == {"0": "NEGATIVE", "1": "POSITIVE"}

@@ -1,0 +1,278 @@
+"""Tiny models, an enumerable language and settings that tests build in place."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import (
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    GPT2Config,
+    GPT2LMHeadModel,
+)
+
+from vbon.methods.base import Method
+from vbon.models.build import build_tokenizer
+from vbon.models.tabular import TabularConfig, TabularLM
+from vbon.objectives.best_of_n import log_masses
+from vbon.training.cdf import EstimatedCDF, ExactCDF
+from vbon.training.online import Environment, OnlineSettings, OnlineTrainer
+from vbon.types import Prompts, Scored
+
+_SENTENCE = "the film was good and a plot is weak but this cast great fine bright bad awful dull"
+_WORDS = _SENTENCE.split(" ")
+TEXTS = [" ".join(_WORDS[start:] + _WORDS[:start]) + "." for start in range(len(_WORDS))]
+
+
+def tokenizer(classifier=False):
+    """Words of :data:`TEXTS`, one token each."""
+    return build_tokenizer(TEXTS, vocab_size=64, max_tokens=32, classifier=classifier)
+
+
+def with_seed(seed, build):
+    """Call ``build`` with torch's global generator seeded, and leave that as it was."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return build()
+
+
+def make_gpt2(seed=0, *, vocab_size=20, layers=2, scale=0.3, **config):
+    """A GPT-2 of width 32 whose weights are large enough for every part to matter."""
+    dropout = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
+    sizes = {"vocab_size": vocab_size, "n_layer": layers, "n_embd": 32, "n_head": 4}
+    tokens = {"n_positions": 32, "bos_token_id": 2, "eos_token_id": 2}
+    options = GPT2Config(**{**sizes, **tokens, **dropout, **config})
+    model = with_seed(seed, lambda: GPT2LMHeadModel(options))
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            offset = 1.0 if "ln_" in name and name.endswith("weight") else 0.0
+            parameter.normal_(offset, scale, generator=generator)
+    return model.eval()
+
+
+def save_reference(folder: Path, seed=0, **config) -> Path:
+    """A GPT-2 and its tokenizer in Hugging Face's format."""
+    words = tokenizer()
+    end = {"eos_token_id": words.eos_token_id, "bos_token_id": words.eos_token_id}
+    make_gpt2(seed, vocab_size=len(words), **end, **config).save_pretrained(folder)
+    words.save_pretrained(folder)
+    return folder
+
+
+def save_classifier(folder: Path, seed=0, labels=("NEGATIVE", "POSITIVE")) -> Path:
+    """A DistilBERT classifier with random weights and its tokenizer."""
+    words = tokenizer(classifier=True)
+    names = dict(enumerate(labels))
+    config = DistilBertConfig(
+        vocab_size=len(words),
+        dim=16,
+        hidden_dim=32,
+        n_layers=1,
+        n_heads=2,
+        max_position_embeddings=32,
+        dropout=0.0,
+        attention_dropout=0.0,
+        seq_classif_dropout=0.0,
+        pad_token_id=words.pad_token_id,
+        id2label=names,
+        label2id={label: index for index, label in names.items()},
+    )
+    model = with_seed(seed, lambda: DistilBertForSequenceClassification(config))
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(0.0, 0.5, generator=generator)
+    model.save_pretrained(folder)
+    words.save_pretrained(folder)
+    return folder
+
+
+def make_table(vocab_size=4, longest_prefix=4, seed=0, scale=1.0):
+    """A tabular model with normal logits."""
+    model = TabularLM(TabularConfig(vocab_size=vocab_size, longest_prefix=longest_prefix))
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        model.table.normal_(0.0, scale, generator=generator)
+    return model.eval()
+
+
+def forward_log_probs(model, prompt: Sequence[int], responses, temperature=1.0):
+    """Log-probs of responses by the model's own ``forward``, each one unpadded and alone."""
+    totals = []
+    with torch.no_grad():
+        for response in responses:
+            ids = torch.tensor([[*prompt, *response]])
+            logits = model(input_ids=ids).logits[0, len(prompt) - 1 : -1].double() / temperature
+            chosen = torch.tensor(response)[:, None]
+            totals.append(logits.log_softmax(1).gather(1, chosen).sum())
+    return torch.stack(totals)
+
+
+@dataclass(frozen=True)
+class Language:
+    """Three letters and an end token, at most ``tokens`` long: every string is listed.
+
+    Its two prompts differ in length, so that padding is always at work.
+    """
+
+    seed: int = 0
+    tokens: int = 3
+    levels: float | None = None
+    """Rewards are rounded to multiples of this, so that they tie; None leaves them distinct."""
+
+    eos = 3
+    prompt_lists = ([0], [1, 2])
+
+    @cached_property
+    def prompts(self):
+        return Prompts.from_lists(self.prompt_lists, ["short", "long"])
+
+    @cached_property
+    def reference(self):
+        longest = len(self.prompt_lists[1]) + self.tokens - 1
+        return make_table(longest_prefix=longest, seed=self.seed).requires_grad_(False)
+
+    @cached_property
+    def responses(self):
+        """Finished strings, then those cut at the limit."""
+        finished = [
+            [*letters, self.eos]
+            for length in range(self.tokens)
+            for letters in itertools.product(range(3), repeat=length)
+        ]
+        return finished + [list(row) for row in itertools.product(range(3), repeat=self.tokens)]
+
+    @cached_property
+    def rewards(self):
+        """Rewards, [prompts, strings]."""
+        rng = np.random.default_rng(self.seed)
+        rewards = rng.normal(size=(2, len(self.responses)))
+        return rewards if self.levels is None else np.round(rewards / self.levels) * self.levels
+
+    def log_probs(self, model, temperature=1.0):
+        """Log-probs of every string, [prompts, strings]."""
+        rows = [
+            forward_log_probs(model, prompt, self.responses, temperature)
+            for prompt in self.prompt_lists
+        ]
+        return torch.stack(rows)
+
+    @cached_property
+    def log_ref(self):
+        return self.log_probs(self.reference)
+
+    @cached_property
+    def _table(self):
+        keys = itertools.product(("short", "long"), map(tuple, self.responses))
+        return dict(zip(keys, self.rewards.flatten().tolist(), strict=True))
+
+    def score(self, prompts, rollouts):
+        """Rewards of rollouts."""
+        pairs = zip(prompts.prompt_id, map(tuple, rollouts.response_lists()), strict=True)
+        return torch.tensor([self._table[pair] for pair in pairs], dtype=torch.float64)
+
+    @cached_property
+    def cdf(self):
+        """Exact log-masses of every reward level."""
+        rows = []
+        for rewards, log_ref in zip(self.rewards, self.log_ref.numpy(), strict=True):
+            below, level = log_masses(rewards, log_ref)
+            levels, first = np.unique(rewards, return_index=True)
+            rows.append(list(map(torch.from_numpy, (levels, below[first], level[first]))))
+        pad = torch.nn.utils.rnn.pad_sequence
+        columns = zip(*rows, strict=True)
+        return ExactCDF(*(pad(part, True, padding_value=torch.inf) for part in columns))
+
+    def pool(self, draws, seed=0):
+        """Ascending rewards of independent reference draws, [prompts, draws]."""
+        rng = np.random.default_rng(seed)
+        rows = zip(self.rewards, self.log_ref.exp().numpy(), strict=True)
+        return np.stack([np.sort(rng.choice(row, draws, p=p / p.sum())) for row, p in rows])
+
+    def estimated_cdf(self, draws, estimator="add1", transform=lambda reward: reward):
+        """Log-masses estimated from a pool."""
+        pool = torch.from_numpy(transform(self.pool(draws)))
+        return EstimatedCDF(pool, torch.full((2, 2), torch.nan).double(), estimator)
+
+    def environment(self, **changes):
+        """Where policies are trained, with exact masses unless changed."""
+        parts = {
+            "prompts": self.prompts,
+            "reference": self.reference,
+            "score": self.score,
+            "cdf": self.cdf,
+            "eos_token_id": self.eos,
+            "max_new_tokens": self.tokens,
+        }
+        return Environment(**(parts | changes))
+
+    def policy(self):
+        """A copy of the reference to be trained."""
+        copy = TabularLM(self.reference.config)
+        copy.load_state_dict(self.reference.state_dict())
+        return copy.eval()
+
+    def train(self, method, settings, seed=0, **changes):
+        """Train a copy of the reference; return it and the history."""
+        policy = self.policy()
+        rows = list(OnlineTrainer(policy, method, self.environment(**changes), settings, seed))
+        return policy, rows
+
+
+def settings(**changes):
+    """Settings of the loop: a few small iterations."""
+    defaults = {
+        "iterations": 3,
+        "rollouts": 32,
+        "draws_per_prompt": 16,
+        "epochs": 1,
+        "minibatch": 32,
+        "learning_rate": 0.05,
+        "schedule": "constant",
+        "adam_beta2": 0.95,
+        "weight_decay": 0.0,
+        "gamma": 1.0,
+        "lam": 0.95,
+        "clip_policy": 0.2,
+        "clip_value": None,
+        "clip_reward": None,
+        "value_coef": 1.0,
+        "max_grad_norm": None,
+        "whiten": "batch",
+    }
+    return OnlineSettings(**(defaults | changes))
+
+
+def until_converged(**changes):
+    """Settings under which a tabular policy reaches its optimum in a second or two."""
+    size = {"iterations": 100, "rollouts": 512, "draws_per_prompt": 256, "minibatch": 512}
+    return settings(**(size | {"schedule": "linear", "learning_rate": 0.1, "lam": 1.0} | changes))
+
+
+def example_settings(cls: type[Method]):
+    """The shortest settings that a method accepts: its fields of known names, fewest first."""
+    known = {"n": 3, "kl_coef": 0.5}
+    names = [item.name for item in fields(cls) if item.init]
+    for size in range(len(names) + 1):
+        for chosen in itertools.combinations(names, size):
+            try:
+                values = {name: known[name] for name in chosen}
+                cls(**values)
+            except (TypeError, ValueError):
+                continue
+            return values
+    raise AssertionError(f"{cls.__name__}: no combination of {names} gives a method")
+
+
+def random_scored(batch=64, seed=0):
+    """Scored rollouts with every quantity in its range."""
+    generator = torch.Generator().manual_seed(seed)
+    uniform = torch.rand(batch, 3, dtype=torch.float64, generator=generator)
+    level = uniform[:, 0] * 0.2
+    below = uniform[:, 1] * (1 - level)
+    return Scored(torch.randn(batch).double(), below.log(), level.log(), level.log())

@@ -1,0 +1,373 @@
+"""Runs on disk: what they leave, when they are done, and that vBoN sees only ranks."""
+
+import dataclasses
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from support import TEXTS, save_classifier, save_reference, settings, tokenizer
+
+from vbon.artifacts import read_provenance, read_table, write_table
+from vbon.errors import ArtifactError
+from vbon.evaluation.policy import Evaluator
+from vbon.logf import fit_exponential
+from vbon.models.language_model import load_language_model, load_tokenizer
+from vbon.plan import Run
+from vbon.registry import get_method
+from vbon.rewards import full_texts, load_reward_model
+from vbon.sampling import sample
+from vbon.training.cdf import EstimatedCDF, ExactCDF
+from vbon.training.runs import Inputs, carry_out, in_child, load_cdf, load_prompts
+
+TOKENS = 6
+SAMPLING = {"max_new_tokens": TOKENS, "temperature": 1.0}
+LOGF = {"m": 24, "estimator": "add1", "pooled_ties": False}
+ONLINE = settings(
+    rollouts=16, draws_per_prompt=4, minibatch=8, epochs=2, learning_rate=5e-3, iterations=3
+)
+
+
+def write_prompts(path):
+    """Four prompts of two to five tokens."""
+    words = tokenizer()
+    ids = [words(text)["input_ids"][: 2 + index] for index, text in enumerate(TEXTS[:4])]
+    frame = pd.DataFrame(
+        {
+            "prompt_id": [f"p{index}" for index in range(4)],
+            "prompt": words.batch_decode(ids),
+            "prompt_ids": ids,
+            "source_id": "s",
+            "domain": "positive",
+        }
+    )
+    write_table(path, frame, "prompts")
+
+
+def write_logf(root, transform):
+    """Ascending rewards of 24 reference draws a prompt, as a method is to see them."""
+    model = load_language_model(root / "models/reference")
+    words = load_tokenizer(root / "models/reference")
+    prompts = load_prompts(root / "prompts/train.parquet")
+    limits = {"max_new_tokens": TOKENS, "eos_token_id": words.eos_token_id}
+    rollouts = sample(model, prompts, draws=24, seed=9, **limits)
+    ids = [
+        row[:length]
+        for row, length in zip(prompts.ids.tolist(), prompts.lengths.tolist(), strict=True)
+    ]
+    asked = [ids[index] for index in rollouts.prompt_index.tolist()]
+    texts = full_texts(words, asked, rollouts.response_lists())
+    score = load_reward_model(root / "models/reward_model", transform=transform)
+    pools = np.sort(score(texts).reward.reshape(len(prompts), -1), axis=1)
+    frame = pd.DataFrame({"prompt_id": prompts.prompt_id, "num_draws": 24})
+    frame["rewards_sorted"] = list(pools)
+    frame[["exp_a", "exp_b", "exp_rmse"]] = [fit_exponential(pool) for pool in pools]
+    write_table(root / "reference/logf/train.parquet", frame, "logf")
+
+
+def make_world(root, transform="identity"):
+    """Everything that training reads, below ``root``."""
+    save_reference(root / "models/reference")
+    save_classifier(root / "models/reward_model")
+    write_prompts(root / "prompts/train.parquet")
+    write_logf(root, transform)
+    return root
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory):
+    """A world that tests copy or only read."""
+    return make_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture
+def world(built, tmp_path):
+    """A world of the test's own."""
+    return Path(shutil.copytree(built, tmp_path / "world"))
+
+
+def make_run(root, method="vbon", seed=0, transform="identity", online=ONLINE, **values):
+    values = values or {"n": 4}
+    spec = {
+        "method": method,
+        "values": values,
+        "seed": seed,
+        "online": dataclasses.asdict(online),
+        "sampling": SAMPLING,
+        "rewards": {"transform": transform, "batch_size": 64},
+        "logf": LOGF,
+    }
+    setting = "-".join(f"{name}{value}" for name, value in values.items())
+    return Run(
+        task="sentiment",
+        study="",
+        method=method,
+        setting=setting,
+        seed=seed,
+        root=str(root),
+        values=values,
+        spec=spec,
+    )
+
+
+def carry(run, key=None):
+    """Carry a run out in this process; return its status."""
+    inputs = Inputs(run.inputs(), dict(run.spec))
+    described = {**run.to_json(), "folder": run.folder}
+    return carry_out(described, run.instance, inputs, key or run.key())
+
+
+def record_of(run):
+    return json.loads((Path(run.folder) / "run.json").read_text())
+
+
+def evaluate(run, root, transform="identity"):
+    """Responses of a run's policy, as the workflow measures them."""
+    words = load_tokenizer(root / "models/reference")
+    path = root / "models/reward_model"
+    evaluator = Evaluator(
+        prompts=load_prompts(root / "prompts/train.parquet"),
+        reference=load_language_model(root / "models/reference"),
+        tokenizer=words,
+        reward_model=load_reward_model(path, 64, transform),
+        evaluator=load_reward_model(path, 64),
+        responses=8,
+        max_new_tokens=TOKENS,
+        temperature=1.0,
+        seed=0,
+    )
+    return evaluator.evaluate(load_language_model(Path(run.folder) / "policy"))
+
+
+def test_a_run_leaves_its_policy_history_and_record(world):
+    run = make_run(world)
+    assert carry(run) == "ok"
+    record, folder = record_of(run), Path(run.folder)
+    assert record["status"] == "ok"
+    assert record["policy"] == "policy"
+    assert record["key"] == run.key()
+    assert record["spec"] == run.spec
+    assert (record["n"], record["kl_coef"]) == (4, 1 / 3)
+    history = read_table(folder / "history.parquet", "history")
+    assert history["step"].tolist() == [0, 1, 2]
+    assert history["episodes"].tolist() == [16, 32, 48]
+    assert record["episodes"] == 48
+    assert record["updates"] == 3 * 2 * 2
+    assert 48 <= record["sampled_tokens"] <= 48 * TOKENS
+    assert read_provenance(folder / "history.parquet")["spec"] == run.spec
+    policy = load_language_model(folder / "policy")
+    assert record["trainable_parameters"] == policy.num_parameters()
+    reference = load_language_model(world / "models/reference")
+    pairs = zip(policy.parameters(), reference.parameters(), strict=True)
+    assert any(not torch.equal(*pair) for pair in pairs)
+    assert len(load_tokenizer(folder / "policy")) == policy.config.vocab_size
+    assert not list(folder.parent.glob(".*"))  # nothing half-written is left
+
+
+def test_the_same_run_gives_the_same_bytes(world):
+    weights = []
+    for seed in (0, 0, 1):
+        run = make_run(world, seed=seed)
+        carry(run)
+        weights.append((Path(run.folder) / "policy/model.safetensors").read_bytes())
+    assert weights[0] == weights[1]
+    assert weights[0] != weights[2]
+
+
+@pytest.mark.parametrize("method", ["vbon", "vbon_l"])
+def test_best_of_one_is_the_reference_and_trains_nothing(world, method):
+    run = make_run(world, method, n=1)
+    assert set(run.inputs()) == {"reference"}
+    assert carry(run) == "ok"
+    record = record_of(run)
+    assert record["policy"] == "reference"
+    assert record["trainable_parameters"] == 0
+    assert (record["n"], record["kl_coef"]) == (1, None)
+    assert not (Path(run.folder) / "policy").exists()
+    assert len(read_table(Path(run.folder) / "history.parquet", "history")) == 0
+
+
+@pytest.mark.parametrize(("method", "values"), [("reference", {}), ("best_of_n", {"n": 4})])
+def test_selection_methods_have_no_policy(world, method, values):
+    run = dataclasses.replace(make_run(world, method, n=4), values=values)
+    assert carry(run) == "ok"
+    record = record_of(run)
+    assert record["policy"] is None
+    assert record["trainable_parameters"] == 0
+
+
+def test_a_run_that_diverges_is_recorded_and_keeps_no_policy(world, capsys):
+    run = make_run(world, online=dataclasses.replace(ONLINE, learning_rate=1e38))
+    assert carry(run) == "diverged"
+    record = record_of(run)
+    assert record["status"] == "diverged"
+    assert record["policy"] is None
+    assert not (Path(run.folder) / "policy").exists()
+    assert "diverged" in capsys.readouterr().out
+    assert run.is_done()  # it would diverge again
+
+
+def test_a_run_is_done_when_spec_code_and_inputs_are_the_same(world, monkeypatch):
+    run = make_run(world)
+    assert not run.is_done()
+    carry(run)
+    assert run.is_done()
+    assert make_run(world).is_done()
+    (world / "unrelated.txt").write_text("no input")
+    assert run.is_done()
+    longer = dataclasses.replace(ONLINE, iterations=4)
+    assert not make_run(world, online=longer).is_done()
+    assert not make_run(world, seed=1).is_done()
+    monkeypatch.setattr("vbon.plan.code_fingerprint", lambda *modules: "other code")
+    assert not run.is_done()
+    monkeypatch.undo()
+    assert run.is_done()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["prompts/train.parquet", "reference/logf/train.parquet", "models/reference/config.json"],
+)
+def test_new_content_of_an_input_undoes_a_run_and_a_new_time_does_not(world, name):
+    run = make_run(world)
+    before = run.key()
+    path = world / name
+    os.utime(path, ns=(1, 1))
+    assert run.key() == before
+    path.write_bytes(path.read_bytes() + b"\0")
+    assert run.key() != before
+
+
+def test_only_methods_that_need_log_f_depend_on_it(world):
+    ppo, vbon = make_run(world, "ppo", kl_coef=0.1), make_run(world)
+    before = ppo.key(), vbon.key()
+    (world / "reference/logf/train.parquet").write_bytes(b"other")
+    assert ppo.key() == before[0]
+    assert vbon.key() != before[1]
+
+
+@pytest.mark.parametrize("text", ["", "{", "{}", '{"key": "other"}'])
+def test_a_damaged_record_is_no_finished_run(world, text):
+    run = make_run(world)
+    Path(run.folder).mkdir(parents=True)
+    (Path(run.folder) / "run.json").write_text(text)
+    assert not run.is_done()
+
+
+def test_a_crash_leaves_the_old_run_in_place(world, monkeypatch):
+    run = make_run(world)
+    carry(run)
+    before = record_of(run)
+
+    def crash(*arguments, **options):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("vbon.training.runs.write_json", crash)
+    with pytest.raises(OSError, match="disk full"):
+        carry(run, key="new")
+    assert record_of(run) == before
+    assert run.is_done()
+    monkeypatch.undo()
+    carry(run, key="new")  # what the crash left does not stand in the way
+    assert record_of(run)["key"] == "new"
+
+
+def test_a_new_run_takes_its_old_responses_away(world):
+    run = make_run(world)
+    carry(run)
+    (Path(run.folder) / "responses").mkdir()
+    carry(run)
+    assert not (Path(run.folder) / "responses").exists()
+
+
+@pytest.fixture(scope="module")
+def two_worlds(tmp_path_factory):
+    """The same world under the reward and under its exponential."""
+    return {
+        transform: make_world(tmp_path_factory.mktemp(transform), transform)
+        for transform in ("identity", "exp")
+    }
+
+
+def under_both(two_worlds, method, values):
+    """Policy bytes and responses of the same run in both worlds."""
+    results = []
+    for transform, root in two_worlds.items():
+        run = make_run(root, method, transform=transform, **values)
+        assert carry(run) == "ok"
+        weights = (Path(run.folder) / "policy/model.safetensors").read_bytes()
+        results.append((weights, evaluate(run, root, transform)))
+    return results
+
+
+@pytest.mark.parametrize(
+    ("method", "values"), [("vbon", {"n": 4}), ("vbon_l", {"n": 4}), ("ppo", {"kl_coef": 0.1})]
+)
+def test_the_exponential_of_the_reward_changes_ppo_and_no_bit_of_vbon(two_worlds, method, values):
+    (weights, responses), (other_weights, other_responses) = under_both(two_worlds, method, values)
+    assert not np.allclose(responses["reward"], other_responses["reward"])
+    if get_method(method).rank_based:
+        assert weights == other_weights
+        pd.testing.assert_series_equal(np.exp(responses["reward"]), other_responses["reward"])
+        same = responses.columns.drop("reward")  # ids, log-probs, KL, the evaluator's reward
+        pd.testing.assert_frame_equal(responses[same], other_responses[same], check_exact=True)
+    else:
+        assert weights != other_weights
+        assert not responses["log_prob"].equals(other_responses["log_prob"])
+    reference = load_language_model(two_worlds["exp"] / "models/reference")
+    start = reference.state_dict()["transformer.wte.weight"].numpy().tobytes()
+    assert start not in weights  # it has moved at all
+
+
+def test_rows_of_the_log_f_table_follow_the_prompts(world):
+    path = world / "reference/logf/train.parquet"
+    table = read_table(path, "logf")
+    write_table(path, table.iloc[::-1], "logf")
+    prompts = load_prompts(world / "prompts/train.parquet")
+    cdf = load_cdf(path, LOGF, prompts)
+    assert isinstance(cdf, EstimatedCDF)
+    assert cdf.sorted_rewards.tolist() == [row.tolist() for row in table["rewards_sorted"]]
+    assert cdf.fitted.tolist() == table[["exp_a", "exp_b"]].to_numpy().tolist()
+    assert (cdf.estimator, cdf.pooled_ties) == ("add1", False)
+
+
+def test_a_prompt_without_log_f_is_named(world):
+    path = world / "reference/logf/train.parquet"
+    write_table(path, read_table(path, "logf").iloc[1:], "logf")
+    with pytest.raises(ArtifactError, match="lacks p0, which is a prompt"):
+        load_cdf(path, LOGF, load_prompts(world / "prompts/train.parquet"))
+
+
+def test_exact_levels_in_the_table_take_the_place_of_the_pool(world):
+    path = world / "reference/logf/train.parquet"
+    table = read_table(path, "logf")
+    levels = [np.arange(count, dtype=float) for count in (1, 2, 3, 4)]
+    table["levels"] = levels
+    table["log_below"] = [np.log(row / len(row), where=row > 0, out=row * 0 - 9) for row in levels]
+    table["log_level"] = [np.full(len(row), -np.log(len(row))) for row in levels]
+    write_table(path, table, "logf")
+    cdf = load_cdf(path, LOGF, load_prompts(world / "prompts/train.parquet"))
+    assert isinstance(cdf, ExactCDF)
+    asked = torch.tensor([3, 1, 0]), torch.tensor([3.0, 1.0, 0.0]).double()
+    below, level = cdf(*asked, torch.zeros(3).double())
+    assert below.tolist() == pytest.approx([np.log(3 / 4), np.log(1 / 2), -9])
+    assert level.tolist() == pytest.approx([np.log(1 / 4), np.log(1 / 2), 0])
+
+
+def fail():
+    os._exit(3)
+
+
+def write(path):
+    path.write_text("done")
+
+
+def test_a_child_that_fails_is_reported(tmp_path):
+    in_child(write, tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "done"
+    with pytest.raises(ChildProcessError, match="code 3"):
+        in_child(fail)

@@ -1,0 +1,95 @@
+"""The verb ``workflow``: run Snakemake alone in this folder, and resume after anything."""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from vbon.errors import VbonError
+
+LOCK = Path(".vbon.lock")
+_MARK = "VBON_WORKFLOW"
+
+
+def workflow(arguments: list[str]) -> None:
+    """Run ``snakemake`` with the given options.
+
+    Only one may run in a folder: a second is refused. What a killed one left behind (its lock and
+    jobs that still run) is cleared first, so the same command always resumes.
+    """
+    if arguments in (["-h"], ["--help"]):
+        print("usage: vbon workflow [options of snakemake]\n\n" + " ".join(workflow.__doc__.split()))
+        return
+    lock = open(LOCK, "a+")  # closed by the kernel however this process ends; jobs do not inherit it
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        raise VbonError(
+            f"another benchmark is running in this folder (process {lock.read().strip()}); wait "
+            "for it, or stop it with Ctrl-C where it runs"
+        ) from None
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
+    _end_orphans()
+    snakemake = [sys.executable, "-m", "snakemake"]
+    if any(Path(".snakemake/locks").glob("*")):
+        subprocess.run([*snakemake, "--unlock", *_config_files(arguments)], check=True,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+        print("resuming after an interrupted run", flush=True)
+    bin_folder = str(Path(sys.executable).parent)
+    environment = {
+        **os.environ,
+        "PATH": f"{bin_folder}{os.pathsep}{os.environ.get('PATH', '')}",
+        "VBON_STARTED": str(time.time()),
+        _MARK: str(Path.cwd()),
+    }
+    child = subprocess.Popen([*snakemake, *arguments], env=environment)
+    code = _wait(child)
+    if code:
+        raise VbonError(
+            f"Snakemake ended with code {code}; the failing job is named above and its log is "
+            "below logs/. The same command resumes."
+        )
+
+
+def _wait(child: subprocess.Popen) -> int:
+    """Wait for Snakemake; stop it when the process that started this one is gone."""
+    parent = os.getppid()
+    while True:
+        try:
+            return child.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            if os.getppid() != parent:
+                child.kill()
+                _end_orphans()
+                return 1
+        except KeyboardInterrupt:  # Snakemake got it as well, and ends its jobs
+            continue
+
+
+def _end_orphans() -> None:
+    """Kill processes that an earlier workflow of this folder left; holding the lock proves it."""
+    mark = f"{_MARK}={Path.cwd()}".encode()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            marked = mark in (process / "environ").read_bytes().split(b"\0")
+        except OSError:  # gone, or another user's
+            continue
+        if marked and int(process.name) != os.getpid():
+            os.kill(int(process.name), signal.SIGKILL)
+
+
+def _config_files(arguments: list[str]) -> list[str]:
+    """The ``--configfile`` options, which unlocking must parse the same graph with."""
+    if "--configfile" not in arguments:
+        return []
+    start = arguments.index("--configfile")
+    end = start + 1
+    while end < len(arguments) and not arguments[end].startswith("-"):
+        end += 1
+    return arguments[start:end]

@@ -1,0 +1,61 @@
+"""The enumerable task: its languages, and every policy against its exact optimum."""
+
+LANGUAGES = {
+    f"{RESULTS}/{name}": root.section for name, root in ROOTS.items() if root.task == "enumerable"
+}
+
+ENUMERATE_MODULES = (
+    "vbon.tasks.enumerable",
+    "vbon.sampling",
+    "vbon.rewards",
+    "vbon.logf",
+    "vbon.oracle",
+)
+
+if LANGUAGES:
+
+    rule enumerate:
+        """The languages of the task and its studies, in one process."""
+        output:
+            expand("{root}/models/{role}/card.json", root=LANGUAGES, role=ROLES),
+            expand("{root}/prompts/{split}.parquet", root=LANGUAGES, split=SPLITS),
+            expand(
+                "{root}/reference/{kind}/{split}.parquet",
+                root=LANGUAGES,
+                kind=["samples", "rewards", "logf"],
+                split=SPLITS,
+            ),
+            expand("{root}/data/strings.parquet", root=LANGUAGES),
+        log:
+            "logs/enumerable/enumerate.log",
+        threads: 1
+        params:
+            roots=as_json({root: language_of(section) for root, section in LANGUAGES.items()}),
+            seed=config["seed"],
+            code=code(*ENUMERATE_MODULES),
+        shell:
+            "vbon enumerate --roots {params.roots:q} --seed {params.seed} > {log:q} 2>&1"
+
+    rule optimum:
+        """Exact distances of all trained policies, and what an estimated F costs by itself."""
+        input:
+            runs=[f"{run.folder}/run.json" for run in RUNS if run.task == "enumerable"],
+            strings=expand("{root}/data/strings.parquet", root=LANGUAGES),
+        output:
+            expand(
+                RESULTS + "/enumerable/tables/{name}.{suffix}",
+                name=OPTIMA,
+                suffix=["csv", "md"],
+            ),
+        log:
+            "logs/enumerable/optimum.log",
+        threads: 1
+        params:
+            runs=as_json([run.to_json() for run in RUNS if run.task == "enumerable"]),
+            sections=as_json({root: language_of(part) for root, part in LANGUAGES.items()}),
+            seed=config["seed"],
+            folder=f"{RESULTS}/enumerable/tables",
+            code=code("vbon.evaluation.exact"),
+        shell:
+            "vbon optimum --runs {params.runs:q} --sections {params.sections:q}"
+            " --seed {params.seed} --output {params.folder:q} > {log:q} 2>&1"
