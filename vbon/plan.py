@@ -129,6 +129,7 @@ def _methods(config: Mapping[str, Any], sources: list[Root]) -> list[str]:
 
 
 def _runs_of(config: Mapping[str, Any], root: Root, method: str) -> list[Run]:
+    get_method(method)  # an unknown name is told with the known ones
     methods = {**config["methods"], **root.section["methods"]}
     if method not in methods:
         raise ConfigError(

@@ -64,7 +64,8 @@ def _encode(
         qkv = _linear(block.attn.c_attn, _norm(block.ln_1, x))
         query, key, value = qkv.view(batch, length, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
         if keep_cache:
-            cache.append((key, value))
+            # Contiguous once, or every decoding step would copy them again.
+            cache.append((key.contiguous(), value.contiguous()))
         attended = F.scaled_dot_product_attention(query, key, value, is_causal=True)
         attended = attended.transpose(1, 2).reshape(batch * length, width)
         x = _mlp(block, x + _linear(block.attn.c_proj, attended))

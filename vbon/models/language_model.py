@@ -26,6 +26,7 @@ from vbon.models import generic, gpt2, tabular
 from vbon.types import Prompts
 
 POINTER = "pointer.json"
+_ROWS = 32
 
 
 def resolve(path: str | Path) -> tuple[str, str | None]:
@@ -206,7 +207,11 @@ def token_log_probs(
     temperature: float = 1.0,
 ) -> Float[Tensor, "batch tokens"]:
     """Log-prob of each response token in nats at ``temperature``, 0 where the mask is False."""
-    logits, _ = response_logits(model, prompts, response_ids, response_mask)
-    chosen = -F.cross_entropy(logits / temperature, response_ids[response_mask], reduction="none")
-    out = chosen.new_zeros(response_ids.shape)
-    return out.masked_scatter(response_mask, chosen)
+    parts = []
+    # A few rows at a time: their logits stay in the processor's cache, and memory is bounded.
+    for rows in torch.arange(len(response_ids), device=response_ids.device).split(_ROWS):
+        asked, ids, mask = prompts.select(rows), response_ids[rows], response_mask[rows]
+        logits, _ = response_logits(model, asked, ids, mask)
+        chosen = -F.cross_entropy(logits / temperature, ids[mask], reduction="none")
+        parts.append(chosen.new_zeros(ids.shape).masked_scatter(mask, chosen))
+    return torch.cat(parts)

@@ -35,11 +35,15 @@ def inverse_cdf(
     if vocab <= _DIRECT_VOCAB:
         return _first_above(probs.cumsum(1), uniform)
     size = math.isqrt(vocab - 1) + 1
-    blocks = nn.functional.pad(probs, (0, -vocab % size)).view(rows, -1, size)
-    totals = blocks.sum(2).cumsum(1)
+    whole = vocab // size * size
+    sums = probs[:, :whole].view(rows, -1, size).sum(2)
+    if whole < vocab:
+        sums = torch.cat((sums, probs[:, whole:].sum(1, keepdim=True)), 1)
+    totals = sums.cumsum(1)
     block = _first_above(totals, uniform)[:, None]
-    before = totals.gather(1, block) - blocks.sum(2).gather(1, block)
-    inner = blocks.gather(1, block[..., None].expand(-1, -1, size)).squeeze(1).cumsum(1)
+    before = totals.gather(1, block) - sums.gather(1, block)
+    index = block * size + torch.arange(size, device=probs.device)
+    inner = probs.gather(1, index.clamp_max(vocab - 1)).masked_fill_(index >= vocab, 0.0).cumsum(1)
     # Rounding may put the target before the block's beginning; its first possible token is meant.
     target = (uniform * totals[:, -1:] - before).clamp_min(0.0)
     found = torch.searchsorted(inner, target, right=True)
@@ -112,7 +116,7 @@ def sample(
         logits = output_logits(model, decoder.hidden)
         if temperature != 1.0:
             logits = logits / temperature
-        logits = logits - logits.max(1, keepdim=True).values
+        logits.sub_(logits.amax(1, keepdim=True))
         probs = logits.exp()
         token = inverse_cdf(probs, uniforms[:, step : step + 1])
         chosen = logits.gather(1, token[:, None]).squeeze(1) - probs.sum(1).log()

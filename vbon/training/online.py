@@ -280,9 +280,11 @@ class OnlineTrainer:
         self._optimizer.zero_grad(set_to_none=True)
         (policy_loss + settings.value_coef * value_loss).backward()
         limit = settings.max_grad_norm
-        grad_norm = nn.utils.clip_grad_norm_(
-            self._parameters, torch.inf if limit is None else limit, foreach=True
-        )
+        if limit is None:
+            gradients = [p.grad for p in self._parameters if p.grad is not None]
+            grad_norm = nn.utils.get_total_norm(gradients, foreach=True)
+        else:
+            grad_norm = nn.utils.clip_grad_norm_(self._parameters, limit, foreach=True)
         if not torch.isfinite(grad_norm):
             raise Diverged(f"gradient norm is {grad_norm.item()} after {self.updates} updates")
         self._optimizer.step()

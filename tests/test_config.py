@@ -1,0 +1,115 @@
+import copy
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from snakemake.utils import update_config
+from vbon.config import load, merge, resolve, schema
+from vbon.errors import ConfigError
+from vbon.plan import expand
+
+ROOT = Path(__file__).parent.parent
+DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
+
+
+def changed(path: str, value: object) -> dict:
+    config = copy.deepcopy(DEFAULT)
+    node = config
+    *parents, last = path.split(".")
+    for key in parents:
+        node = node.setdefault(key, {})
+    node[last] = value
+    return config
+
+
+def test_shipped_configs_resolve_and_expand():
+    for overlay in [[], *[[file] for file in sorted((ROOT / "config").glob("*.yaml"))]]:
+        config = load([ROOT / "config.yaml", *overlay])
+        assert expand(config)
+
+
+def test_merge_is_what_snakemake_does():
+    base = {"a": {"x": 1, "y": {"z": [1, 2]}}, "b": [1, 2], "c": 3}
+    overlay = {"a": {"y": {"z": [9]}, "w": 5}, "b": [7], "d": {"e": None}}
+    theirs = copy.deepcopy(base)
+    update_config(theirs, overlay)
+    assert merge(base, overlay) == theirs
+    assert base["b"] == [1, 2]
+
+
+def test_resolving_twice_changes_nothing():
+    once = resolve(DEFAULT)
+    assert resolve(once) == once
+
+
+def test_every_key_is_described_and_optional_ones_have_defaults():
+    def walk(node, path):
+        for key, child in node.get("properties", {}).items():
+            assert child.get("description"), f"{path}{key} has no description"
+            walk(child, f"{path}{key}.")
+
+    walk(schema(), "")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("sentiment.sampling.train_drws", 5, ["sentiment.sampling.train_drws", "'train_draws'"]),
+        ("trian", {}, ["trian", "unknown key"]),
+        ("sentiment.online.learning_rate", "fast", ["learning_rate", "'fast'", "number"]),
+        ("sentiment.online.learning_rate", 0, ["learning_rate", "more than 0"]),
+        ("sentiment.online.schedule", "cosine", ["schedule", "linear, constant"]),
+        ("seeds", ["0"], ["seeds.0", "'0'", "integer"]),
+        ("seeds", [], ["seeds", "at least one"]),
+        ("sentiment.logf.m", 10_000, ["sentiment.logf.m", "train_draws", "850"]),
+        ("sentiment.prompts.min_tokens", 1, ["min_tokens", "1", "2 or more"]),
+        ("sentiment.prompts.max_tokens", 2, None),
+        ("sentiment.online.draws_per_prompt", 3, ["draws_per_prompt", "divide"]),
+        ("sentiment.evaluation.responses", 10_000, ["responses", "fresh_draws"]),
+        ("enumerable.studies.tied.reward", "ranked", ["enumerable.studies.tied.reward", "ranked"]),
+        ("enumerable.studies.tied.rewrd", "tied", ["enumerable.studies.tied.rewrd", "'reward'"]),
+    ],
+)
+def test_bad_values_are_named_in_one_line(path, value, words):
+    config = changed(path, value)
+    if words is None:
+        assert resolve(config)
+        return
+    with pytest.raises(ConfigError) as error:
+        resolve(config)
+    assert "\n" not in str(error.value)
+    for word in words:
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("methods.vbon.n", [0.5], ["methods.vbon.n", "0.5", ">= 1"]),
+        ("methods.ppo.kl_coef", [0], ["methods.ppo.kl_coef", "0", "> 0"]),
+        ("methods.ppo.kl_coef", [-1.0], ["methods.ppo.kl_coef", "-1.0"]),
+        ("methods.ppo.beta", [1.0], ["methods.ppo.beta", "unknown setting", "kl_coef"]),
+        ("methods.best_of_n.n", [2.5], ["methods.best_of_n.n", "whole"]),
+        ("methods.ppo.seeds", ["0"], ["methods.ppo.seeds", "whole numbers"]),
+        ("methods.vbon", {}, ["methods.vbon", "n"]),
+        ("run_methods", ["vbonn"], ["vbonn", "known", "vbon_l"]),
+    ],
+)
+def test_bad_method_settings_are_named_before_any_work(path, value, words):
+    with pytest.raises(ConfigError) as error:
+        expand(resolve(changed(path, value)))
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_an_empty_grid_is_refused():
+    with pytest.raises(ConfigError, match=re.escape("methods.vbon.n")):
+        resolve(changed("methods.vbon.n", []))
+
+
+def test_unreadable_yaml_is_named(tmp_path):
+    file = tmp_path / "broken.yaml"
+    file.write_text("a: [1, 2")
+    with pytest.raises(ConfigError, match=r"broken\.yaml"):
+        load([file])
