@@ -199,13 +199,18 @@ def _spec(
 
 
 def jobs(runs: list[Run], runs_per_job: int) -> dict[str, list[Run]]:
-    """Group the runs of each task and method into jobs that share a warm process."""
+    """Group runs into jobs that share a warm process.
+
+    A job carries one method, except on the enumerable task: its runs take seconds, and loading
+    libraries once a method would take longer.
+    """
+
+    def stage(run: Run) -> str:
+        return run.task if run.task == "enumerable" else f"{run.task}_{run.method}"
+
     grouped: dict[str, list[Run]] = {}
-    for (task, method), group in itertools.groupby(runs, lambda run: (run.task, run.method)):
-        for number, chunk in enumerate(_chunks(list(group), runs_per_job)):
-            grouped[f"{task}_{method}_{number}"] = list(chunk)
+    for name, group in itertools.groupby(runs, stage):
+        members = list(group)
+        for number, start in enumerate(range(0, len(members), runs_per_job)):
+            grouped[f"{name}_{number}"] = members[start : start + runs_per_job]
     return grouped
-
-
-def _chunks(items: list[Run], size: int) -> list[list[Run]]:
-    return [items[start : start + size] for start in range(0, len(items), size)]

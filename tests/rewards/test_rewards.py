@@ -17,7 +17,8 @@ from vbon.rewards.base import TRANSFORMS, transformed
 from vbon.rewards.classifier import ClassifierReward
 from vbon.rewards.table import TABLE, TableReward
 
-VARIED = [" ".join(text.split(" ")[: 1 + index]) for index, text in enumerate(TEXTS)]
+_CUT = [" ".join(text.split(" ")[: 1 + index]) for index, text in enumerate(TEXTS)]
+VARIED = _CUT[::-2] + _CUT[::2]  # of many lengths, in no order
 
 
 @torch.no_grad()

@@ -66,7 +66,7 @@ def test_inverse_cdf_is_the_inverse_of_the_cdf(vocab, generator):
 
 
 @pytest.mark.parametrize("vocab", VOCABULARIES)
-@pytest.mark.parametrize("uniform", [0.0, 0.5, 1 - 2**-24])
+@pytest.mark.parametrize("uniform", [0.0, 0.5, 1 - 2**-24, 1.0])
 def test_tokens_of_probability_zero_are_never_drawn(vocab, uniform, generator):
     weights = sparse_weights(500, vocab, generator)
     weights[:, -1] = 0.0 if vocab > 2 else weights[:, -1]

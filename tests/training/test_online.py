@@ -309,6 +309,30 @@ def test_the_seed_decides_everything():
     assert not torch.equal(weights(first.policy), weights(other.policy))
 
 
+def make_trainer(seed):
+    chosen = gpt2_settings(rollouts=96, draws_per_prompt=32)
+    environment = gpt2_environment()
+    return OnlineTrainer(make_gpt2(scale=0.15), PPO(kl_coef=0.1), environment, chosen, seed)
+
+
+def responses_to(name, batch):
+    return batch.rollouts.response_ids[[item == name for item in batch.prompts.prompt_id]]
+
+
+def test_the_seed_decides_rollouts_order_and_value_head_each_on_its_own():
+    trainers = [make_trainer(seed) for seed in (0, 0, 1)]
+    heads = [trainer.value_head.inner.weight for trainer in trainers]
+    batches = [trainer._collect(0)[0] for trainer in trainers]
+    orders = [[trainer._next_prompts(3).tolist() for _ in range(8)] for trainer in trainers]
+    for name in "abc":
+        drawn = [responses_to(name, batch) for batch in batches]
+        assert torch.equal(drawn[0], drawn[1])
+        assert not torch.equal(drawn[0], drawn[2])
+    assert orders[0] == orders[1] != orders[2]
+    assert torch.equal(heads[0], heads[1])
+    assert not torch.equal(heads[0], heads[2])
+
+
 def test_the_global_generator_decides_nothing():
     torch.manual_seed(1)
     first, _ = train_gpt2(gpt2_settings())

@@ -79,17 +79,17 @@ def evaluate(arguments: list[str]) -> None:
     """Sample and score what the runs of one job made, on the test prompts."""
     options = parser("evaluate", evaluate.__doc__)
     options.add_argument("--runs", type=settings, required=True, help="list of runs")
-    options.add_argument("--settings", type=settings, required=True)
+    options.add_argument("--settings", type=settings, required=True, help="{root: settings}")
     options.add_argument("--seed", type=int, required=True)
     args = options.parse_args(arguments)
     measures: dict[str, _Measure] = {}
     for run in (Run(**run) for run in args.runs):
         output = Path(run.folder) / "responses" / "test.parquet"
         record = json.loads((Path(run.folder) / "run.json").read_text())
-        inputs = run.evaluation_inputs()
+        inputs, chosen = run.evaluation_inputs(), args.settings[run.root]
         shared = {name: content_hash(path) for name, path in inputs.items()}
         made = provenance(
-            {"seed": args.seed, "values": dict(run.values), "inputs": shared, **args.settings},
+            {"seed": args.seed, "values": dict(run.values), "inputs": shared, **chosen},
             {"run": Path(run.folder) / "policy"} if record["policy"] == "policy" else {},
             ("vbon.evaluation.policy", "vbon.cli.runs"),
         )
@@ -100,7 +100,7 @@ def evaluate(arguments: list[str]) -> None:
             shutil.rmtree(output.parent, ignore_errors=True)
             continue
         if run.root not in measures:
-            measures[run.root] = _Measure(inputs, args.settings, args.seed)
+            measures[run.root] = _Measure(inputs, chosen, args.seed)
         write_table(output, measures[run.root](run, record), "responses", made)
         print(f"[{run.task}] evaluated {run.method} {run.setting} seed {run.seed}", flush=True)
 

@@ -67,7 +67,7 @@ def all_responses(num_letters: int, max_new_tokens: int) -> list[list[int]]:
 
 def padded(responses: Sequence[Sequence[int]]) -> tuple[Int[Tensor, "strings tokens"], Tensor]:
     """Responses as ids and mask, right-padded."""
-    rows = [torch.tensor(list(row)) for row in responses]
+    rows = [torch.as_tensor(row, dtype=torch.long) for row in responses]
     ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
     lengths = torch.tensor([len(row) for row in rows])
     return ids, torch.arange(ids.shape[1]) < lengths[:, None]

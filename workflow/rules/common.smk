@@ -90,6 +90,14 @@ def file_of(path):
     return path if path.endswith(".parquet") else f"{path}/card.json"
 
 
+def measuring(root):
+    """What shapes the measurement of a policy."""
+    part = ROOTS[root.removeprefix(f"{RESULTS}/")].section
+    limits = ("max_new_tokens", "temperature", "test_draws")
+    sampling = {name: part["sampling"][name] for name in limits}
+    return {**part["evaluation"], **part["rewards"], **sampling}
+
+
 def tables_of(wildcards):
     """The tables that a figure is drawn from."""
     folder = f"{RESULTS}/{wildcards.task}"

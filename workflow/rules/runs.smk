@@ -5,7 +5,8 @@ that is started again does only what is missing. `update` keeps Snakemake from d
 """
 
 for name, group in JOBS.items():
-    task, method = group[0].task, group[0].method
+    task = group[0].task
+    methods = sorted({run.method for run in group})
     folders = [run.folder for run in group]
     runs_json = as_json([run.to_json() for run in group])
     trained = [run for run in group if run.instance.trained]
@@ -29,7 +30,7 @@ for name, group in JOBS.items():
         params:
             runs=runs_json,
             total=sum(run.task == task for run in RUNS),
-            code=code(*TRAIN_MODULES, method_modules()[method]),
+            code=code(*TRAIN_MODULES, *(method_modules()[method] for method in methods)),
         shell:
             "vbon train --runs {params.runs:q} --total {params.total} 2> {log:q} | tee -a {log:q}"
 
@@ -46,16 +47,7 @@ for name, group in JOBS.items():
         threads: 1
         params:
             runs=runs_json,
-            settings=as_json(
-                {
-                    **config[task]["evaluation"],
-                    **config[task]["rewards"],
-                    **{
-                        key: config[task]["sampling"][key]
-                        for key in ("max_new_tokens", "temperature", "test_draws")
-                    },
-                }
-            ),
+            settings=as_json({root: measuring(root) for root in {run.root for run in group}}),
             seed=config["seed"],
             code=code("vbon.evaluation.policy"),
         shell:

@@ -1,0 +1,124 @@
+"""The real workflow on a tiny enumerable language: resumed after a kill, and run on another core."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent.parent
+CONFIG = {
+    "tasks": ["enumerable"],
+    "run_methods": ["reference", "vbon", "vbon_l"],
+    "seeds": [0],
+    "methods": {"reference": {}, "vbon": {"n": [1, 2, 4]}, "vbon_l": {"n": [2, 4]}},
+    "figures": {"bootstrap": 20},
+    "enumerable": {
+        "pools": {"num_pools": 2, "m": [8], "n": [4]},
+        "sampling": {
+            "max_new_tokens": 4,
+            "train_draws": 32,
+            "test_draws": 32,
+            "fresh_draws": 8,
+        },
+        "logf": {"m": 32},
+        "online": {
+            "iterations": 10,
+            "rollouts": 64,
+            "draws_per_prompt": 32,
+            "minibatch": 64,
+            "clip_reward": None,
+        },
+    },
+}
+
+
+def make_checkout(folder: Path) -> Path:
+    folder.mkdir()
+    for name in ("Snakefile", "workflow", "profiles"):
+        source = ROOT / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
+    (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    return folder
+
+
+def start(folder: Path, *options: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "vbon.cli", "workflow", *options]
+    with open(folder / "log.txt", "a") as log:
+        return subprocess.Popen(
+            command, cwd=folder, stdout=log, stderr=log, start_new_session=True
+        )
+
+
+def run(folder: Path, *options: str) -> None:
+    assert start(folder, *options).wait(timeout=240) == 0, (folder / "log.txt").read_text()[-3000:]
+
+
+def plan(folder: Path) -> str:
+    command = [sys.executable, "-m", "vbon.cli", "plan"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()[-1]
+
+
+def wait_for(path: Path, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < end, f"{path} did not appear"
+        time.sleep(0.05)
+
+
+@pytest.mark.workflow
+def test_a_killed_sweep_resumes_and_cores_change_nothing(tmp_path):
+    whole, killed = make_checkout(tmp_path / "whole"), make_checkout(tmp_path / "killed")
+    assert plan(whole) == "6 runs, to train: 4"
+    run(whole, "--cores", "1")
+    assert plan(whole) == "6 runs, to train: 0"
+
+    first = killed / "results/enumerable/runs/vbon/n2/seed0/run.json"
+    process = start(killed, "--cores", "2")
+    wait_for(first)
+    refused = start(killed, "--cores", "1")
+    assert refused.wait(timeout=60) == 1
+    assert "another benchmark is running" in (killed / "log.txt").read_text()
+    os.kill(process.pid, signal.SIGKILL)  # the guard alone: Snakemake and its jobs are orphans
+    process.wait()
+    kept = json.loads(first.read_text())
+    run(killed, "--cores", "2")
+    assert json.loads(first.read_text()) == kept  # times and all: it was not trained again
+
+    points = [folder / "results/enumerable/points.csv" for folder in (whole, killed)]
+    assert points[0].read_bytes() == points[1].read_bytes()
+    table = pd.read_csv(points[0])
+    assert list(table["method"]) == ["reference", *["vbon"] * 3, *["vbon_l"] * 2]
+    assert (table["status"] == "ok").all()
+    assert table.loc[table["setting"] == "n1", "kl"].item() == pytest.approx(0, abs=1e-9)
+    for name in ("points.parquet", "pareto.csv", "tables/optimum.md", "figures/optimum.png"):
+        assert (killed / "results/enumerable" / name).exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("seeds=[]", "seeds"),
+        ("trian=1", "trian: unknown key"),
+    ],
+)
+def test_a_bad_configuration_fails_before_any_rule(tmp_path, option, words):
+    folder = make_checkout(tmp_path / "checkout")
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "-n", "--cores", "1", "--config", option],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert words in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert not (folder / "results").exists()

@@ -1,0 +1,88 @@
+"""Tokenizers of the embedded task: tokens carry their leading space, decoding concatenates."""
+
+from collections.abc import Iterable
+
+from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers, processors
+from tokenizers import models as token_models
+from tokenizers import trainers as token_trainers
+from transformers import PreTrainedTokenizerFast
+
+from vbon.errors import ConfigError
+
+PAD, UNKNOWN, END, FIRST, LAST = "<pad>", "<unk>", "<eos>", "<cls>", "<sep>"
+_WORD = Regex(r" ?\w+| ?[^\w\s]+|\s+")
+
+
+def build_tokenizer(
+    texts: Iterable[str],
+    kind: str = "words",
+    vocab_size: int = 512,
+    max_tokens: int = 96,
+    classifier: bool = False,
+) -> PreTrainedTokenizerFast:
+    """Build a tokenizer whose tokens carry their leading space, so decoding is concatenation.
+
+    Because a token knows its space, ``decode(prompt) + decode(response)`` is the text of both.
+
+    Args:
+        texts: Training texts of the model that the tokenizer belongs to.
+        kind: ``"words"`` (words and punctuation, rare ones unknown) or ``"bpe"`` (byte-level
+            pairs, no unknowns).
+        vocab_size: Largest vocabulary, special tokens included.
+        max_tokens: The tokenizer's ``model_max_length``.
+        classifier: Whether texts are framed as ``<cls> text <sep>``; otherwise nothing is added
+            and ``<eos>`` is there for the language model.
+
+    Returns:
+        A fast tokenizer with distinct padding, end (or frame) and, for words, unknown tokens.
+
+    Raises:
+        ConfigError: If the kind is unknown or the vocabulary too small.
+
+    Example:
+        >>> texts = ["the plot is weak, but the cast shines.", "what a mess!"]
+        >>> tokenizer = build_tokenizer(texts, vocab_size=64)
+        >>> ids = tokenizer(texts[0])["input_ids"]
+        >>> len(ids), tokenizer.decode(ids) == texts[0]
+        (10, True)
+        >>> tokenizer.pad_token_id != tokenizer.eos_token_id
+        True
+    """
+    special = [PAD, UNKNOWN, *([FIRST, LAST] if classifier else [END])]
+    smallest = len(special) + (256 if kind == "bpe" else 1)
+    if vocab_size < smallest:
+        raise ConfigError(f"tokenizer.vocab_size is {vocab_size}; {kind!r} needs {smallest}")
+    if kind == "words":
+        core = Tokenizer(token_models.WordLevel(unk_token=UNKNOWN))
+        core.pre_tokenizer = pre_tokenizers.Split(_WORD, "isolated")
+        core.decoder = decoders.Fuse()
+        trainer = token_trainers.WordLevelTrainer(
+            vocab_size=vocab_size, special_tokens=special, show_progress=False
+        )
+    elif kind == "bpe":
+        core = Tokenizer(token_models.BPE())
+        core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        core.decoder = decoders.ByteLevel()
+        trainer = token_trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            special_tokens=special,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+    else:
+        raise ConfigError(f"tokenizer.kind is {kind!r}; accepted are 'words' and 'bpe'")
+    core.train_from_iterator(texts, trainer)
+    if classifier:
+        frame = [(token, core.token_to_id(token)) for token in (FIRST, LAST)]
+        core.post_processor = processors.TemplateProcessing(
+            single=f"{FIRST} $A {LAST}", special_tokens=frame
+        )
+    names = {"cls_token": FIRST, "sep_token": LAST} if classifier else {"eos_token": END}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        pad_token=PAD,
+        unk_token=UNKNOWN,
+        model_max_length=max_tokens,
+        clean_up_tokenization_spaces=False,
+        **names,
+    )
