@@ -2,6 +2,7 @@ import subprocess
 import sys
 
 import pytest
+
 from vbon.cli import VERBS, main
 
 
@@ -28,7 +29,9 @@ def test_an_unknown_verb_lists_the_known(capsys):
 
 def test_an_error_is_one_line_and_code_one(tmp_path, capsys):
     missing = tmp_path / "rewards.parquet"
-    code = main(["logf", "--rewards", str(missing), "--draws", "4", "--output", str(tmp_path / "x")])
+    code = main(
+        ["logf", "--rewards", str(missing), "--draws", "4", "--output", str(tmp_path / "x")]
+    )
     error = capsys.readouterr().err
     assert code == 1
     assert error.count("\n") == 1

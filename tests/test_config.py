@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 from snakemake.utils import update_config
+
 from vbon.config import load, merge, resolve, schema
 from vbon.errors import ConfigError
 from vbon.plan import expand

@@ -20,7 +20,9 @@ ROOT = Path(__file__).parent.parent
     ],
 )
 def test_a_module_loads_no_more_than_it_needs(module, absent):
-    code = f"import sys, {module}; print([name for name in {absent.split()} if name in sys.modules])"
+    code = (
+        f"import sys, {module}; print([name for name in {absent.split()} if name in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+
 from vbon.config import load, merge, resolve
 from vbon.errors import ConfigError
 from vbon.plan import expand, jobs
@@ -62,7 +63,7 @@ def test_studies_have_roots_of_their_own():
 def test_jobs_hold_every_run_once_and_no_more_than_asked_for():
     found = runs()
     grouped = jobs(found, 5)
-    assert sum(grouped.values(), []) == found
+    assert [run for group in grouped.values() for run in group] == found
     assert max(map(len, grouped.values())) == 5
 
 

@@ -401,7 +401,8 @@ def reward_levels(
     """Distinct rewards, ascending, with the log-mass below and at each of them, in nats.
 
     Example:
-        >>> levels, below, level = reward_levels(np.array([1.0, 0.0, 1.0]), np.log([0.5, 0.25, 0.25]))
+        >>> rewards, log_ref = np.array([1.0, 0.0, 1.0]), np.log([0.5, 0.25, 0.25])
+        >>> levels, below, level = reward_levels(rewards, log_ref)
         >>> levels.tolist(), np.exp(below).tolist(), np.exp(level).round(12).tolist()
         ([0.0, 1.0], [0.0, 0.25], [0.25, 0.75])
     """

@@ -1,4 +1,4 @@
-"""The real workflow on a tiny enumerable language: resumed after a kill, and run on another core."""
+"""The real workflow on a tiny enumerable language: resumed after a kill, on one core or two."""
 
 import json
 import os
@@ -52,9 +52,7 @@ def make_checkout(folder: Path) -> Path:
 def start(folder: Path, *options: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "vbon.cli", "workflow", *options]
     with open(folder / "log.txt", "a") as log:
-        return subprocess.Popen(
-            command, cwd=folder, stdout=log, stderr=log, start_new_session=True
-        )
+        return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
 
 
 def run(folder: Path, *options: str) -> None:

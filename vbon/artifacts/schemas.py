@@ -31,12 +31,27 @@ _POINT_KEYS = {
     "temperature": FLOAT,
     "domain": STRING,
 }
-_POINT_NUMBERS = (
-    "kl kl_se kl_k1 kl_k3 win_rate win_rate_se win_rate_single evaluator_win_rate "
-    "evaluator_win_rate_se reward reward_se reward_prob reward_prob_se "
-    "evaluator_reward evaluator_reward_se "
-    "response_length eos_rate distinct_2 saturation"
-).split()
+_POINT_NUMBERS = [
+    "kl",
+    "kl_se",
+    "kl_k1",
+    "kl_k3",
+    "win_rate",
+    "win_rate_se",
+    "win_rate_single",
+    "evaluator_win_rate",
+    "evaluator_win_rate_se",
+    "reward",
+    "reward_se",
+    "reward_prob",
+    "reward_prob_se",
+    "evaluator_reward",
+    "evaluator_reward_se",
+    "response_length",
+    "eos_rate",
+    "distinct_2",
+    "saturation",
+]
 
 SCHEMAS: dict[str, Schema] = {
     schema.name: schema

@@ -50,14 +50,11 @@ def _pool(folder: str, split: str, section: dict[str, Any], seed: int) -> None:
         for role in ("reference", "reward_model", "evaluator")
     ]
     prompts = ["--prompts", f"{folder}/prompts/{split}.parquet"]
-    pool.sample(
-        [*prompts, models[0], "--settings", json.dumps(sampling), "--draws", str(draws)]
-        + ["--shard", "0", "--seed", str(seed), "--output", samples]
-    )
-    pool.score(
-        [*prompts, *models, "--samples", samples, "--settings", json.dumps(section["rewards"])]
-        + ["--output", rewards]
-    )
+    stream = ["--shard", "0", "--seed", str(seed)]
+    drawn = ["--settings", json.dumps(sampling), "--draws", str(draws), "--output", samples]
+    pool.sample([*prompts, models[0], *stream, *drawn])
+    scored = ["--settings", json.dumps(section["rewards"]), "--output", rewards]
+    pool.score([*prompts, *models, "--samples", samples, *scored])
     used = section["logf"]["m"] if split == "train" else sampling["test_draws"]
     fit = ["--fit"] if section["logf"]["estimator"] == "exponential" else []
     output = ["--output", f"{folder}/reference/logf/{split}.parquet"]
@@ -74,9 +71,7 @@ def _add_exact_cdf(folder: Path, made: dict[str, Any]) -> None:
     path = folder / "reference/logf/train.parquet"
     table = read_table(path, "logf").set_index("prompt_id")
     exact = {
-        name: reward_levels(
-            transform(group["reward"].to_numpy()), group["log_prob"].to_numpy()
-        )
+        name: reward_levels(transform(group["reward"].to_numpy()), group["log_prob"].to_numpy())
         for name, group in strings.groupby("prompt_id", sort=False)
     }
     for column, name in zip(range(3), ("levels", "log_below", "log_level"), strict=True):

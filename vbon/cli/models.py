@@ -14,7 +14,9 @@ def build(arguments: list[str]) -> None:
     The card (metrics and provenance) is written last: where it stands, the model is complete.
     """
     options = parser("build", build.__doc__)
-    options.add_argument("--role", choices=["reference", "reward_model", "evaluator"], required=True)
+    options.add_argument(
+        "--role", choices=["reference", "reward_model", "evaluator"], required=True
+    )
     options.add_argument("--reviews", required=True)
     options.add_argument("--settings", type=settings, required=True, help="the model's section")
     options.add_argument("--tokenizer", type=settings, required=True, help="tokenizer settings")

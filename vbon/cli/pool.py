@@ -67,8 +67,10 @@ def _draw(
     position = {name: index for index, name in enumerate(table["prompt_id"])}
     frame = pd.concat(parts, ignore_index=True)
     return frame.sort_values(
-        ["prompt_id", "draw"], key=lambda column: column.map(position) if column.name ==
-        "prompt_id" else column, kind="stable", ignore_index=True
+        ["prompt_id", "draw"],
+        key=lambda column: column.map(position) if column.name == "prompt_id" else column,
+        kind="stable",
+        ignore_index=True,
     )
 
 
@@ -151,6 +153,7 @@ def logf(arguments: list[str]) -> None:
     frame = pd.DataFrame({"prompt_id": pools.index, "rewards_sorted": pools.to_numpy()})
     frame["num_draws"] = args.draws
     frame[["exp_a", "exp_b", "exp_rmse"]] = np.array(fits, dtype=np.float64)
-    made = provenance({"draws": args.draws, "fit": args.fit}, {"rewards": args.rewards},
-                      ("vbon.logf",))
+    made = provenance(
+        {"draws": args.draws, "fit": args.fit}, {"rewards": args.rewards}, ("vbon.logf",)
+    )
     write_table(args.output, frame, "logf", made)

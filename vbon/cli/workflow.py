@@ -21,9 +21,12 @@ def workflow(arguments: list[str]) -> None:
     jobs that still run) is cleared first, so the same command always resumes.
     """
     if arguments in (["-h"], ["--help"]):
-        print("usage: vbon workflow [options of snakemake]\n\n" + " ".join(workflow.__doc__.split()))
+        print(
+            "usage: vbon workflow [options of snakemake]\n\n" + " ".join(workflow.__doc__.split())
+        )
         return
-    lock = open(LOCK, "a+")  # closed by the kernel however this process ends; jobs do not inherit it
+    # Closed by the kernel however this process ends; jobs do not inherit it.
+    lock = open(LOCK, "a+")  # noqa: SIM115
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

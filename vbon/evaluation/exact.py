@@ -103,8 +103,11 @@ def compare(run: Run, section: Mapping[str, Any], language: Language) -> dict[st
                 "objective": at_policy,
                 "objective_at_optimum": at_best,
                 "gap": at_best - at_policy,
-                **{name: value for name, value in oracle.metrics(policy, log_ref, rewards).items()
-                   if name != "reward"},
+                **{
+                    name: value
+                    for name, value in oracle.metrics(policy, log_ref, rewards).items()
+                    if name != "reward"
+                },
                 "mean_reward": oracle.metrics(policy, log_ref, rewards)["reward"],
             }
         )

@@ -7,8 +7,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from vbon.closed_forms import win_rate_frontier
-from vbon.figures.style import DPI, INK, drawing, method_styles, save_figure
-from vbon.figures.style import marker_settings, square_root_axis
+from vbon.figures.style import (
+    DPI,
+    INK,
+    drawing,
+    marker_settings,
+    method_styles,
+    save_figure,
+    square_root_axis,
+)
 from vbon.figures.tradeoff import KL_LABEL
 
 _CURVES = {

@@ -26,7 +26,7 @@ from vbon.models import generic, gpt2, tabular
 from vbon.types import Prompts
 
 POINTER = "pointer.json"
-_ROWS = 32
+_TOKENS = 2048
 
 
 def resolve(path: str | Path) -> tuple[str, str | None]:
@@ -209,7 +209,8 @@ def token_log_probs(
     """Log-prob of each response token in nats at ``temperature``, 0 where the mask is False."""
     parts = []
     # A few rows at a time: their logits stay in the processor's cache, and memory is bounded.
-    for rows in torch.arange(len(response_ids), device=response_ids.device).split(_ROWS):
+    size = max(1, _TOKENS // (prompts.ids.shape[1] + response_ids.shape[1]))
+    for rows in torch.arange(len(response_ids), device=response_ids.device).split(size):
         asked, ids, mask = prompts.select(rows), response_ids[rows], response_mask[rows]
         logits, _ = response_logits(model, asked, ids, mask)
         chosen = -F.cross_entropy(logits / temperature, ids[mask], reduction="none")

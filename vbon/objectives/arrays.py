@@ -73,7 +73,7 @@ def as_tensors(*values: Numeric) -> tuple[list["Tensor"], Callable[["Tensor"], A
     tensors = [
         value
         if _is_tensor(value) and value.is_floating_point()
-        else torch.as_tensor(value, dtype=torch.float64, device=device)
+        else torch.as_tensor(_writeable(value), dtype=torch.float64, device=device)
         for value in values
     ]
     if devices:
@@ -98,3 +98,9 @@ def _is_tensor(value: object) -> bool:
 
 def _all_numbers(values: tuple[Numeric, ...]) -> bool:
     return all(isinstance(value, int | float | np.number) for value in values)
+
+
+def _writeable(value: Any) -> Any:
+    """The value, or a copy of an array that tensors may not share (pandas hands these out)."""
+    read_only = isinstance(value, np.ndarray) and not value.flags.writeable
+    return value.copy() if read_only else value

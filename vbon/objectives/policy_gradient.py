@@ -9,9 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 
-def masked_mean(
-    values: Float[Tensor, "*batch"], mask: Bool[Tensor, "*batch"]
-) -> Float[Tensor, ""]:
+def masked_mean(values: Float[Tensor, "*batch"], mask: Bool[Tensor, "*batch"]) -> Float[Tensor, ""]:
     """Mean of the entries that count.
 
     Example:
