@@ -18,6 +18,7 @@ from vbon.seeding import derive_seed
 from vbon.types import Prompts
 
 Strings = Float64[np.ndarray, " strings"]
+_LONGER = 3  # tokens beyond the task's limit up to which J and L are compared
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,8 @@ def pool_study(
 
     For each of ``num_pools`` pools of M reference draws the optimum of pi_ref * F_hat^(n-1) is
     taken exactly and compared with that of the exact F. ``trained_tv`` is what training on one
-    such pool attained, where a study of the config did so.
+    such pool attained, where a study of the config did so. ``digamma`` and ``posterior`` differ
+    by a constant, which no optimum can see.
 
     Returns:
         Columns estimator, m, n, pools, tv, tv_se, kl, win_rate, win_rate_exact, trained_tv.
@@ -209,7 +211,7 @@ def exact_and_bound(section: Mapping[str, Any], seed: int) -> pd.DataFrame:
     from vbon.tasks import enumerable
 
     rows = []
-    for limit in range(1, section["sampling"]["max_new_tokens"] + 1):
+    for limit in range(1, section["sampling"]["max_new_tokens"] + _LONGER + 1):
         prompts = enumerable.make_prompts(section["num_letters"], 1)
         asked = Prompts.from_lists(prompts["prompt_ids"].tolist(), prompts["prompt_id"].tolist())
         responses = enumerable.all_responses(section["num_letters"], limit)

@@ -47,7 +47,7 @@ def figure_optimum(optimum: pd.DataFrame, curves: pd.DataFrame, out_stem: Path) 
         figure = Figure(figsize=(4.8, 4.5), dpi=DPI, layout="constrained")
         axes = figure.add_subplot()
         square_root_axis(axes, right)
-        axes.set(xlabel=KL_LABEL, ylabel="Exact win rate against the reference (ties count half)")
+        axes.set(xlabel=KL_LABEL, ylabel="Exact win rate against the reference")
         axes.set_ylim(0.48, 1.02)
         axes.fill_between(
             kl, frontier["win_rate"], 1.02, facecolor="#f1f1f1", edgecolor="#bbbbbb",
