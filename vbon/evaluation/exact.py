@@ -18,6 +18,7 @@ from vbon.seeding import derive_seed
 from vbon.types import Prompts
 
 Strings = Float64[np.ndarray, " strings"]
+Draws = Float64[np.ndarray, " draws"]
 _LONGER = 3  # tokens beyond the task's limit up to which J and L are compared
 
 
@@ -29,7 +30,7 @@ class Language:
     responses: list[list[int]]
     log_ref: list[Strings]
     rewards: list[Strings]
-    pools: list[Strings]
+    pools: list[Draws]
 
     @classmethod
     def load(cls, root: str) -> "Language":
@@ -184,7 +185,7 @@ def _draw_pools(
 
 
 def _moved(
-    log_ref: Strings, rewards: Strings, pool: Strings, estimator: str, n: float
+    log_ref: Strings, rewards: Strings, pool: Draws, estimator: str, n: float
 ) -> dict[str, float]:
     """One pool's optimum of L against the exact one."""
     exact = oracle.optimum("lower_bound", log_ref, rewards, n=n)
@@ -203,10 +204,11 @@ def exact_and_bound(section: Mapping[str, Any], seed: int) -> pd.DataFrame:
     """Distance between the optima of J (best-of-n) and L as responses grow longer.
 
     The two differ through the mass of single strings, which vanishes with length: for real
-    language models they are the same problem.
+    language models they are the same problem. Strings that end early keep their mass at any
+    limit, so the language here is the reference's strings of exactly that many letters.
 
     Returns:
-        Columns max_new_tokens, strings, largest_probability, n, tv, kl.
+        Columns length, strings, largest_probability, n, tv, kl.
     """
     from vbon.tasks import enumerable
 
@@ -214,10 +216,12 @@ def exact_and_bound(section: Mapping[str, Any], seed: int) -> pd.DataFrame:
     for limit in range(1, section["sampling"]["max_new_tokens"] + _LONGER + 1):
         prompts = enumerable.make_prompts(section["num_letters"], 1)
         asked = Prompts.from_lists(prompts["prompt_ids"].tolist(), prompts["prompt_id"].tolist())
-        responses = enumerable.all_responses(section["num_letters"], limit)
+        every = enumerable.all_responses(section["num_letters"], limit)
+        responses = [row for row in every if section["num_letters"] not in row]  # no end token
         tabular = {**section, "policy_class": "tabular"}
         reference = enumerable.build_reference(tabular, limit, asked, seed)
         log_ref = enumerable.log_probs(reference, asked, responses)[0].numpy()
+        log_ref = log_ref - np.logaddexp.reduce(log_ref)
         rewards = enumerable.make_rewards(
             prompts, responses, section["num_letters"], "injective", seed
         )["reward"].to_numpy()
@@ -226,7 +230,7 @@ def exact_and_bound(section: Mapping[str, Any], seed: int) -> pd.DataFrame:
             bound = oracle.optimum("lower_bound", log_ref, rewards, n=n)
             rows.append(
                 {
-                    "max_new_tokens": limit,
+                    "length": limit,
                     "strings": len(responses),
                     "largest_probability": np.exp(log_ref.max()),
                     "n": n,
