@@ -14,6 +14,7 @@ SECTION = {
     "logit_scale": 1.0,
     "layers": 1,
     "width": 16,
+    "fit_steps": 300,
     "sampling": {"max_new_tokens": 3},
 }
 

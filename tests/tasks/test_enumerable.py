@@ -16,6 +16,7 @@ SETTINGS = {
     "logit_scale": 1.0,
     "layers": 1,
     "width": 16,
+    "fit_steps": 300,
 }
 
 

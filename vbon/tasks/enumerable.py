@@ -121,7 +121,7 @@ def build_reference(
                 eos_token_id=letters,
             )
         )
-    _fit(small, table, prompts, all_responses(letters, max_new_tokens))
+    _fit(small, table, prompts, all_responses(letters, max_new_tokens), settings["fit_steps"])
     return small
 
 
@@ -130,7 +130,7 @@ def _fit(
     teacher: PreTrainedModel,
     prompts: Prompts,
     responses: list[list[int]],
-    steps: int = 300,
+    steps: int,
 ) -> None:
     """Fit the student to the teacher by the exact KL of every next-token distribution."""
     cut = [row for row in responses if row[-1] < student.config.vocab_size - 1]
