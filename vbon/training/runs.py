@@ -68,20 +68,20 @@ class Inputs:
     """
 
     def __init__(self, paths: dict[str, str], spec: dict[str, Any]) -> None:
-        self.paths, self._spec = paths, spec
+        self._paths, self._spec = paths, spec
 
     @cached_property
     def reference(self) -> PreTrainedModel:
         """The frozen reference model."""
-        return load_language_model(self.paths["reference"]).requires_grad_(False)
+        return load_language_model(self._paths["reference"]).requires_grad_(False)
 
     @cached_property
     def environment(self) -> Environment:
         """Prompts, reference and rewards of the task."""
-        tokenizer = load_tokenizer(self.paths["reference"])
+        tokenizer = load_tokenizer(self._paths["reference"])
         eos_token_id = check_tokenizer(tokenizer, self.reference)
         reward_model = load_reward_model(
-            self.paths["reward_model"],
+            self._paths["reward_model"],
             self._spec["rewards"]["batch_size"],
             self._spec["rewards"]["transform"],
         )
@@ -92,10 +92,10 @@ class Inputs:
             texts = full_texts(tokenizer, ids, rollouts.response_lists())
             return torch.from_numpy(reward_model(texts).reward)
 
-        prompts = load_prompts(self.paths["prompts"])
+        prompts = load_prompts(self._paths["prompts"])
         cdf = None
-        if "logf" in self.paths:
-            cdf = load_cdf(self.paths["logf"], self._spec["logf"], prompts)
+        if "logf" in self._paths:
+            cdf = load_cdf(self._paths["logf"], self._spec["logf"], prompts)
         limits = self._spec["sampling"]
         return Environment(
             prompts,
@@ -163,7 +163,7 @@ def _train(
     if not isinstance(method, Online):
         raise TypeError(f"no trainer for methods of type {type(method).__mro__[1].__name__}")
     # The policy starts as the reference; loading it again shares no parameter with it.
-    reference_path = inputs.paths["reference"]
+    reference_path = inputs._paths["reference"]
     policy = load_language_model(reference_path)
     settings = OnlineSettings(**run["spec"]["online"])
     trainer = OnlineTrainer(policy, method, inputs.environment, settings, run["seed"])
