@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from transformers import (
     DistilBertConfig,
@@ -19,8 +20,11 @@ from vbon.methods.base import Method
 from vbon.models.build import build_tokenizer
 from vbon.models.tabular import TabularConfig, TabularLM
 from vbon.objectives.best_of_n import log_masses
+from vbon.pairs import Pairing, make_pairs
+from vbon.training.anchored import make_online_trainer
 from vbon.training.cdf import EstimatedCDF, ExactCDF
-from vbon.training.online import Environment, OnlineSettings, OnlineTrainer
+from vbon.training.offline import Examples, OfflineSettings, OfflineTrainer
+from vbon.training.online import Environment, OnlineSettings
 from vbon.types import Prompts, Scored
 
 _SENTENCE = "the film was good and a plot is weak but this cast great fine bright bad awful dull"
@@ -219,9 +223,35 @@ class Language:
 
     def train(self, method, settings, seed=0, **changes):
         """Train a copy of the reference; return it and the history."""
+        policy, environment = self.policy(), self.environment(**changes)
+        return policy, list(make_online_trainer(policy, method, environment, settings, seed))
+
+    def draws(self, count, seed=0):
+        """Independent reference draws of both prompts as rows of schema "samples", scored."""
+        rng = np.random.default_rng(seed)
+        parts = []
+        for name, log_ref, rewards in zip(
+            self.prompts.prompt_id, self.log_ref.numpy(), self.rewards, strict=True
+        ):
+            p = np.exp(log_ref)
+            drawn = rng.choice(len(p), count, p=p / p.sum())
+            part = pd.DataFrame({"prompt_id": name, "draw": np.arange(count)})
+            part["response_ids"] = [self.responses[string] for string in drawn]
+            part["log_prob"], part["reward"] = log_ref[drawn], rewards[drawn]
+            parts.append(part)
+        return pd.concat(parts, ignore_index=True)
+
+    def examples(self, pairing: Pairing, transform=lambda reward: reward):
+        """Pairs of reference draws, as an offline run looks them up."""
+        table = self.draws(pairing.num_draws)
+        pairs = make_pairs(table.assign(reward=transform(table["reward"])), pairing, seed=0)
+        return Examples.from_tables(pairs, table, self.prompts)
+
+    def train_offline(self, method, settings, examples, seed=0, **changes):
+        """Train a copy of the reference on examples; return it and the history."""
         policy = self.policy()
-        rows = list(OnlineTrainer(policy, method, self.environment(**changes), settings, seed))
-        return policy, rows
+        environment = self.environment(**changes)
+        return policy, list(OfflineTrainer(policy, method, environment, examples, settings, seed))
 
 
 def settings(**changes):
@@ -241,11 +271,31 @@ def settings(**changes):
         "clip_policy": 0.2,
         "clip_value": None,
         "clip_reward": None,
+        "value_target": "to_go",
         "value_coef": 1.0,
         "max_grad_norm": None,
         "whiten": "batch",
     }
     return OnlineSettings(**(defaults | changes))
+
+
+def offline_settings(**changes):
+    """Settings of the offline loop: a few small updates."""
+    defaults = {
+        "trainer": "native",
+        "epochs": 2,
+        "batch_size": 8,
+        "learning_rate": 0.05,
+        "schedule": "linear",
+        "warmup": 0.0,
+        "adam_beta2": 0.95,
+        "weight_decay": 0.0,
+        "max_grad_norm": 10.0,
+        "blocks": 1,
+        "monitors": 2,
+        "monitor_rollouts": 8,
+    }
+    return OfflineSettings(**(defaults | changes))
 
 
 def until_converged(**changes):
@@ -256,7 +306,7 @@ def until_converged(**changes):
 
 def example_settings(cls: type[Method]):
     """The shortest settings that a method accepts: its fields of known names, fewest first."""
-    known = {"n": 3, "kl_coef": 0.5}
+    known = {"n": 3, "kl_coef": 0.5, "updates": 3}
     names = [item.name for item in fields(cls) if item.init]
     for size in range(len(names) + 1):
         for chosen in itertools.combinations(names, size):
@@ -275,4 +325,5 @@ def random_scored(batch=64, seed=0):
     uniform = torch.rand(batch, 3, dtype=torch.float64, generator=generator)
     level = uniform[:, 0] * 0.2
     below = uniform[:, 1] * (1 - level)
-    return Scored(torch.randn(batch).double(), below.log(), level.log(), level.log())
+    reward, anchor_rewards = torch.randn(batch).double(), torch.randn(batch, 2).double()
+    return Scored(reward, below.log(), level.log(), level.log(), anchor_rewards)

@@ -240,6 +240,16 @@ def test_strings_without_probability_stay_without():
         assert np.exp(found).sum() == pytest.approx(1)
 
 
+@pytest.mark.parametrize("loss", ["ipo", "sigmoid"])
+def test_bonbons_optimum_is_found_for_probabilities_in_single_precision(loss):
+    """They sum to 1 up to 1e-7, and no step of a policy that sums to 1 removes the difference."""
+    log_ref, rewards = random_language(200)
+    settings = {"n": 4, "alpha": 0.9, "loss": loss}
+    exact = oracle.optimum("bonbon", log_ref, rewards, **settings)
+    found = oracle.optimum("bonbon", log_ref + 2e-7, rewards, **settings)
+    assert oracle.total_variation(found, exact) < 1e-6
+
+
 def test_tensors_come_back_as_tensors():
     language = [torch.from_numpy(array) for array in random_language()]
     for name, settings in SETTINGS.items():

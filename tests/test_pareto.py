@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+from sweep import sweep
 
 from vbon.closed_forms import win_rate_frontier
 from vbon.errors import DataError
-from vbon.pareto import hypervolume, membership, non_dominated, pareto_table
+from vbon.pareto import hypervolume, membership, non_dominated, pareto_table, share_replicates
 
 METHODS = ["reference", "best_of_n", "bon_sft", "ppo", "dpo", "vbon"]
 
@@ -87,6 +88,48 @@ def test_membership_matches_pairwise_definition(front, axis):
         expected = own.index[front_by_pairs(own["kl"], own[axis])]
         found = marks.index[marks["on_method_front"] & (points["method"] == method)]
         assert set(found) == set(expected)
+
+
+def front_from_csv(path, axis, left_out):
+    """The pooled front of a points.csv, from the definition and nothing else of the project."""
+    rows = pd.read_csv(path)
+    rows = rows[(rows["status"] == "ok") & ~rows["method"].isin(left_out)].dropna(subset=axis)
+    pairs = rows.merge(rows, how="cross", suffixes=("", "_other"))
+    no_worse = (pairs["kl_other"] <= pairs["kl"]) & (pairs[f"{axis}_other"] >= pairs[axis])
+    better = (pairs["kl_other"] < pairs["kl"]) | (pairs[f"{axis}_other"] > pairs[axis])
+    keys = ["method", "setting", "seed"]
+    beaten = (no_worse & better).groupby([pairs[key] for key in keys]).any()
+    return set(beaten.index[~beaten])
+
+
+@pytest.mark.parametrize("axis", ["win_rate", "reward_prob", "evaluator_reward"])
+def test_a_whole_sweep_read_from_csv_has_the_same_front_and_shares(tmp_path, axis):
+    points = sweep()
+    points.to_csv(tmp_path / "points.csv", index=False)
+    found = pareto_table(points, seed=0, replicates=20).query("axes == @axis")
+    for front, left_out in (("paper", {"reference", "best_of_n", "bon_sft"}), ("all", set())):
+        expected = front_from_csv(tmp_path / "points.csv", axis, left_out)
+        members = points[membership(points, front, axis)["on_front"]]
+        assert set(members[["method", "setting", "seed"]].itertuples(index=False, name=None)) == (
+            expected
+        )
+        shares = found[found["front"] == front].set_index("method")
+        assert shares["share"].sum() == pytest.approx(1)
+        assert shares["on_front"].sum() == len(expected)
+        counts = pd.Series([method for method, _, _ in expected]).value_counts()
+        for method, row in shares.iterrows():
+            assert row["share"] == pytest.approx(counts.get(method, 0) / len(expected))
+            assert row["runs"] == (points["method"] == method).sum()  # diverged ones too
+
+
+def test_resampled_shares_of_a_pool_are_those_of_the_table():
+    points = sweep()
+    pool = points[points["method"].isin(["ppo", "dpo", "vbon"])]
+    shares, drawn = share_replicates(pool, "win_rate", seed=0, replicates=700)
+    table = pareto_table(pool, seed=0, replicates=20).query("front == 'all' and axes == 'win_rate'")
+    assert shares == pytest.approx(table.set_index("method")["share"].to_dict())
+    assert drawn.shape == (700, 3)
+    assert drawn.sum(axis=1) == pytest.approx(np.ones(700))
 
 
 def test_hypervolume_by_hand():

@@ -1,13 +1,14 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from vbon.config import load, merge, resolve
 from vbon.errors import ConfigError
-from vbon.plan import expand, jobs
+from vbon.plan import expand, jobs, pair_files
 
 ROOT = Path(__file__).parent.parent
-DEFAULT = load([ROOT / "config.yaml"])
+DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
 
 
 def runs(overlay: dict | None = None) -> list:
@@ -41,6 +42,127 @@ def test_another_key_does_not_change_the_spec_of_unaffected_runs():
     assert not any("/n1/" in folder for folder in differing)  # the reference needs no log F
     after = {run.folder: run.spec for run in runs({"figures": {"bootstrap": 20}})}
     assert after == before
+
+
+OFFLINE = {
+    "tasks": ["sentiment"],
+    "run_methods": ["ppo", "bon_sft", "dpo", "bonbon"],
+    "methods": {"bon_sft": {"n": [1, 8]}, "dpo": {"kl_coef": [0.1]}, "bonbon": {"n": [8]}},
+}
+
+
+def test_an_offline_run_reads_pairs_and_samples_and_depends_on_no_log_f():
+    for run in runs(OFFLINE):
+        if run.method == "ppo" or run.instance.is_reference:
+            assert not {"pairs", "samples"} & set(run.inputs())
+            continue
+        assert run.inputs()["samples"].endswith("sentiment/reference/samples/train.parquet")
+        assert set(run.spec) == {"method", "values", "seed", "offline", "sampling", "rewards"}
+        assert run.pairing.blocks == 1
+    found = {run.method: Path(run.inputs().get("pairs", "")).stem for run in runs(OFFLINE)}
+    assert found == {"ppo": "", "bon_sft": "best-n8", "dpo": "random-d6-p12", "bonbon": "best-n8"}
+    files = pair_files(runs(OFFLINE))
+    assert files.keys() == {"results/sentiment/reference/pairs"}
+    assert set(*files.values()) == {"best-n8", "random-d6-p12"}
+
+
+def test_a_budget_belongs_to_one_method_and_changes_no_other():
+    budgets = {"dpo": {"epochs": 3}, "bonbon": {"blocks": 5}, "ppo": {"iterations": 7}}
+    before = {run.folder: run for run in runs(OFFLINE)}
+    after = {run.folder: run for run in runs(OFFLINE | {"sentiment": {"budgets": budgets}})}
+    assert before.keys() == after.keys()
+    for folder, run in before.items():
+        changed = run.spec != after[folder].spec
+        assert changed == (run.method in budgets), folder
+        for loop in {"online", "offline"} & set(run.spec):
+            assert after[folder].spec[loop] == run.spec[loop] | budgets.get(run.method, {})
+    stems = {Path(run.inputs().get("pairs", "")).stem for run in after.values()}
+    assert stems == {"", "best-n8", "best-n8-b5", "random-d6-p12"}
+
+
+@pytest.mark.parametrize(
+    ("budgets", "words"),
+    [
+        ({"dop": {}}, ["sentiment.budgets.dop", "no trained method", "dpo"]),
+        ({"best_of_n": {}}, ["sentiment.budgets.best_of_n", "no trained method"]),
+        ({"dpo": {"iterations": 3}}, ["sentiment.budgets.dpo.iterations: unknown key", "epochs"]),
+        ({"ppo": {"iteratons": 3}}, ["sentiment.budgets.ppo.iteratons", "'iterations'"]),
+        ({"ppo": {"learning_rate": "fast"}}, ["sentiment.budgets.ppo.learning_rate", "'fast'"]),
+        ({"ppo": {"draws_per_prompt": 3}}, ["sentiment.budgets.ppo", "does not divide"]),
+        ({"bonbon": {"blocks": 200}}, ["methods.bonbon.n", "blocks = 200", "1600", "850"]),
+        ({"dpo": {"blocks": 142}}, ["methods.dpo.num_draws", "852", "train_draws gives 850"]),
+    ],
+)
+def test_a_budget_that_makes_no_sense_is_named_in_one_line(budgets, words):
+    with pytest.raises(ConfigError) as error:
+        runs(OFFLINE | {"sentiment": {"budgets": budgets}})
+    assert "\n" not in str(error.value)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_trl_is_refused_where_its_losses_are_others():
+    section = {"offline": {"trainer": "trl"}, "sampling": {"temperature": 0.7}}
+    with pytest.raises(
+        ConfigError, match=r"sentiment\.offline\.trainer: 'trl' .*temperature = 0\.7"
+    ):
+        runs(OFFLINE | {"sentiment": section})
+
+
+SIBLINGS = {
+    "tasks": ["sentiment"],
+    "run_methods": ["rloo", "vbon_rloo", "ppo"],
+    "methods": {"rloo": {"kl_coef": [0.1]}, "vbon_rloo": {"n": [1, 4]}},
+}
+
+
+def test_a_method_that_compares_responses_needs_two_of_each_prompt():
+    enough = {name: {"draws_per_prompt": 2} for name in ("rloo", "vbon_rloo")}
+    assert runs(SIBLINGS | {"sentiment": {"budgets": enough}})
+    for name in enough:
+        budgets = {**enough, name: {}}
+        with pytest.raises(ConfigError) as error:
+            runs(SIBLINGS | {"sentiment": {"budgets": budgets}})
+        assert f"sentiment.budgets.{name}.draws_per_prompt: 1 is not allowed" in str(error.value)
+        assert "\n" not in str(error.value)
+    alone = {"run_methods": ["vbon_rloo"], "methods": {"vbon_rloo": {"n": [1]}}}
+    assert runs(SIBLINGS | alone)  # the reference is not trained
+
+
+BOND = {
+    "tasks": ["sentiment"],
+    "run_methods": ["bond"],
+    "methods": {"bond": {"updates": [5, 9]}},
+    "seeds": [0],
+}
+
+
+def test_a_method_that_defines_its_loop_depends_on_no_other_length_of_it():
+    before = runs(BOND)
+    assert [run.setting for run in before] == ["updates5", "updates9"]
+    for run in before:
+        expected = {"iterations": run.values["updates"], "epochs": 1, "whiten": "none"}
+        assert run.spec["online"].items() >= expected.items()
+        assert run.spec["online"]["minibatch"] == run.spec["online"]["rollouts"]
+        assert not {"logf", "samples", "pairs"} & set(run.inputs())
+    longer = {"iterations": 999, "epochs": 3, "minibatch": 32, "whiten": "minibatch"}
+    after = runs(BOND | {"sentiment": {"online": longer}})
+    assert [run.spec for run in after] == [run.spec for run in before]
+
+
+@pytest.mark.parametrize(
+    ("budget", "words"),
+    [
+        ({"gamma": 0.9}, "budgets.bond.gamma: 0.9 is not allowed"),
+        ({"iterations": 7}, "sentiment.budgets.bond.iterations: 7 is not allowed"),
+        ({"whiten": "batch"}, "sentiment.budgets.bond.whiten: 'batch' is not allowed"),
+    ],
+)
+def test_a_budget_against_what_the_method_defines_is_refused(budget, words):
+    with pytest.raises(ConfigError) as error:
+        runs(BOND | {"sentiment": {"budgets": {"bond": budget}}})
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_slugs_name_the_swept_fields():

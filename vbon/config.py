@@ -16,6 +16,10 @@ from vbon.errors import ConfigError
 SCHEMA = Path(__file__).parent.parent / "workflow" / "schemas" / "config.schema.yaml"
 
 
+STUDIED = ("run_methods", "methods", "seeds", "logf", "online", "offline", "budgets", "evaluation")
+"""What a study of a task with built or loaded models may change."""
+
+
 @cache
 def schema() -> dict[str, Any]:
     """The JSON schema of the configuration, with ``$ref`` resolved."""
@@ -95,10 +99,38 @@ def _resolve_studies(task: str, section: dict[str, Any]) -> None:
     base = {key: value for key, value in section.items() if key != "studies"}
     for name, overlay in section.get("studies", {}).items():
         where = (task, "studies", name)
+        fixed = [] if task == "enumerable" else [key for key in overlay if key not in STUDIED]
+        if fixed:
+            raise ConfigError(
+                f"{'.'.join(where)}.{fixed[0]}: a study uses the task's models and draws; it may "
+                f"change {', '.join(STUDIED)}"
+            )
         study = merge(base, overlay)
         _validate(study, schema()["properties"][task], where)
         _check_task(".".join(where), study)
         section["studies"][name] = study
+
+
+def budgeted(
+    task: str, section: Mapping[str, Any], method: str, loop: str, where: str
+) -> dict[str, Any]:
+    """Settings of a training loop with the budget of one method laid over them.
+
+    Args:
+        task: Name of the task.
+        section: Its complete section, or that of a study.
+        method: Name of the method.
+        loop: ``online`` or ``offline``: which loop trains the method.
+        where: Path of the section in the config.
+
+    Raises:
+        ConfigError: If the loop has no such key, or refuses its value.
+    """
+    path = (where, "budgets", method)
+    combined = {**section[loop], **section["budgets"].get(method, {})}
+    _validate(combined, schema()["properties"][task]["properties"][loop], path)
+    _check_task(".".join(path), {**section, loop: combined})
+    return combined
 
 
 def _with_defaults(value: Any, node: Mapping[str, Any]) -> Any:
@@ -157,6 +189,11 @@ def _check_task(name: str, task: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"{name}.online.draws_per_prompt: {online['draws_per_prompt']} does not divide "
             f"{name}.online.rollouts = {online['rollouts']}"
+        )
+    if online["value_target"] == "response" and online["gamma"] != 1:
+        raise ConfigError(
+            f"{name}.online.gamma: {online['gamma']} is not allowed with value_target: response, "
+            "which adds up rewards without discount; give 1, or value_target: to_go"
         )
     if task["evaluation"]["responses"] > sampling["fresh_draws"]:
         raise ConfigError(

@@ -272,7 +272,8 @@ def _bonbon(problem: Problem) -> np.ndarray:
     """Minimiser of BoNBoN's population loss, which is convex in the policy's logits."""
     _check_bonbon(problem)
     support = np.isfinite(problem.log_ref)
-    log_ref = torch.from_numpy(problem.log_ref[support])
+    # A model's float32 probabilities sum to 1 up to 1e-7, further than Newton's method is to go.
+    log_ref = torch.from_numpy(_normalised(problem.log_ref[support]))
     pairs = torch.from_numpy(
         best_worst(log_ref.numpy(), problem.rewards[support], problem.n, problem.ties)
     )

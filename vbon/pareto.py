@@ -114,8 +114,8 @@ def membership(points: pd.DataFrame, front: str, axis: str) -> pd.DataFrame:
         >>> membership(points, "paper", "win_rate").values.tolist()
         [[False, True], [True, True], [True, True]]
     """
-    _check(points, front, axis)
-    kl, metric = _coordinates(points, axis)
+    check_plane(points, front, axis)
+    kl, metric = coordinates(points, axis)
     method = points["method"].to_numpy()
     pooled = ~np.isin(method, list(LEFT_OUT[front]))
     on_front = np.zeros(len(points), dtype=bool)
@@ -170,9 +170,9 @@ def pareto_table(
     """
     if replicates < 1:
         raise DataError(f"replicates: need at least 1 resample, got {replicates}")
-    _check(points, "all", None)
+    check_plane(points, "all", None)
     if kl_max is None:
-        kl_max = float(np.nanmax([0.0, *_coordinates(points, "kl")[0]]))
+        kl_max = float(np.nanmax([0.0, *coordinates(points, "kl")[0]]))
     blocks = []
     for front, left_out in LEFT_OUT.items():
         pool = points[~points["method"].isin(left_out)]
@@ -180,7 +180,7 @@ def pareto_table(
             if axis not in points or points[axis].isna().all() or pool.empty:
                 continue
             rng = np.random.default_rng(derive_seed(seed, "pareto", front, axis))
-            block = _shares_and_areas(pool, axis, kl_max, _floor(points, axis), replicates, rng)
+            block = _shares_and_areas(pool, axis, kl_max, floor_of(points, axis), replicates, rng)
             block.insert(0, "front", front)
             block.insert(1, "axes", axis)
             blocks.append(block)
@@ -198,13 +198,13 @@ def _shares_and_areas(
     rng: np.random.Generator,
 ) -> pd.DataFrame:
     """One row a method of one pool and one axis, in order of first appearance."""
-    kl, metric = _coordinates(pool, axis)
+    kl, metric = coordinates(pool, axis)
     method = pool["method"].to_numpy()
     owners = {name: method == name for name in pd.unique(method)}
     counts, shares, areas = _summaries(kl, metric, owners, kl_max, floor)
     drawn = [
         _summaries(*resample, owners, kl_max, floor)[1:]
-        for resample in _resamples(pool, axis, owners, replicates, rng)
+        for resample in resamples(pool, axis, owners, replicates, rng)
     ]
     drawn_shares, drawn_areas = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
     centred_areas = np.maximum(drawn_areas - drawn_areas.mean(axis=0) + areas, 0)
@@ -225,6 +225,32 @@ def _shares_and_areas(
     )
 
 
+def share_replicates(
+    pool: pd.DataFrame, axis: str, seed: int, replicates: int
+) -> tuple[dict[str, float], Floats]:
+    """Shares of one front that all given runs form, and the same of resampled sweeps.
+
+    Args:
+        pool: Rows of the points table, of the methods that share the front.
+        axis: One of :data:`AXES`.
+        seed: Seed of the resamples, drawn as in :func:`pareto_table`.
+        replicates: Number of resamples.
+
+    Returns:
+        Share by method, and resampled shares of shape (replicates, methods) in that order.
+    """
+    check_plane(pool, "all", axis)
+    method = pool["method"].to_numpy()
+    owners = {name: method == name for name in pd.unique(method)}
+    shares = _summaries(*coordinates(pool, axis), owners, 0.0, 0.0)[1]
+    rng = np.random.default_rng(seed)
+    drawn = [
+        _summaries(*resample, owners, 0.0, 0.0)[1]
+        for resample in resamples(pool, axis, owners, replicates, rng)
+    ]
+    return dict(zip(owners, map(float, shares), strict=True)), np.concatenate(drawn)
+
+
 def _summaries(
     kl: Floats, metric: Floats, owners: dict[str, Bools], kl_max: float, floor: float
 ) -> tuple[npt.NDArray[np.int64], Floats, Floats]:
@@ -237,7 +263,7 @@ def _summaries(
     return counts, shares, np.stack(areas, axis=-1)
 
 
-def _resamples(
+def resamples(
     pool: pd.DataFrame,
     axis: str,
     owners: dict[str, Bools],
@@ -245,8 +271,8 @@ def _resamples(
     rng: np.random.Generator,
 ) -> Iterator[tuple[Floats, Floats]]:
     """Chunks of resampled coordinates, shape (chunk, runs), grouped by method as in the pool."""
-    kl, metric = _coordinates(pool, axis)
-    kl_se, metric_se = _standard_error(pool, "kl"), _standard_error(pool, axis)
+    kl, metric = coordinates(pool, axis)
+    kl_se, metric_se = standard_error(pool, "kl"), standard_error(pool, axis)
     chunk = 500  # bounds the memory: a few arrays of 500 x runs
     for start in range(0, replicates, chunk):
         size = min(chunk, replicates - start)
@@ -256,34 +282,38 @@ def _resamples(
             pick[:, own] = rng.choice(rows, size=(size, rows.size))
         noisy_kl = kl[pick] + kl_se[pick] * rng.standard_normal(pick.shape)
         noisy_metric = metric[pick] + metric_se[pick] * rng.standard_normal(pick.shape)
-        if axis != "evaluator_reward":  # win rates and probabilities stay in their range
-            noisy_metric = np.clip(noisy_metric, 0, 1)
-        yield np.maximum(noisy_kl, 0), noisy_metric
+        yield in_range(noisy_kl, noisy_metric, axis)
 
 
-def _coordinates(points: pd.DataFrame, axis: str) -> tuple[Floats, Floats]:
-    """KL and metric as float64, NaN for runs that are not ok."""
+def in_range(kl: Floats, metric: Floats, axis: str) -> tuple[Floats, Floats]:
+    """Noisy coordinates, cut where no policy can be: below KL 0, outside [0, 1] for a rate."""
+    inside = metric if axis == "evaluator_reward" else np.clip(metric, 0, 1)
+    return np.maximum(kl, 0), inside
+
+
+def coordinates(points: pd.DataFrame, axis: str) -> tuple[Floats, Floats]:
+    """KL in nats and metric of each run as float64, NaN for runs that are not ok."""
     failed = (points["status"] != "ok").to_numpy()
     kl = points["kl"].to_numpy(dtype=np.float64, na_value=np.nan)
     metric = points[axis].to_numpy(dtype=np.float64, na_value=np.nan)
     return np.where(failed, np.nan, kl), np.where(failed, np.nan, metric)
 
 
-def _standard_error(points: pd.DataFrame, column: str) -> Floats:
+def standard_error(points: pd.DataFrame, column: str) -> Floats:
     """Standard errors, 0 where the table has none."""
     if f"{column}_se" not in points:
         return np.zeros(len(points))
     return np.nan_to_num(points[f"{column}_se"].to_numpy(dtype=np.float64, na_value=np.nan))
 
 
-def _floor(points: pd.DataFrame, axis: str) -> float:
+def floor_of(points: pd.DataFrame, axis: str) -> float:
     """Lower edge of the hypervolume: what the reference reaches without any training."""
     if axis == "win_rate":
         return 0.5
     return float(points.loc[points["method"] == "reference", axis].mean())
 
 
-def _check(points: pd.DataFrame, front: str, axis: str | None) -> None:
+def check_plane(points: pd.DataFrame, front: str, axis: str | None) -> None:
     """Refuse unknown names, missing columns and rows that do not belong in one plane."""
     if front not in LEFT_OUT:
         raise DataError(f"front: {front!r} is unknown; choose one of {', '.join(LEFT_OUT)}")

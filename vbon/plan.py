@@ -3,14 +3,16 @@
 import itertools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from vbon.artifacts.fingerprint import code_fingerprint, content_hash, digest
+from vbon.config import budgeted
 from vbon.errors import ConfigError
-from vbon.methods.base import Method, Online
+from vbon.methods.base import Anchored, Method, Offline, Online
+from vbon.pairs import Pairing
 from vbon.registry import get_method, method_modules
 
 _PREFIX = {"kl_coef": "beta"}
@@ -19,22 +21,44 @@ TRAIN_MODULES = ("vbon.training.runs",)
 
 @dataclass(frozen=True)
 class Root:
-    """A task, or a study of it: a section of the config and the folder of its artifacts."""
+    """A task, or a study of it: a section of the config and the folder of its artifacts.
+
+    Attributes:
+        task: Name of the task.
+        study: Name of the study, empty for the task itself.
+        folder: Where its runs and points are.
+        shared: Folder of the models, prompts and reference draws that it uses.
+        pools: Folder whose ``reference/logf`` it uses.
+        section: Its complete part of the config.
+    """
 
     task: str
     study: str
     folder: str
+    shared: str
+    pools: str
     section: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def path(self) -> str:
+        """Where its section stands in the config."""
+        return f"{self.task}.studies.{self.study}" if self.study else self.task
 
 
 def roots(config: Mapping[str, Any], task: str) -> list[Root]:
-    """The task itself and then its studies."""
+    """The task itself and then its studies.
+
+    A study of the enumerable task may change the language and so has everything of its own; those
+    of other tasks share the task's models and draws, and its log F unless they change that.
+    """
     section, folder = config[task], f"{config['results_dir']}/{task}"
-    studies = section.get("studies", {})
-    return [
-        Root(task, "", folder, section),
-        *(Root(task, name, f"{folder}/studies/{name}", studies[name]) for name in studies),
-    ]
+    found = [Root(task, "", folder, folder, folder, section)]
+    for name, study in section.get("studies", {}).items():
+        own = f"{folder}/studies/{name}"
+        shared = own if task == "enumerable" else folder
+        pools = shared if study["logf"] == section["logf"] else own
+        found.append(Root(task, name, own, shared, pools, study))
+    return found
 
 
 @dataclass(frozen=True)
@@ -47,6 +71,8 @@ class Run:
     setting: str
     seed: int
     root: str
+    shared: str
+    pools: str
     values: Mapping[str, Any]
     spec: Mapping[str, Any] = field(repr=False)
     """Everything beside its inputs and the code that shapes the run."""
@@ -61,15 +87,25 @@ class Run:
         """The method at this setting."""
         return get_method(self.method)(**self.values)
 
+    @property
+    def pairing(self) -> Pairing | None:
+        """What an offline run takes from each prompt's draws."""
+        if _loop(self.instance) != "offline":
+            return None
+        return replace(self.instance.pairing, blocks=self.spec["offline"]["blocks"])
+
     def inputs(self) -> dict[str, str]:
         """The artifacts its training reads."""
-        root = Path(self.root)
+        root = Path(self.shared)
         paths = {"reference": root / "models/reference"}
-        if isinstance(self.instance, Online) and not self.instance.is_reference:
+        if _loop(self.instance):
             paths["prompts"] = root / "prompts/train.parquet"
             paths["reward_model"] = root / "models/reward_model"
             if "logf" in self.instance.needs:
-                paths["logf"] = root / "reference/logf/train.parquet"
+                paths["logf"] = Path(self.pools) / "reference/logf/train.parquet"
+            if self.pairing is not None:
+                paths["samples"] = root / "reference/samples/train.parquet"
+                paths["pairs"] = root / f"reference/pairs/{self.pairing.slug}.parquet"
         return {name: str(path) for name, path in paths.items()}
 
     def key(self) -> str:
@@ -95,7 +131,7 @@ class Run:
 
     def evaluation_inputs(self) -> dict[str, str]:
         """The artifacts its evaluation reads, beside the run itself."""
-        root = Path(self.root)
+        root = Path(self.shared)
         paths = {
             "prompts": root / "prompts/test.parquet",
             "samples": root / "reference/samples/test.parquet",
@@ -115,6 +151,8 @@ def expand(config: Mapping[str, Any]) -> list[Run]:
     runs = []
     for task in config["tasks"]:
         sources = roots(config, task)
+        for root in sources:
+            _check_budgets(root)
         for method in _methods(config, sources):
             for root in sources:
                 if method in root.section.get("run_methods", config["run_methods"]):
@@ -136,7 +174,8 @@ def _runs_of(config: Mapping[str, Any], root: Root, method: str) -> list[Run]:
             f"methods.{method}: missing, but run_methods lists it; add its settings, "
             f"for example {method}: {{}}"
         )
-    grid = dict(methods[method])
+    # An overlay drops a setting by giving it as null.
+    grid = {name: value for name, value in methods[method].items() if value is not None}
     seeds = grid.pop("seeds", root.section.get("seeds", config["seeds"]))
     if not isinstance(seeds, list) or not all(type(seed) is int and seed >= 0 for seed in seeds):
         raise ConfigError(f"methods.{method}.seeds: {seeds!r} is not a list of whole numbers >= 0")
@@ -145,11 +184,70 @@ def _runs_of(config: Mapping[str, Any], root: Root, method: str) -> list[Run]:
         setting = _slug(grid, values)
         instance = get_method(method)(**values)
         for seed in seeds:
-            spec = _spec(root.section, method, instance, values, seed)
-            runs.append(
-                Run(root.task, root.study, method, setting, seed, root.folder, values, spec)
-            )
+            spec = _spec(root, method, instance, values, seed)
+            where = (root.folder, root.shared, root.pools)
+            runs.append(Run(root.task, root.study, method, setting, seed, *where, values, spec))
+            _check_online(runs[-1], root)
+            _check_offline(runs[-1], root)
     return runs
+
+
+def _loop(method: Method | type[Method]) -> str | None:
+    """Section of the config whose loop trains the method; None if nothing is to be trained."""
+    if isinstance(method, Method) and method.is_reference:
+        return None
+    shape = type(method) if isinstance(method, Method) else method
+    loops = {Online: "online", Offline: "offline"}
+    return next((loop for parent, loop in loops.items() if issubclass(shape, parent)), None)
+
+
+def _check_budgets(root: Root) -> None:
+    """Refuse the budget of a method that is unknown or not trained, and one that makes no sense."""
+    for method in root.section["budgets"]:
+        trained = [name for name in sorted(method_modules()) if _loop(get_method(name))]
+        if method not in trained:
+            raise ConfigError(
+                f"{root.path}.budgets.{method}: no trained method has this name; accepted: "
+                f"{', '.join(trained)}"
+            )
+        budgeted(root.task, root.section, method, _loop(get_method(method)), root.path)
+        own = getattr(get_method(method), "defines", ())
+        for key in (key for key in own if key in root.section["budgets"][method]):
+            raise ConfigError(
+                f"{root.path}.budgets.{method}.{key}: {root.section['budgets'][method][key]!r} is "
+                f"not allowed, since the method itself defines {', '.join(own)}; leave it out"
+            )
+
+
+def _check_online(run: Run, root: Root) -> None:
+    """Refuse to compare a response with the prompt's other responses where there are none."""
+    online = run.spec.get("online")
+    if online is None or not run.instance.leave_one_out or online["draws_per_prompt"] > 1:
+        return
+    raise ConfigError(
+        f"{root.path}.budgets.{run.method}.draws_per_prompt: {online['draws_per_prompt']} is not "
+        "allowed, since a response is compared with the others to its prompt; give 2 or more"
+    )
+
+
+def _check_offline(run: Run, root: Root) -> None:
+    """Refuse an offline run for which there are too few stored draws, or no loss in TRL."""
+    if run.pairing is None:
+        return
+    sampling = root.section["sampling"]
+    if run.spec["offline"]["trainer"] == "trl" and sampling["temperature"] != 1:
+        raise ConfigError(
+            f"{root.path}.offline.trainer: 'trl' is not allowed with {root.path}.sampling."
+            f"temperature = {sampling['temperature']}, since its losses are those at 1; give native"
+        )
+    stored = sampling["train_draws"]
+    if run.pairing.num_draws > stored:
+        named = "num_draws" if "num_draws" in vars(run.instance) else "n"
+        raise ConfigError(
+            f"methods.{run.method}.{named}: {run.pairing.draws} draws times {root.path}.offline."
+            f"blocks = {run.pairing.blocks} are {run.pairing.num_draws}, {root.path}.sampling."
+            f"train_draws gives {stored}; lower the former or raise the latter"
+        )
 
 
 def _settings(method: str, grid: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -184,18 +282,31 @@ def _plain(value: Any) -> str:
 
 
 def _spec(
-    section: Mapping[str, Any], method: str, instance: Method, values: Mapping[str, Any], seed: int
+    root: Root, method: str, instance: Method, values: Mapping[str, Any], seed: int
 ) -> dict[str, Any]:
     """What shapes a run, and nothing that does not: changing another key must not retrain it."""
     spec: dict[str, Any] = {"method": method, "values": dict(values), "seed": seed}
-    if isinstance(instance, Online) and not instance.is_reference:
+    loop, section = _loop(instance), root.section
+    if loop:
         sampling = section["sampling"]
-        spec["online"] = section["online"]
+        spec[loop] = budgeted(root.task, section, method, loop, root.path)
+        if isinstance(instance, Anchored):
+            spec[loop] = instance.loop(spec[loop])
         spec["sampling"] = {name: sampling[name] for name in ("max_new_tokens", "temperature")}
         spec["rewards"] = section["rewards"]
         if "logf" in instance.needs:
             spec["logf"] = section["logf"]
     return spec
+
+
+def pair_files(runs: list[Run]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Pairs that runs are trained on: settings of each, by folder and file name."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for run in runs:
+        if run.pairing is not None:
+            path = Path(run.inputs()["pairs"])
+            found.setdefault(str(path.parent), {})[path.stem] = asdict(run.pairing)
+    return found
 
 
 def jobs(runs: list[Run], runs_per_job: int) -> dict[str, list[Run]]:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import scipy.stats
+from scipy.special import stdtr, stdtrit
 
 from vbon.errors import DataError
 
@@ -154,3 +155,59 @@ def percentile_interval(replicates: npt.ArrayLike, confidence: float = 0.95) -> 
     tail = (1 - confidence) / 2
     ends[:, known] = np.nanquantile(values[:, known], [tail, 1 - tail], axis=0)
     return Interval(ends[0], ends[1])
+
+
+class Equivalence(NamedTuple):
+    """Two one-sided tests of a mean difference against a margin."""
+
+    se: float
+    """Standard error; NaN where a single difference leaves it unknown."""
+    df: int
+    """Degrees of freedom of ``se``."""
+    low: float
+    """Lower end of the interval of confidence 1 - 2 alpha, within the margins if equivalent."""
+    high: float
+    p_equivalence: float
+    """The larger p-value of the two one-sided tests."""
+    p_difference: float
+    """p-value of the two-sided test of no difference."""
+    verdict: str
+    """``equivalent``, ``different`` (not equivalent, and not zero) or ``undecided``."""
+
+
+def two_one_sided(
+    mean: float, se: float, df: int, margin: float, *, alpha: float = 0.05
+) -> Equivalence:
+    r"""Test whether a difference is within a margin of zero, by Student's t (Schuirmann, 1987).
+
+    The hypotheses :math:`\delta \le -m` and :math:`\delta \ge m` are tested at ``alpha`` each;
+    rejecting both is the same as a :math:`1 - 2\alpha` interval within the margins.
+
+    Args:
+        mean: Mean difference.
+        se: Its standard error; 0 for differences that are all the same.
+        df: Degrees of freedom of ``se``.
+        margin: Largest difference that counts as none, positive, in the unit of ``mean``.
+        alpha: Level of each test.
+
+    Returns:
+        Interval, p-values and verdict; ``undecided`` with NaN if ``df < 1`` or ``mean`` is NaN.
+
+    Example:
+        >>> two_one_sided(0.001, 0.002, 2, margin=0.02).verdict
+        'equivalent'
+        >>> two_one_sided(0.03, 0.002, 2, margin=0.02).verdict
+        'different'
+        >>> two_one_sided(0.01, 0.02, 2, margin=0.02).verdict
+        'undecided'
+    """
+    nan = float("nan")
+    if df < 1 or np.isnan(mean) or np.isnan(se):
+        return Equivalence(nan, max(df, 0), nan, nan, nan, nan, "undecided")
+    scale = max(se, np.finfo(np.float64).tiny)  # without spread the tests are steps
+    half = se * float(stdtrit(df, 1 - alpha))
+    nearer = margin - abs(mean)  # to the closer margin, whose test has the larger p-value
+    equal = float(stdtr(df, -nearer / scale))
+    zero = float(2 * stdtr(df, -abs(mean) / scale))
+    verdict = "equivalent" if equal < alpha else "different" if zero < alpha else "undecided"
+    return Equivalence(se, df, mean - half, mean + half, equal, zero, verdict)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float64, Int
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -92,9 +92,49 @@ class Scored:
         log_below: log P(r' < r) under the reference, exact or estimated, in nats.
         log_level: log P(r' = r) under the reference, in nats.
         log_prob_ref: Log-prob of each response under the reference, in nats.
+        anchor_rewards: Rewards of the anchor's responses that each response is held against, for
+            the methods that have an anchor.
     """
 
     reward: Float64[Tensor, " batch"]
     log_below: Float64[Tensor, " batch"]
     log_level: Float64[Tensor, " batch"]
     log_prob_ref: Float64[Tensor, " batch"]
+    anchor_rewards: Float64[Tensor, "batch draws"] | None = None
+
+
+@dataclass(frozen=True)
+class OfflineBatch:
+    """What the loss of an offline method may use of a batch of stored responses.
+
+    Log-probs are sums over a response's tokens, in nats, at the temperature of sampling.
+
+    Attributes:
+        log_prob_chosen: Of the preferred responses under the policy, with gradient.
+        log_prob_chosen_ref: Of the same under the reference.
+        num_tokens: Tokens of the preferred responses.
+        mean_nll: Mean of minus the reference's log-prob of all preferred training responses.
+        log_prob_rejected: Of the other responses under the policy; None for a method that does not
+            contrast.
+        log_prob_rejected_ref: Of the same under the reference.
+    """
+
+    log_prob_chosen: Float[Tensor, " batch"]
+    log_prob_chosen_ref: Float[Tensor, " batch"]
+    num_tokens: Int[Tensor, " batch"]
+    mean_nll: float
+    log_prob_rejected: Float[Tensor, " batch"] | None = None
+    log_prob_rejected_ref: Float[Tensor, " batch"] | None = None
+
+    def log_ratios(self) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
+        """Log-ratios to the reference of preferred and other responses.
+
+        Raises:
+            TypeError: If the batch has no other responses.
+        """
+        if self.log_prob_rejected is None:
+            raise TypeError("a method that compares responses must be `contrastive`")
+        return (
+            self.log_prob_chosen - self.log_prob_chosen_ref,
+            self.log_prob_rejected - self.log_prob_rejected_ref,
+        )

@@ -28,7 +28,7 @@ def write_pool(folder):
     write_table(paths[0], samples, "samples")
     write_table(paths[1], samples, "samples")
     write_table(paths[2], rewards, "rewards")
-    settings = {"m": 3, "test_draws": 4, "temperature": 0.7, "seed": 5}
+    settings = {"test_draws": 4, "temperature": 0.7, "seed": 5}
     return Pool.load([str(path) for path in paths[:2]], str(paths[2]), settings), rewards
 
 
@@ -38,7 +38,7 @@ def record(**changes):
         "method": "vbon",
         "setting": "n4",
         "seed": 1,
-        "spec": {"logf": {}},
+        "spec": {"logf": {"m": 3}},
         "status": "ok",
         "n": 4,
         "kl_coef": 1 / 3,
@@ -69,15 +69,23 @@ def test_the_pool_holds_the_ranking_draws_only(tmp_path):
         assert pool.rewards[name].tolist() == sorted(rows["reward"])
         assert pool.evaluator_rewards[name].tolist() == sorted(rows["evaluator_reward"])
         assert pool.first[name] == rows["reward"].iloc[0]
-    assert pool.train_tokens == 2 * (1 + 2 + 3)  # of the draws that log F used
+    assert pool.train_tokens.tolist() == [0, 2, 6, 12, 20, 30, 42]  # of the first 0, 1, 2, ...
 
 
-@pytest.mark.parametrize(("spec", "tokens"), [({"logf": {}}, 112), ({}, 100)])
-def test_a_point_has_every_column_and_counts_the_tokens_of_its_pool(tmp_path, spec, tokens):
+@pytest.mark.parametrize(
+    ("changes", "tokens"),
+    [
+        ({"spec": {"logf": {"m": 3}}}, 112),
+        ({"spec": {}}, 100),
+        ({"spec": {}, "sampled_tokens": 0, "stored_draws": 4}, 20),
+        ({"spec": {"logf": {"m": 3}}, "stored_draws": 2}, 112),
+    ],
+)
+def test_a_point_has_every_column_and_counts_the_tokens_of_its_pool(tmp_path, changes, tokens):
     pool, _ = write_pool(tmp_path)
     path = tmp_path / "responses.parquet"
     write_responses(path, [pool.rewards[name][2] for name in NAMES])
-    point = point_of(record(spec=spec), path, pool)
+    point = point_of(record(**changes), path, pool)
     assert set(point) == set(SCHEMAS["points"].columns)
     assert point["win_rate"] == pytest.approx(2.5 / 4)
     assert point["sampled_tokens"] == tokens

@@ -8,67 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.image import imread
+from sweep import study, sweep
 
-from vbon.closed_forms import kl_frontier, kl_upper_bound, win_rate, win_rate_frontier
+from vbon.closed_forms import kl_frontier, win_rate_frontier
+from vbon.equivalence import equivalence_table
 from vbon.errors import DataError
-from vbon.figures import figure2
+from vbon.figures import figure2, figure6
+from vbon.figures.catalogue import FIGURES
 from vbon.figures.style import method_styles
-from vbon.pareto import membership
-
-BETAS = [0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 1, 2, 3, 4, 5]
-DPO_BETAS = [0.01, 0.1, 0.2, 0.3, 0.4, 0.5, 1, 2, 3, 4, 5]
-NS = [1, 2, 3, 4, 8, 16, 32, 64, 128, 256, 512]
-SWEEPS = {  # method: swept field, values, seeds, excess KL per nat of gain, win rate lost
-    "bon_sft": ("n", [10, 50, 130, 250, 370, 490, 600], 2, 1.2, 0.10),
-    "ppo": ("beta", BETAS, 2, 0.9, 0.03),
-    "dpo": ("beta", DPO_BETAS, 3, 0.6, 0.04),
-    "bonbon": ("n", NS, 3, 0.8, 0.06),
-    "vbon": ("n", NS, 3, 0.25, 0.01),
-    "vbon_l": ("beta", BETAS, 2, 0.3, 0.012),
-    "vbon_l1": ("n", [2, 4, 8, 16], 2, 2.5, 0.15),
-    "my_method": ("n", [2, 4, 8, 16], 2, 0.5, 0.02),
-}
-
-
-def synthetic_points(seed=0, stretch=1.0):
-    """A sweep with the shape of the paper's: every method, some runs diverged.
-
-    ``stretch`` multiplies the KL of everything trained; around 1 the sweep ends near 6 nats.
-    """
-    rng = np.random.default_rng(seed)
-    rows = [{"method": "reference", "setting": "base", "n": 1.0, "kl": 0.0, "win_rate": 0.5}]
-    for n in NS[1:]:
-        rows.append({"method": "best_of_n", "setting": f"n{n}", "n": float(n)})
-        rows[-1] |= {"kl": kl_upper_bound(n), "win_rate": win_rate(n) + rng.normal(0, 0.002)}
-    for method, (field, values, seeds, excess, lost) in SWEEPS.items():
-        for value in values:
-            n = float(value) if field == "n" else 1 + 1 / value
-            for run_seed in range(seeds):
-                gain = max(0.0, win_rate(n) - lost * np.log(n) / 3 + rng.normal(0, 0.008))
-                cost = kl_frontier(min(max(gain, 0.5), 0.985))
-                kl = stretch * cost * (1 + excess * abs(rng.normal(1, 0.4)))
-                rows.append(
-                    {"method": method, "setting": f"{field}{value:g}", "seed": run_seed}
-                    | {"n": n if field == "n" else np.nan, "kl": kl, "win_rate": max(gain, 0.45)}
-                    | {"kl_coef": 1 / (n - 1) if n > 1 else np.nan}
-                )
-    points = pd.DataFrame(rows).assign(task="sentiment", status="ok", temperature=1.0)
-    points["seed"] = points["seed"].fillna(0).astype(int)
-    # An honest table never shows a win rate above the frontier by more than noise.
-    points["win_rate"] = np.minimum(points["win_rate"], win_rate_frontier(points["kl"]) + 0.002)
-    points["kl_se"] = 0.03 * points["kl"]
-    points["win_rate_se"] = 0.015 * np.sqrt(points["win_rate"] * (1 - points["win_rate"])) + 0.001
-    points["reward_prob"] = 0.52 + 0.46 * (2 * points["win_rate"] - 1) ** 1.3 * (
-        1 + 0.05 * rng.normal(size=len(points))
-    ).clip(max=1.04)
-    points["reward_prob"] = points["reward_prob"].fillna(0.5)
-    points["evaluator_reward"] = 2 * points["reward_prob"] - 0.1 * points["kl"]
-    failed = points.query("(method == 'ppo' and setting == 'beta0.005') or setting == 'n512'").index
-    failed = failed[points.loc[failed, "method"].isin(["ppo", "bonbon"])]
-    points.loc[failed, "status"] = "diverged"
-    numbers = ["kl", "kl_se", "win_rate", "win_rate_se", "reward_prob", "evaluator_reward"]
-    points.loc[failed, numbers] = np.nan
-    return points
+from vbon.matched import attainment_bands
+from vbon.pareto import membership, pareto_table
 
 
 def contents(stem):
@@ -77,7 +26,21 @@ def contents(stem):
 
 @pytest.fixture(scope="module")
 def points():
-    return synthetic_points()
+    """The sweep, and a method that only a user has."""
+    whole = sweep()
+    mine = whole[whole["method"] == "vbon_l"].head(8).assign(method="my_method")
+    return pd.concat([whole, mine.assign(kl=mine["kl"] * 1.3)], ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def tables(points):
+    """Everything that a figure may be drawn from."""
+    return {
+        "points": points,
+        "attainment": attainment_bands(points, 0, 50),
+        "pareto": pareto_table(points, 0, 50),
+        "equivalence": equivalence_table(points, study(points)),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +70,7 @@ def test_every_run_is_in_the_table_with_its_fronts(points, win_rates):
     ]:
         assert np.array_equal(runs[column].to_numpy(float), expected.to_numpy(float), True)
     diverged = runs.query("status == 'diverged'")
-    assert len(diverged) == 5
+    assert len(diverged) == 4
     assert diverged["kl"].isna().all()
     assert not diverged[["on_front", "on_method_front"]].any(axis=None)
 
@@ -165,6 +128,7 @@ def test_picture_shows_every_method_in_its_colour(win_rates):
 
 
 def test_other_metrics_have_no_win_rate_curves(points, tmp_path):
+    points = points.drop(columns="reward_prob_se")
     table = figure2(points, "reward_prob", tmp_path / "figure2b")
     assert set(table["series"]) == {"run", "best_of_n_mean"}
     assert table["metric_se"].isna().all()  # the table has no standard error of this metric
@@ -210,3 +174,91 @@ def test_unusable_tables_are_refused_before_anything_is_written(points, tmp_path
     with pytest.raises(DataError, match=r"points\.temperature: found 0\.5, 1\.0"):
         figure2(points.assign(temperature=[0.5] * 9 + [1.0] * (len(points) - 9)), "win_rate", stem)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_lower_panel_holds_attainment_minus_best_of_n(tables, tmp_path):
+    """For the win rate against the closed form: what is drawn plus best-of-n is the attainment."""
+    table = FIGURES["figure7a"](tables, tmp_path / "figure7a")
+    read = pd.read_csv(tmp_path / "figure7a.csv")
+    pd.testing.assert_frame_equal(read, table, check_dtype=False, rtol=1e-15)
+    panel = table[table["series"] == "below_best_of_n"]
+    bands = tables["attainment"].query("axes == 'win_rate' and method != 'best_of_n'")
+    assert set(panel["method"]) == set(bands["method"])
+    merged = panel.merge(bands, on=["method", "kl"])
+    assert len(merged) == len(bands)
+    curve = table[table["series"] == "best_of_n_analytic"]
+    inside = merged[merged["kl"].between(0.05, 5)]
+    level = np.interp(inside["kl"], curve["kl"], curve["metric"])
+    for drawn, whole in (("metric", "median"), ("metric_low", "low"), ("metric_high", "high")):
+        assert (inside[drawn] + level).to_numpy() == pytest.approx(inside[whole], abs=2e-4)
+
+
+def test_lower_panel_of_a_reward_is_against_the_measured_best_of_n(tables, tmp_path):
+    table = FIGURES["figure2b"](tables, tmp_path / "figure2b")
+    panel = table[table["series"] == "below_best_of_n"]
+    bands = tables["attainment"].query("axes == 'reward_prob'").set_index(["method", "kl"])
+    best = table[table["series"] == "best_of_n_mean"].sort_values("kl")
+    beyond = panel[panel["kl"] > best["kl"].max()]  # there best-of-n keeps its last value
+    expected = bands["median"].loc[list(zip(beyond["method"], beyond["kl"], strict=True))]
+    last = best["metric"].max()
+    assert beyond["metric"].to_numpy() == pytest.approx(expected.to_numpy() - last)
+
+
+def test_shares_in_the_legend_are_those_of_the_table(tables, tmp_path):
+    table = FIGURES["figure2a"](tables, tmp_path / "figure2a")
+    drawn = table[table["series"] == "share"].set_index("method")
+    known = tables["pareto"].query("front == 'paper' and axes == 'win_rate'").set_index("method")
+    assert set(drawn.index) == set(known.index)
+    for ours, theirs in (("metric", "share"), ("metric_low", "share_low")):
+        assert drawn[ours].sort_index().tolist() == known[theirs].sort_index().tolist()
+    assert drawn["metric"].sum() == pytest.approx(1)
+
+
+def test_figure_7_adds_best_of_n_sft_to_figure_2(tables, tmp_path):
+    second = FIGURES["figure2a"](tables, tmp_path / "figure2a").query("series == 'run'")
+    seventh = FIGURES["figure7a"](tables, tmp_path / "figure7a").query("series == 'run'")
+    assert set(seventh["method"]) - set(second["method"]) == {"bon_sft"}
+    both = seventh[seventh["method"] != "bon_sft"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(both, second.reset_index(drop=True))
+
+
+def test_whole_figures_are_the_same_bytes_twice_and_legible_in_size(tables, tmp_path):
+    for name in ("figure6", "figure7b"):
+        for folder in ("one", "two"):
+            FIGURES[name](tables, tmp_path / folder / name)
+        assert contents(tmp_path / "one" / name) == contents(tmp_path / "two" / name)
+    height, width = imread(tmp_path / "one" / "figure7b.png").shape[:2]
+    assert (width, 1200 < height < 1500) == (960, True)
+
+
+def test_figure_6_shows_both_methods_and_the_study(tables, tmp_path):
+    table = figure6(tables["points"], tmp_path / "figure6", equivalence=tables["equivalence"])
+    runs = table[table["series"] == "run"]
+    assert set(runs["method"]) == {"reference", "best_of_n", "vbon", "vbon_l"}
+    study_rows = table[table["series"] == "difference"]
+    assert study_rows["setting"].tolist() == ["n2", "n4", "n8", "n16", "n64", "pooled"]
+    for drawn, known in (("metric", "difference"), ("metric_low", "low"), ("metric_high", "high")):
+        assert study_rows[drawn].tolist() == tables["equivalence"][known].tolist()
+
+
+def test_figure_6_without_a_study_compares_attainments(tables, tmp_path):
+    table = FIGURES["figure6"]({**tables, "equivalence": None}, tmp_path / "figure6")
+    assert set(table.query("series == 'below_best_of_n'")["method"]) == {"vbon", "vbon_l"}
+    one = equivalence_table(tables["points"], study(tables["points"]).query("seed == 0"))
+    decided = figure6(tables["points"], tmp_path / "one_seed", equivalence=one)
+    assert decided[decided["series"] == "difference"]["metric_low"].isna().all()
+
+
+@pytest.mark.parametrize("name", ["figure2a", "figure2b", "figure6", "figure7a", "figure7b"])
+@pytest.mark.parametrize("left", [["vbon"], ["best_of_n", "ppo"], ["reference", "vbon", "vbon_l"]])
+def test_a_toy_sweep_is_drawn_with_what_it_has(name, left, tmp_path):
+    """Few methods, one seed, one or two settings: no panel where there is nothing to compare."""
+    points = sweep(diverged=False)
+    few = points["method"].isin(left) & points["setting"].isin(["default", "n2", "n8", "beta1"])
+    few = points[few & (points["seed"] == 0)]
+    extra = {"attainment": attainment_bands(few, 0, 20), "pareto": pareto_table(few, 0, 20)}
+    if name == "figure6" and "vbon" not in left:
+        left = ["best_of_n"]
+    table = FIGURES[name]({"points": few, **extra}, tmp_path / name)
+    assert set(table.query("series == 'run'")["method"]) == set(left)
+    assert (tmp_path / f"{name}.png").stat().st_size > 10_000

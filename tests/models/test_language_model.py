@@ -11,6 +11,7 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaFo
 from vbon.errors import ArtifactError, ConfigError
 from vbon.models import generic, gpt2, tabular
 from vbon.models import language_model as lm
+from vbon.models.trainable import make_trainable
 from vbon.types import Prompts
 
 PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13]]
@@ -54,8 +55,19 @@ def make_neox():
     return with_seed(0, lambda: GPTNeoXForCausalLM(config)).eval()
 
 
+def make_lora():
+    """A GPT-2 with low-rank updates that matter."""
+    model = make_trainable(make_gpt2(), "lora", lora_rank=3, lora_alpha=4.5, seed=0)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in filter(lambda p: p.requires_grad, model.parameters()):
+            parameter.normal_(0.0, 0.3, generator=generator)
+    return model
+
+
 MODELS = {
     "gpt2": make_gpt2,
+    "gpt2, low-rank": make_lora,
     "gpt2, scaled by layer": lambda: make_gpt2(scale_attn_by_inverse_layer_idx=True),
     "llama": make_llama,
     "neox": make_neox,
@@ -73,30 +85,54 @@ def responses(rows, tokens, seed=0, vocab_size=20):
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)], ids=str
 )
-def test_gpt2_forward_is_hugging_faces(dtype, tolerance, generator):
-    model = make_gpt2().to(dtype)
+@pytest.mark.parametrize("make", [make_gpt2, make_lora])
+def test_gpt2_forward_is_hugging_faces(make, dtype, tolerance, generator):
+    model = make().to(dtype)
     ids = torch.randint(20, (4, 9), generator=generator)
-    ours = lm.output_logits(model, lm.hidden_states(model, ids))
+    ours = lm.output_logits(model, lm.hidden_states(model, ids)).view(*ids.shape, -1)
     torch.testing.assert_close(ours, model(ids).logits, rtol=tolerance, atol=tolerance)
     assert ours.std() > 0.5  # a model that says something
 
 
-def test_gpt2_gradients_are_hugging_faces(generator):
-    model, ids = make_gpt2().double(), torch.randint(20, (4, 9), generator=generator)
+@pytest.mark.parametrize("make", [make_gpt2, make_lora])
+def test_gpt2_gradients_are_hugging_faces(make, generator):
+    model, ids = make().double(), torch.randint(20, (4, 9), generator=generator)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     gradients = []
     for logits in (
-        lambda: lm.output_logits(model, lm.hidden_states(model, ids)),
+        lambda: lm.output_logits(model, lm.hidden_states(model, ids)).view(*ids.shape, -1),
         lambda: model(ids).logits,
     ):
         model.zero_grad()
         logits().log_softmax(-1)[..., 3].sum().backward()
-        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+        gradients.append([parameter.grad.clone() for parameter in trained])
     torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-9)
     assert all(gradient.any() for gradient in gradients[0])
 
 
+@torch.no_grad()
+def test_gpt2_follows_how_its_adapters_are_set():
+    model, ids = make_lora().double(), torch.tensor([[5, 6, 7, 8]])
+    layers = [module for module in model.modules() if hasattr(module, "base_layer")]
+    adapted = gpt2.hidden_states(model, ids, torch.arange(ids.numel()))
+    for layer in layers:
+        layer.enable_adapters(False)
+    plain = gpt2.hidden_states(model, ids, torch.arange(ids.numel()))
+    torch.testing.assert_close(
+        plain, generic.hidden_states(model, ids, torch.arange(ids.numel())), rtol=1e-12, atol=1e-12
+    )
+    assert (plain - adapted).abs().max() > 0.1
+    for layer in layers:
+        layer.enable_adapters(True)
+        layer.merge()
+    torch.testing.assert_close(
+        gpt2.hidden_states(model, ids, torch.arange(ids.numel())), adapted, rtol=1e-9, atol=1e-9
+    )
+
+
 def test_backends_serve_the_models_they_are_for():
     assert gpt2.supports(make_gpt2())
+    assert gpt2.supports(make_lora())
     assert lm._backend(make_table()) is tabular
     for other in (make_llama(), make_neox(), MODELS["gpt2, scaled by layer"]()):
         assert lm._backend(other) is generic
@@ -106,13 +142,17 @@ def test_backends_serve_the_models_they_are_for():
 
 def test_generic_backend_is_the_gpt2_backend():
     model, ids = make_gpt2().double(), torch.tensor([[5, 6, 7, 8]])
-    fast, slow = gpt2.hidden_states(model, ids), generic.hidden_states(model, ids)
+    fast, slow = (
+        gpt2.hidden_states(model, ids, torch.arange(ids.numel())),
+        generic.hidden_states(model, ids, torch.arange(ids.numel())),
+    )
     torch.testing.assert_close(fast, slow, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("make", [make_gpt2, make_lora])
 @pytest.mark.parametrize("backend", [gpt2, generic], ids=["gpt2", "generic"])
-def test_both_decoders_of_a_gpt2_agree_with_its_forward(backend):
-    check_decoder(make_gpt2().double(), backend.Decoder, PROMPTS, 1e-12)
+def test_both_decoders_of_a_gpt2_agree_with_its_forward(backend, make):
+    check_decoder(make().double(), backend.Decoder, PROMPTS, 1e-12)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -223,7 +263,7 @@ def test_value_head_starts_at_zero_and_can_learn(generator):
 def test_value_table_has_a_number_for_each_prefix():
     model = make_table(vocab_size=4, longest_prefix=3)
     head = lm.make_value_head(model, seed=0)
-    hidden = lm.hidden_states(model, torch.tensor([[1, 2, 3], [1, 2, 0]]))
+    hidden = lm.hidden_states(model, torch.tensor([[1, 2, 3], [1, 2, 0]])).view(2, 3, -1)
     head(hidden).sum().backward()
     touched = head.table.grad[head.table.grad != 0]
     assert sorted(touched.tolist()) == [1, 1, 2, 2]  # two prefixes are shared, two are not

@@ -142,7 +142,7 @@ def test_log_probs_and_values_are_those_of_the_full_forward(language, kind, temp
     with torch.no_grad():
         expected = token_log_probs(model, asked, ids, mask, temperature)
         packed, index = pack(asked, ids)
-        values = head(hidden_states(model, packed)).gather(1, index)
+        values = head(hidden_states(model, packed)).view(packed.shape).gather(1, index)
     torch.testing.assert_close(rollouts.token_log_probs, expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(rollouts.values, values * mask, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(rollouts.log_prob, expected.double().sum(1), rtol=1e-4, atol=1e-4)

@@ -139,7 +139,7 @@ def test_padding_changes_no_advantage(language):
         prompts, padded(rollouts, 5), scored, F.pad(log_probs_ref, (0, 5))
     )
     torch.testing.assert_close(wide.advantages[:, :-5], narrow.advantages, rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(wide.returns[:, :-5], narrow.returns)
+    torch.testing.assert_close(wide.targets[:, :-5], narrow.targets)
     assert not wide.advantages[:, -5:].any()
     assert wide_stats == pytest.approx(stats, abs=1e-6)
     assert narrow.advantages[rollouts.response_mask].std(correction=0).item() == pytest.approx(1)
@@ -267,8 +267,8 @@ def test_rewards_arrive_with_the_last_token_only(language):
     assert row["kl"] == pytest.approx((-0.5 + 2.0) / 2)
     decay = 0.5 * 0.95
     expected = [[-0.25 + decay * 4.5, 4.5, 0.0], [decay**2 * -3.0, decay * -3.0, -3.0]]
-    torch.testing.assert_close(batch.returns, torch.tensor(expected))
-    torch.testing.assert_close(batch.advantages, whiten(batch.returns, mask))
+    torch.testing.assert_close(batch.targets, torch.tensor(expected))
+    torch.testing.assert_close(batch.advantages, whiten(batch.targets, mask))
 
 
 def test_the_reference_and_its_log_probs_never_change():
@@ -305,7 +305,7 @@ def test_sampling_and_training_see_the_same_log_probs_at_every_temperature():
 def test_the_seed_decides_everything():
     first, again, other = (train_gpt2(gpt2_settings(), seed)[0] for seed in (0, 0, 1))
     assert torch.equal(weights(first.policy), weights(again.policy))
-    assert torch.equal(weights(first.value_head), weights(again.value_head))
+    assert torch.equal(weights(first.baseline.head), weights(again.baseline.head))
     assert not torch.equal(weights(first.policy), weights(other.policy))
 
 
@@ -321,7 +321,7 @@ def responses_to(name, batch):
 
 def test_the_seed_decides_rollouts_order_and_value_head_each_on_its_own():
     trainers = [make_trainer(seed) for seed in (0, 0, 1)]
-    heads = [trainer.value_head.inner.weight for trainer in trainers]
+    heads = [trainer.baseline.head.inner.weight for trainer in trainers]
     batches = [trainer._collect(0)[0] for trainer in trainers]
     orders = [[trainer._next_prompts(3).tolist() for _ in range(8)] for trainer in trainers]
     for name in "abc":
@@ -358,6 +358,7 @@ CHANGED = {
     "clip_value": 0.01,
     "clip_reward": 0.5,
     "value_coef": 0.1,
+    "value_target": "response",
     "max_grad_norm": 0.1,
     "whiten": "minibatch",
 }

@@ -4,20 +4,31 @@ import dataclasses
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from support import TEXTS, save_classifier, save_reference, settings, tokenizer
+from support import (
+    TEXTS,
+    offline_settings,
+    save_classifier,
+    save_reference,
+    settings,
+    tokenizer,
+)
 
 from vbon.artifacts import read_provenance, read_table, write_table
+from vbon.cli import main
 from vbon.errors import ArtifactError
-from vbon.evaluation.policy import Evaluator
+from vbon.evaluation.policy import Evaluator, describe
 from vbon.logf import fit_exponential
+from vbon.methods.base import Offline
 from vbon.models.language_model import load_language_model, load_tokenizer
-from vbon.plan import Run
+from vbon.plan import Run, pair_files
 from vbon.registry import get_method
 from vbon.rewards import full_texts, load_reward_model
 from vbon.sampling import sample
@@ -30,6 +41,10 @@ LOGF = {"m": 24, "estimator": "add1", "pooled_ties": False}
 ONLINE = settings(
     rollouts=16, draws_per_prompt=4, minibatch=8, epochs=2, learning_rate=5e-3, iterations=3
 )
+
+
+OFFLINE = offline_settings(learning_rate=5e-3, epochs=3)
+ALL = {"trainable": "all", "top_k": 1, "lora_rank": 2, "lora_alpha": 4.0}
 
 
 def write_prompts(path):
@@ -48,8 +63,8 @@ def write_prompts(path):
     write_table(path, frame, "prompts")
 
 
-def write_logf(root, transform):
-    """Ascending rewards of 24 reference draws a prompt, as a method is to see them."""
+def write_pool(root, transform):
+    """24 reference draws a prompt, and their rewards as a method is to see them."""
     model = load_language_model(root / "models/reference")
     words = load_tokenizer(root / "models/reference")
     prompts = load_prompts(root / "prompts/train.parquet")
@@ -67,6 +82,11 @@ def write_logf(root, transform):
     frame["rewards_sorted"] = list(pools)
     frame[["exp_a", "exp_b", "exp_rmse"]] = [fit_exponential(pool) for pool in pools]
     write_table(root / "reference/logf/train.parquet", frame, "logf")
+    samples = describe(rollouts, prompts, words)
+    write_table(root / "reference/samples/train.parquet", samples, "samples")
+    rewards = samples[["prompt_id", "draw"]].assign(reward_prob=0.5, evaluator_reward=0.0)
+    rewards["reward"] = score(texts).reward
+    write_table(root / "reference/rewards/train.parquet", rewards, "rewards")
 
 
 def make_world(root, transform="identity"):
@@ -74,7 +94,7 @@ def make_world(root, transform="identity"):
     save_reference(root / "models/reference")
     save_classifier(root / "models/reward_model")
     write_prompts(root / "prompts/train.parquet")
-    write_logf(root, transform)
+    write_pool(root, transform)
     return root
 
 
@@ -90,17 +110,28 @@ def world(built, tmp_path):
     return Path(shutil.copytree(built, tmp_path / "world"))
 
 
-def make_run(root, method="vbon", seed=0, transform="identity", online=ONLINE, **values):
+def make_run(
+    root,
+    method="vbon",
+    seed=0,
+    transform="identity",
+    online=ONLINE,
+    offline=OFFLINE,
+    capacity=ALL,
+    **values,
+):
     values = values or {"n": 4}
     spec = {
         "method": method,
         "values": values,
         "seed": seed,
-        "online": dataclasses.asdict(online),
         "sampling": SAMPLING,
         "rewards": {"transform": transform, "batch_size": 64},
-        "logf": LOGF,
     }
+    if issubclass(get_method(method), Offline):
+        spec["offline"] = dataclasses.asdict(offline) | capacity
+    else:
+        spec |= {"online": dataclasses.asdict(online) | capacity, "logf": LOGF}
     setting = "-".join(f"{name}{value}" for name, value in values.items())
     return Run(
         task="sentiment",
@@ -109,6 +140,8 @@ def make_run(root, method="vbon", seed=0, transform="identity", online=ONLINE, *
         setting=setting,
         seed=seed,
         root=str(root),
+        shared=str(root),
+        pools=str(root),
         values=values,
         spec=spec,
     )
@@ -117,7 +150,11 @@ def make_run(root, method="vbon", seed=0, transform="identity", online=ONLINE, *
 def carry(run, key=None):
     """Carry a run out in this process; return its status."""
     inputs = Inputs(run.inputs(), dict(run.spec))
-    described = {**run.to_json(), "folder": run.folder}
+    for folder, pairings in pair_files([run]).items():
+        rewards = f"{run.root}/reference/rewards/train.parquet"
+        given = ["--rewards", rewards, "--pairings", json.dumps(pairings)]
+        assert main(["pairs", *given, "--seed", "0", "--output", folder]) == 0
+    described = {**run.to_json(), "inputs": run.inputs()}
     return carry_out(described, run.instance, inputs, key or run.key())
 
 
@@ -166,6 +203,104 @@ def test_a_run_leaves_its_policy_history_and_record(world):
     assert any(not torch.equal(*pair) for pair in pairs)
     assert len(load_tokenizer(folder / "policy")) == policy.config.vocab_size
     assert not list(folder.parent.glob(".*"))  # nothing half-written is left
+
+
+@pytest.mark.parametrize(
+    ("method", "values", "pairs"),
+    [("bon_sft", {"n": 4}, 4), ("dpo", {"kl_coef": 0.1}, 48), ("bonbon", {"n": 4}, 4)],
+)
+def test_an_offline_run_leaves_the_same_and_says_what_it_used(world, method, values, pairs):
+    run = make_run(world, method, **values)
+    assert carry(run) == "ok"
+    record, folder = record_of(run), Path(run.folder)
+    assert (record["status"], record["policy"], record["spec"]) == ("ok", "policy", run.spec)
+    assert record["key"] == run.key()
+    history = read_table(folder / "history.parquet", "history")
+    assert record["updates"] == -(-3 * pairs // OFFLINE.batch_size)
+    assert record["episodes"] == history["episodes"].iloc[-1] == 3 * pairs
+    assert record["sampled_tokens"] == 0
+    assert record["stored_draws"] == (6 if method == "dpo" else 4)
+    assert set(record["seconds"]) == {"update", "sample", "score"}
+    policy = load_language_model(folder / "policy")
+    assert record["trainable_parameters"] == policy.num_parameters()
+    reference = load_language_model(world / "models/reference")
+    parts = zip(policy.parameters(), reference.parameters(), strict=True)
+    assert any(not torch.equal(*part) for part in parts)
+
+
+def test_offline_runs_share_what_was_loaded_but_not_their_pairs(world):
+    short, long = (make_run(world, "bon_sft", n=n) for n in (2, 8))
+    paths = [{k: v for k, v in run.inputs().items() if k != "pairs"} for run in (short, long)]
+    assert paths[0] == paths[1]
+    assert short.inputs()["pairs"] != long.inputs()["pairs"]
+    for run in (short, long):
+        carry(run)
+    inputs = Inputs(paths[0], dict(short.spec))
+    for run in (short, long):
+        found = inputs.examples(run.inputs()["pairs"])
+        assert len(found) == 4
+        assert found.prompt_index.unique().tolist() == [0, 1, 2, 3]
+    before = long.key()
+    Path(short.inputs()["pairs"]).write_bytes(b"other")
+    assert not short.is_done()
+    assert long.key() == before
+
+
+def test_best_of_n_and_bonbon_of_one_n_share_their_pairs(world):
+    runs = [make_run(world, method, n=4) for method in ("bon_sft", "bonbon")]
+    assert len({run.inputs()["pairs"] for run in runs}) == 1
+    blocks = make_run(world, "bonbon", n=4, offline=dataclasses.replace(OFFLINE, blocks=3))
+    assert pair_files([*runs, blocks]) == {
+        f"{world}/reference/pairs": {
+            "best-n4": {"draws": 4, "pairs": None, "blocks": 1},
+            "best-n4-b3": {"draws": 4, "pairs": None, "blocks": 3},
+        }
+    }
+
+
+@pytest.mark.parametrize("method", ["vbon", "bon_sft"])
+@pytest.mark.parametrize("choice", ["top_k", "lora"])
+def test_part_of_a_policy_may_be_trained_and_the_saved_one_is_plain(world, method, choice):
+    run = make_run(world, method, capacity=ALL | {"trainable": choice})
+    assert carry(run) == "ok"
+    policy = load_language_model(Path(run.folder) / "policy")
+    reference = load_language_model(world / "models/reference").state_dict()
+    assert 0 < record_of(run)["trainable_parameters"] < policy.num_parameters()
+    found = policy.state_dict()
+    assert found.keys() == reference.keys()
+    moved = {name for name in found if not torch.equal(found[name], reference[name])}
+    assert moved
+    assert "transformer.wte.weight" not in moved
+
+
+@pytest.mark.parametrize("method", ["bon_sft", "bonbon"])
+def test_one_stored_draw_is_the_reference_and_trains_nothing(world, method):
+    run = make_run(world, method, n=1)
+    assert set(run.inputs()) == {"reference"}
+    assert carry(run) == "ok"
+    assert record_of(run)["policy"] == "reference"
+
+
+def test_an_offline_run_that_diverges_is_recorded(world):
+    run = make_run(
+        world, "dpo", offline=dataclasses.replace(OFFLINE, learning_rate=1e38), kl_coef=1
+    )
+    assert carry(run) == "diverged"
+    assert record_of(run)["stored_draws"] == 6
+    assert not (Path(run.folder) / "policy").exists()
+
+
+@pytest.mark.filterwarnings("ignore")  # of TRL's own making
+def test_trl_is_imported_where_it_is_asked_for(world):
+    code = "import sys, vbon.training.runs as _; assert 'trl' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    run = make_run(world, "dpo", offline=dataclasses.replace(OFFLINE, trainer="trl"), kl_coef=0.1)
+    assert carry(run) == "ok"
+    assert record_of(run)["updates"] == 18
+    reference = load_language_model(world / "models/reference").state_dict()
+    policy = load_language_model(Path(run.folder) / "policy").state_dict()
+    assert policy.keys() == reference.keys()
+    assert any(not torch.equal(policy[name], reference[name]) for name in policy)
 
 
 def test_the_same_run_gives_the_same_bytes(world):
@@ -305,7 +440,13 @@ def under_both(two_worlds, method, values):
 
 
 @pytest.mark.parametrize(
-    ("method", "values"), [("vbon", {"n": 4}), ("vbon_l", {"n": 4}), ("ppo", {"kl_coef": 0.1})]
+    ("method", "values"),
+    [
+        ("vbon", {"n": 4}),
+        ("vbon_l", {"n": 4}),
+        ("ppo", {"kl_coef": 0.1}),
+        ("dpo", {"kl_coef": 0.1}),
+    ],
 )
 def test_the_exponential_of_the_reward_changes_ppo_and_no_bit_of_vbon(two_worlds, method, values):
     (weights, responses), (other_weights, other_responses) = under_both(two_worlds, method, values)

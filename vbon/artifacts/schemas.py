@@ -98,6 +98,11 @@ SCHEMAS: dict[str, Schema] = {
         ),
         Schema("rewards", ("prompt_id", "draw"), {"prompt_id": STRING, "draw": INT, **_REWARDS}),
         Schema(
+            "pairs",
+            ("prompt_id", "pair"),
+            {"prompt_id": STRING, "pair": INT, "chosen": INT, "rejected": INT},
+        ),
+        Schema(
             "logf",
             ("prompt_id",),
             {

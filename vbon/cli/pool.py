@@ -1,4 +1,4 @@
-"""Verbs that make the reference pool: ``sample``, ``score``, ``merge``, ``logf``."""
+"""Verbs that make the reference pool: ``sample``, ``score``, ``merge``, ``logf``, ``pairs``."""
 
 from typing import Any
 
@@ -157,3 +157,23 @@ def logf(arguments: list[str]) -> None:
         {"draws": args.draws, "fit": args.fit}, {"rewards": args.rewards}, ("vbon.logf",)
     )
     write_table(args.output, frame, "logf", made)
+
+
+def pairs(arguments: list[str]) -> None:
+    """Choose the pairs of stored draws that offline methods are trained on, one file a pairing."""
+    from vbon.pairs import Pairing, make_pairs
+
+    options = parser("pairs", pairs.__doc__)
+    options.add_argument("--rewards", required=True)
+    options.add_argument("--pairings", type=settings, required=True, help="{file: settings}")
+    options.add_argument("--seed", type=int, required=True)
+    options.add_argument("--output", required=True, help="folder")
+    args = options.parse_args(arguments)
+    rewards = read_table(args.rewards, "rewards", ["prompt_id", "draw", "reward"])
+    for name, chosen in args.pairings.items():
+        try:
+            frame = make_pairs(rewards, Pairing(**chosen), args.seed)
+        except (ArtifactError, DataError) as error:
+            raise type(error)(f"{args.rewards}: {error}") from error
+        made = provenance({"seed": args.seed, **chosen}, {"rewards": args.rewards}, ("vbon.pairs",))
+        write_table(f"{args.output}/{name}.parquet", frame, "pairs", made)

@@ -40,14 +40,18 @@ def train(arguments: list[str]) -> None:
     failed = []
     for run in waiting:
         paths = run.inputs()
-        # Runs with equal inputs and specs share what was loaded before the fork.
+        # Runs with equal inputs and specs share what was loaded before the fork; their pairs are
+        # small and read by each.
         common = {k: v for k, v in run.spec.items() if k in ("sampling", "rewards", "logf")}
-        inputs = shared.setdefault(f"{paths} {common}", Inputs(paths, dict(run.spec)))
-        if len(paths) > 1:
+        loaded = {name: path for name, path in paths.items() if name != "pairs"}
+        inputs = shared.setdefault(f"{loaded} {common}", Inputs(loaded, dict(run.spec)))
+        if len(loaded) > 1:
             _ = inputs.environment
+        if "samples" in loaded:
+            _ = inputs.samples
         started = time.time()
         try:
-            in_child(carry_out, run.to_json(), run.instance, inputs, run.key())
+            in_child(carry_out, run.to_json() | {"inputs": paths}, run.instance, inputs, run.key())
         except (ChildProcessError, VbonError) as error:
             failed.append(f"{run.method} {run.setting} seed {run.seed}: {error}")
             continue

@@ -12,7 +12,6 @@ from jaxtyping import Float64
 
 from vbon import logf, oracle
 from vbon.artifacts import read_table
-from vbon.methods.base import Method
 from vbon.plan import Run
 from vbon.seeding import derive_seed
 from vbon.types import Prompts
@@ -52,12 +51,6 @@ class Language:
         return zip(self.log_ref, self.rewards, strict=True)
 
 
-def _settings(method: Method) -> dict[str, float]:
-    """The settings that an optimum depends on."""
-    values = {name: getattr(method, name, None) for name in ("n", "kl_coef")}
-    return {name: value for name, value in values.items() if value is not None}
-
-
 def compare(run: Run, section: Mapping[str, Any], language: Language) -> dict[str, Any] | None:
     """One row of ``optimum``: a trained policy against the optimum of its method.
 
@@ -66,10 +59,10 @@ def compare(run: Run, section: Mapping[str, Any], language: Language) -> dict[st
     the method was trained on an estimate of it; ``tv_to_estimated`` to that of the estimate.
 
     Returns:
-        None for a run without a policy of its own.
+        None for a run without a policy of its own, and for a method that has no finite optimum.
     """
     method = run.instance
-    if not method.trained or method.is_reference:
+    if not method.trained or method.is_reference or method.optimum is None:
         return None
     record = json.loads((Path(run.folder) / "run.json").read_text())
     row: dict[str, Any] = {
@@ -84,7 +77,7 @@ def compare(run: Run, section: Mapping[str, Any], language: Language) -> dict[st
     }
     if record["status"] != "ok":
         return row
-    settings = _settings(method)
+    settings = method.optimum_settings(record.get("mean_nll", np.nan))
     parts = []
     for index, (policy, log_ref, rewards) in _policies(run, language):
         best = oracle.optimum(method.optimum, log_ref, rewards, **settings)

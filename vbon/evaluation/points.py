@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from vbon.artifacts import SCHEMAS, read_table
 from vbon.errors import ArtifactError
@@ -22,7 +23,7 @@ class Pool:
         rewards: Ascending rewards of each test prompt.
         evaluator_rewards: The same by the held-out evaluator.
         first: Reward of each prompt's first draw.
-        train_tokens: Tokens sampled for the estimate of log F.
+        train_tokens: Tokens of all training prompts' first draws: of none, of one, of two, ...
         temperature: At which policies are sampled.
         seed: Evaluation seed.
     """
@@ -30,7 +31,7 @@ class Pool:
     rewards: Pools
     evaluator_rewards: Pools
     first: dict[str, float]
-    train_tokens: int
+    train_tokens: Int[np.ndarray, " stored"]
     temperature: float
     seed: int
 
@@ -38,7 +39,7 @@ class Pool:
     def load(cls, samples: Sequence[str], rewards: str, settings: dict[str, Any]) -> "Pool":
         """Read the pool from the samples of both splits and the rewards of the test prompts."""
         train = read_table(samples[0], "samples", ["draw", "response_ids"])
-        used = train[train["draw"] < settings["m"]]
+        lengths = train["response_ids"].map(len).groupby(train["draw"]).sum().sort_index()
         table = read_table(rewards, "rewards")
         ranking = table[table["draw"] < settings["test_draws"]]
         grouped = ranking.groupby("prompt_id", sort=False)
@@ -47,7 +48,7 @@ class Pool:
             {name: np.sort(group.to_numpy()) for name, group in grouped["reward"]},
             {name: np.sort(group.to_numpy()) for name, group in grouped["evaluator_reward"]},
             first.to_dict(),
-            int(used["response_ids"].map(len).sum()),
+            np.append(0, lengths.cumsum().to_numpy()),
             settings["temperature"],
             settings["seed"],
         )
@@ -68,7 +69,6 @@ def point_of(record: dict[str, Any], responses: Path, pool: Pool) -> dict[str, A
     Raises:
         ArtifactError: If a run that is fine has no responses.
     """
-    needs_pool = "logf" in record["spec"]
     point = {
         **dict.fromkeys(SCHEMAS["points"].columns, _NAN),
         **_keys(record, pool),
@@ -77,7 +77,8 @@ def point_of(record: dict[str, Any], responses: Path, pool: Pool) -> dict[str, A
         "kl_coef": _NAN if record["kl_coef"] is None else float(record["kl_coef"]),
         "num_prompts": 0,
         "num_responses": 0,
-        "sampled_tokens": record.get("sampled_tokens", 0) + needs_pool * pool.train_tokens,
+        "sampled_tokens": record.get("sampled_tokens", 0)
+        + int(pool.train_tokens[_stored_draws(record)]),
         "trainable_parameters": record["trainable_parameters"],
     }
     if record["status"] != "ok":
@@ -88,6 +89,12 @@ def point_of(record: dict[str, Any], responses: Path, pool: Pool) -> dict[str, A
         read_table(responses, "responses"), pool.rewards, pool.evaluator_rewards, pool.first
     )
     return point | {name: value for name, value in measured.items() if name in point}
+
+
+def _stored_draws(record: dict[str, Any]) -> int:
+    """Draws a training prompt that the run used of those that were sampled before it."""
+    for_log_f = record["spec"].get("logf", {"m": 0})["m"]
+    return max(for_log_f, record.get("stored_draws", 0))
 
 
 def cost_of(record: dict[str, Any], pool: Pool) -> dict[str, Any]:

@@ -67,14 +67,14 @@ class Evaluator:
             policy, self.reference, prompts, rollouts, self.temperature
         )
         frame["kl"], frame["kl_k3"], frame["log_prob_ref"] = kl, k3, log_prob_ref
-        ids = [self._prompt_ids[index] for index in rollouts.prompt_index.tolist()]
+        asked = self._prompt_ids()
+        ids = [asked[index] for index in rollouts.prompt_index.tolist()]
         texts = full_texts(self.tokenizer, ids, frame["response_ids"])
         scores = self.reward_model(texts)
         frame["reward"], frame["reward_prob"] = scores.reward, scores.prob
         frame["evaluator_reward"] = self.evaluator(texts).reward
         return frame
 
-    @property
     def _prompt_ids(self) -> list[list[int]]:
         lengths = self.prompts.lengths.tolist()
         return [row[:n] for row, n in zip(self.prompts.ids.tolist(), lengths, strict=True)]
@@ -111,23 +111,27 @@ def _divergences(
         asked, mask = prompts.select(rows), rollouts.response_mask[rows]
         mask = mask[:, : int(mask.sum(1).max())]
         ids = rollouts.response_ids[rows, : mask.shape[1]]
-        ours = _dense_log_probs(policy, asked, ids, mask, temperature)
-        theirs = _dense_log_probs(reference, asked, ids, mask, temperature)
-        chosen = ours.gather(2, ids[..., None]).squeeze(2)
-        chosen_ref = theirs.gather(2, ids[..., None]).squeeze(2)
-        full = kl_full(ours, theirs, mask)
-        parts.append((full, kl_k3(chosen, chosen_ref, mask), (chosen_ref * mask).sum(1)))
+        ours = _log_softmax(policy, asked, ids, mask, temperature)
+        theirs = _log_softmax(reference, asked, ids, mask, temperature)
+        # Each token that counts is a row of its own here; their KLs are added up by response.
+        each = kl_full(ours[:, None], theirs[:, None], torch.ones(len(ours), 1, dtype=torch.bool))
+        full = torch.zeros(mask.shape, dtype=torch.float64).masked_scatter(mask, each.double())
+        chosen, chosen_ref = (
+            torch.zeros(mask.shape, dtype=torch.float64).masked_scatter(
+                mask, log_probs.gather(1, ids[mask][:, None]).squeeze(1).double()
+            )
+            for log_probs in (ours, theirs)
+        )
+        parts.append((full.sum(1), kl_k3(chosen, chosen_ref, mask), chosen_ref.sum(1)))
     return tuple(torch.cat(part).numpy() for part in zip(*parts, strict=True))
 
 
-def _dense_log_probs(
+def _log_softmax(
     model: PreTrainedModel, prompts: Prompts, ids: Tensor, mask: Tensor, temperature: float
-) -> Float[Tensor, "batch tokens vocab"]:
-    """Log-softmax over the vocabulary before each response token; 0 where the mask is False."""
+) -> Float[Tensor, "counted vocab"]:
+    """Log-probs of the vocabulary before each response token that counts."""
     logits, _ = response_logits(model, prompts, ids, mask)
-    dense = torch.zeros(*ids.shape, logits.shape[1], dtype=torch.float64)
-    dense[mask] = F.log_softmax(logits.double() / temperature, dim=1)
-    return dense
+    return F.log_softmax(logits / temperature, dim=1)
 
 
 def select_responses(

@@ -1,5 +1,5 @@
 """Figures of the paper, drawn from tables alone: no model library is imported here."""
 
-from vbon.figures.tradeoff import figure2
+from vbon.figures.tradeoff import figure2, figure6
 
-__all__ = ["figure2"]
+__all__ = ["figure2", "figure6"]

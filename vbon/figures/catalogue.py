@@ -6,21 +6,40 @@ from pathlib import Path
 import pandas as pd
 
 from vbon.figures.optimum import figure_optimum
-from vbon.figures.tradeoff import figure2
+from vbon.figures.tradeoff import figure2, figure6
 
 Tables = Mapping[str, pd.DataFrame]
 
 
-def _tradeoff(axis: str, title: str) -> Callable[[Tables, Path], pd.DataFrame]:
+def _tradeoff(
+    axis: str, title: str, without: frozenset[str] = frozenset()
+) -> Callable[[Tables, Path], pd.DataFrame]:
+    """Figure 2 or 7, of every method but those named."""
+
     def draw(tables: Tables, out_stem: Path) -> pd.DataFrame:
-        return figure2(tables["points"], axis, out_stem, title=title)
+        points = tables["points"]
+        methods = [name for name in points["method"].unique() if name not in without]
+        extra = {name: tables.get(name) for name in ("attainment", "pareto")}
+        return figure2(points, axis, out_stem, title=title, methods=methods, **extra)
 
     return draw
 
 
+def _exact_and_bound(tables: Tables, out_stem: Path) -> pd.DataFrame:
+    """Figure 6."""
+    extra = {name: tables.get(name) for name in ("attainment", "equivalence")}
+    return figure6(tables["points"], out_stem, title="Sentiment: vBoN and its L bound", **extra)
+
+
+_WIN_RATE, _REWARD = "Sentiment: win rate", "Sentiment: mean probability of positive"
+_FIGURE_7_ONLY = frozenset({"bon_sft"})
+
 FIGURES: dict[str, Callable[[Tables, Path], pd.DataFrame]] = {
-    "figure2a": _tradeoff("win_rate", "Sentiment: win rate"),
-    "figure2b": _tradeoff("reward_prob", "Sentiment: mean probability of positive"),
+    "figure2a": _tradeoff("win_rate", _WIN_RATE, _FIGURE_7_ONLY),
+    "figure2b": _tradeoff("reward_prob", _REWARD, _FIGURE_7_ONLY),
+    "figure6": _exact_and_bound,
+    "figure7a": _tradeoff("win_rate", f"{_WIN_RATE}, with BoN-SFT"),
+    "figure7b": _tradeoff("reward_prob", f"{_REWARD}, with BoN-SFT"),
     "optimum": lambda tables, stem: figure_optimum(tables["optimum"], tables["curves"], stem),
 }
 """Functions of tables by name and an output path without suffix."""

@@ -56,6 +56,8 @@ class MethodStyle:
     marker: str
     hollow: bool = False
     """White inside the outline: for what is drawn but not trained."""
+    dashes: str | tuple = "-"
+    """Pattern of the method's line."""
 
     @property
     def text_colour(self) -> tuple[float, float, float]:
@@ -70,12 +72,12 @@ class MethodStyle:
 METHODS = {
     "reference": MethodStyle("Reference", "#000000", "*"),
     "best_of_n": MethodStyle("BoN", "#4d4d4d", "D", hollow=True),
-    "bon_sft": MethodStyle("BoN-SFT", "#cc79a7", "P"),
+    "bon_sft": MethodStyle("BoN-SFT", "#cc79a7", "P", dashes=(0, (1, 1))),
     "ppo": MethodStyle("PPO", "#d55e00", "s"),
-    "dpo": MethodStyle("DPO", "#e69f00", "^"),
-    "bonbon": MethodStyle("BoNBoN", "#009e73", "v"),
+    "dpo": MethodStyle("DPO", "#e69f00", "^", dashes=(0, (5, 1.5))),
+    "bonbon": MethodStyle("BoNBoN", "#009e73", "v", dashes=(0, (6, 1.5, 1, 1.5))),
     "vbon": MethodStyle("vBoN", "#0072b2", "o"),
-    "vbon_l": MethodStyle("vBoN (L bound)", "#56b4e9", "X"),
+    "vbon_l": MethodStyle("vBoN (L bound)", "#56b4e9", "X", dashes=(0, (3, 2))),
     "vbon_l1": MethodStyle("vBoN (L1 bound)", "#332288", "p"),
 }
 """The benchmark's methods in the order of legends."""

@@ -14,6 +14,7 @@ from matplotlib.patches import Patch
 from vbon.closed_forms import kl_upper_bound, win_rate, win_rate_frontier
 from vbon.errors import DataError
 from vbon.figures.labels import Label, place_labels
+from vbon.figures.panels import Attainment, Differences
 from vbon.figures.style import (
     DPI,
     FAINT,
@@ -36,10 +37,15 @@ KL_LABEL = "KL(policy ‖ reference) per response (nats, square-root scale)"
 
 COLUMNS = [
     *("series", "method", "setting", "seed", "status", "n", "kl_coef"),
-    *("kl", "kl_se", "metric", "metric_se", "on_front", "on_method_front"),
+    *("kl", "kl_se", "metric", "metric_se", "metric_low", "metric_high"),
+    *("on_front", "on_method_front"),
 ]
 """Columns of the table next to each figure. ``series`` is ``run`` (a point, diverged ones too),
-``best_of_n_mean`` (the line through BoN's points), ``best_of_n_analytic`` or ``frontier``."""
+``best_of_n_mean`` (the line through BoN's points), ``best_of_n_analytic``, ``frontier``,
+``share`` (of the pooled front, in the legend), or that of the lower panel: ``below_best_of_n``
+(attainment minus best-of-n's at equal KL) or ``difference`` (figure 6)."""
+
+SHARES = "%: share of the pooled front, with 95 % interval"
 
 SIZE = (4.8, 4.5)  # inches; shrunk to a 3.3 inch column the smallest letters are 5 points high
 
@@ -51,6 +57,8 @@ def figure2(
     *,
     title: str = "",
     methods: Sequence[str] | None = None,
+    attainment: pd.DataFrame | None = None,
+    pareto: pd.DataFrame | None = None,
     front: str = "paper",
     kl_limit: float = 50.0,
 ) -> pd.DataFrame:
@@ -60,7 +68,9 @@ def figure2(
     for the win rate two closed forms are added: best-of-n at its KL bound,
     :math:`(\log n - \frac{n-1}{n},\, \frac{n}{n+1})` for real :math:`n`, and the frontier above
     which no policy can be (:func:`vbon.closed_forms.win_rate_frontier`). Bars are one standard
-    error over prompts. Figures 6 and 7 are the same drawing of other ``methods``.
+    error over prompts. With ``attainment`` a lower panel shows each method's attainment minus
+    best-of-n's at equal KL, where methods that share a few percent of the upper panel come apart.
+    Figure 7 is the same drawing with one more method.
 
     Args:
         points: Rows of the points table: one task, one temperature, one domain. KL in nats.
@@ -69,7 +79,10 @@ def figure2(
         title: Text above the axes.
         methods: Methods to draw; all by default. Fronts are those of all ``points`` in any case,
             so that a figure agrees with the table of shares.
-        front: Pool of ``on_front``: ``"paper"`` or ``"all"`` (:func:`vbon.pareto.membership`).
+        attainment: The table of :func:`vbon.matched.attainment_bands`.
+        pareto: The table of :func:`vbon.pareto.pareto_table`; its shares go into the legend.
+        front: Pool of ``on_front`` and of the shares: ``"paper"`` or ``"all"``
+            (:func:`vbon.pareto.membership`).
         kl_limit: Runs beyond this many nats are arrows at the right edge, counted in a note.
 
     Returns:
@@ -80,6 +93,59 @@ def figure2(
             has a number to draw.
     """
     runs = _runs(points, axis, front, methods)
+    panel = None
+    if attainment is not None:
+        reference = points.loc[points["method"] == "reference", axis].mean()
+        panel = Attainment.of(attainment, axis, list(runs["method"].unique()), reference)
+    shares = _shares(pareto, axis, front, runs) if pareto is not None else pd.DataFrame()
+    return _figure(runs, axis, Path(out_stem), title, kl_limit, panel, shares)
+
+
+def figure6(
+    points: pd.DataFrame,
+    out_stem: Path,
+    *,
+    title: str = "",
+    attainment: pd.DataFrame | None = None,
+    equivalence: pd.DataFrame | None = None,
+    kl_limit: float = 50.0,
+) -> pd.DataFrame:
+    """Draw vBoN's exact reward against its L bound: figure 2a of these two methods.
+
+    Args:
+        points: Rows of the points table with ``vbon`` and ``vbon_l``.
+        out_stem: Path without suffix of the files to write.
+        title: Text above the axes.
+        attainment: The table of attainments, for the lower panel where there is no study.
+        equivalence: The table of :func:`vbon.equivalence.equivalence_table`: the lower panel then
+            shows the differences at equal n and seeds against their margin.
+        kl_limit: As in :func:`figure2`.
+
+    Returns:
+        What was drawn, as in the ``.csv``: columns :data:`COLUMNS`.
+
+    Raises:
+        DataError: As :func:`figure2`.
+    """
+    runs = _runs(points, "win_rate", "paper", ["reference", "best_of_n", "vbon", "vbon_l"])
+    panel: Attainment | Differences | None = None
+    if equivalence is not None and equivalence["difference"].notna().any():
+        panel = Differences.of(equivalence)
+    elif attainment is not None:
+        panel = Attainment.of(attainment, "win_rate", ["vbon", "vbon_l"], 0.5)
+    return _figure(runs, "win_rate", Path(out_stem), title, kl_limit, panel, pd.DataFrame())
+
+
+def _figure(
+    runs: pd.DataFrame,
+    axis: str,
+    out_stem: Path,
+    title: str,
+    kl_limit: float,
+    panel: Attainment | Differences | None,
+    shares: pd.DataFrame,
+) -> pd.DataFrame:
+    """Draw the trade-off of some runs and the panel below it, and write what was drawn."""
     drawn = runs.dropna(subset=["kl", "metric"])
     drawn = drawn[drawn["status"] == "ok"]
     if drawn.empty:
@@ -88,32 +154,62 @@ def figure2(
     curves = _best_of_n_mean(drawn)
     if axis == "win_rate":
         curves = pd.concat([curves, *_closed_forms(runs, right)], ignore_index=True)
-    table = pd.concat([runs, curves.dropna(axis=1, how="all")], ignore_index=True)[COLUMNS]
-
+    extra = [shares, panel.rows if panel else pd.DataFrame()]
+    parts = [runs, *(part.dropna(axis=1, how="all") for part in (curves, *extra) if len(part))]
+    table = pd.concat(parts, ignore_index=True).reindex(columns=COLUMNS)
     with drawing():
-        figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained")
-        axes = figure.add_subplot()
-        square_root_axis(axes, right)
-        _set_metric_range(axes, drawn["metric"], axis)
-        axes.set(xlabel=KL_LABEL, ylabel=AXIS_LABELS[axis])
-        notes = _notes(runs, drawn, kl_limit)
-        axes.set_title(title, pad=6 + 9 * len(notes))
-        axes.text(
-            1, 1.01, "\n".join(notes), transform=axes.transAxes, ha="right", va="bottom", size=7
-        )
+        axes, lower = _layout(panel.height if panel else 0.0)
+        figure = axes.get_figure(root=True)
+        _set_plane(axes, drawn, right, axis, title, _notes(runs, drawn, kl_limit))
         styles = method_styles(drawn["method"])
         _draw_curves(axes, curves)
         for name in sorted(styles, key=lambda name: name == "reference"):  # the star on top
             _draw_method(axes, drawn[drawn["method"] == name], styles[name], kl_limit)
+        if panel and lower:
+            panel.draw(lower, right)
+            if isinstance(panel, Attainment):  # one horizontal axis for both
+                axes.set(xlabel="", xticklabels=[])
+                lower.set_xlabel(KL_LABEL)
+        handles = _legend(styles, curves, shares, panel)
         figure.legend(
-            handles=_legend(styles, curves), loc="outside lower center", ncols=3, columnspacing=1.2
-        )
+            handles=handles, loc="outside lower center", ncols=3 - bool(len(shares)),
+            columnspacing=1.2, title=SHARES if len(shares) else None, title_fontsize=7.5,
+        )  # fmt: skip
         figure.draw_without_rendering()  # the layout decides where the labels have room ...
         figure.set_layout_engine("none")  # ... and must not move once they are placed
         place_labels(axes, _setting_labels(drawn, styles, kl_limit), _obstacles(drawn, curves))
-        save_figure(figure, Path(out_stem))
+        save_figure(figure, out_stem)
     table.to_csv(f"{out_stem}.csv", index=False, lineterminator="\n")
     return table
+
+
+def _layout(lower: float) -> tuple[Axes, Axes | None]:
+    """Axes of the trade-off and of the panel below it, if that has a height."""
+    size = (SIZE[0], SIZE[1] + 3.3 * lower)
+    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
+    if not lower:
+        return figure.add_subplot(), None
+    grid = figure.add_gridspec(2, height_ratios=[1, lower])
+    return figure.add_subplot(grid[0]), figure.add_subplot(grid[1])
+
+
+def _set_plane(
+    axes: Axes, drawn: pd.DataFrame, right: float, axis: str, title: str, notes: list[str]
+) -> None:
+    """Scales, labels and the lines that count what is not shown."""
+    square_root_axis(axes, right)
+    _set_metric_range(axes, drawn["metric"], axis)
+    axes.set(xlabel=KL_LABEL, ylabel=AXIS_LABELS[axis])
+    axes.set_title(title, pad=6 + 9 * len(notes))
+    axes.text(1, 1.01, "\n".join(notes), transform=axes.transAxes, ha="right", va="bottom", size=7)
+
+
+def _shares(pareto: pd.DataFrame, axis: str, front: str, runs: pd.DataFrame) -> pd.DataFrame:
+    """Share of each drawn method of the pooled front, as rows of the figure's table."""
+    own = pareto[(pareto["front"] == front) & (pareto["axes"] == axis)]
+    own = own[own["method"].isin(runs["method"])]
+    names = {"share": "metric", "share_low": "metric_low", "share_high": "metric_high"}
+    return own[["method", *names]].rename(columns=names).assign(series="share")
 
 
 def _runs(
@@ -216,15 +312,25 @@ def _notes(runs: pd.DataFrame, drawn: pd.DataFrame, kl_limit: float) -> list[str
     return notes
 
 
-def _legend(styles: dict[str, MethodStyle], curves: pd.DataFrame) -> list[Line2D | Patch]:
+def _legend(
+    styles: dict[str, MethodStyle],
+    curves: pd.DataFrame,
+    shares: pd.DataFrame,
+    panel: Attainment | Differences | None,
+) -> list[Line2D | Patch]:
     """One entry a method and a curve, below the axes where nothing is hidden."""
-    handles: list[Line2D | Patch] = [
-        Line2D(
-            [], [], label=style.label, color="#4d4d4d", linewidth=0.8,
-            linestyle="-" if name == "best_of_n" else "none", **marker_settings(style),
-        )
-        for name, style in styles.items()
-    ]  # fmt: skip
+    words = {row.method: _share_text(row) for row in shares.itertuples()}
+    banded = set(panel.rows["method"]) if isinstance(panel, Attainment) else set()
+    handles: list[Line2D | Patch] = []
+    for name, style in styles.items():
+        joined = name == "best_of_n" or name in banded
+        colour = "#4d4d4d" if name == "best_of_n" else style.colour
+        handles.append(
+            Line2D(
+                [], [], label=style.label + words.get(name, ""), color=colour, linewidth=1.0,
+                linestyle=style.dashes if joined else "none", **marker_settings(style),
+            )
+        )  # fmt: skip
     series = set(curves["series"])
     if "best_of_n_analytic" in series:
         line = Line2D([], [], color="#4d4d4d", linewidth=0.8, linestyle=(0, (4, 2)))
@@ -237,7 +343,16 @@ def _legend(styles: dict[str, MethodStyle], curves: pd.DataFrame) -> list[Line2D
     off = Line2D([], [], marker="o", color=INK, linestyle="none", alpha=FAINT, markersize=5)
     off.set_label("off its method's front")
     bars = Line2D([], [], marker="|", color=INK, linestyle="none", markersize=7, label="± 1 SE")
-    return [*handles, off, bars]
+    band = Patch(facecolor=INK, alpha=0.16, linewidth=0, label="95 % band of attainment")
+    return [*handles, off, bars, *([band] if banded else [])]
+
+
+def _share_text(row: tuple) -> str:
+    """Share of the pooled front with its 95 % interval, in per cent."""
+    if not np.isfinite(row.metric):
+        return ""
+    low, high = 100 * row.metric_low, 100 * row.metric_high
+    return f": {100 * row.metric:.0f} % ({low:.0f} to {high:.0f})"
 
 
 def _setting_labels(

@@ -2,14 +2,16 @@
 
 import dataclasses
 import math
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from vbon.errors import ConfigError
-from vbon.types import Scored
+from vbon.pairs import Pairing
+from vbon.types import OfflineBatch, Scored
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,8 +24,9 @@ class Method:
     """Paper and section that define the method."""
     needs: ClassVar[tuple[str, ...]] = ()
     """Artifacts its training reads beyond prompts and models: ``logf``, ``pairs``, ``samples``."""
-    optimum: ClassVar[str]
-    """Name in :mod:`vbon.oracle` of the distribution an ideal optimiser reaches."""
+    optimum: ClassVar[str | None]
+    """Name in :mod:`vbon.oracle` of the distribution an ideal optimiser reaches; None if its loss
+    has no finite minimiser, or moves along with the policy."""
     rank_based: ClassVar[bool] = False
     """Whether a strictly increasing map of the reward must change nothing at all."""
     trained: ClassVar[bool] = True
@@ -34,6 +37,15 @@ class Method:
         """Whether this setting is the reference itself and needs no training."""
         return False
 
+    def optimum_settings(self, mean_nll: float = math.nan) -> dict[str, float | str]:
+        """Settings at which :func:`vbon.oracle.optimum` is this method's optimum.
+
+        Args:
+            mean_nll: Of the preferred training responses, for offline methods that depend on it.
+        """
+        found = {name: getattr(self, name, None) for name in ("n", "kl_coef")}
+        return {name: value for name, value in found.items() if value is not None}
+
     def _check_number(self, field: str, low: float, strict: bool) -> None:
         """Refuse a setting that is no finite number from ``low`` on."""
         value = getattr(self, field)
@@ -43,6 +55,24 @@ class Method:
             sign = ">" if strict else ">="
             raise ConfigError(
                 f"methods.{self.name}.{field}: {value!r} is not allowed; give a number {sign} {low}"
+            )
+
+    def _check_whole(self, field: str, low: int) -> None:
+        """Refuse a setting that is no whole number from ``low`` on."""
+        self._check_number(field, low, strict=False)
+        value = getattr(self, field)
+        if value != int(value):
+            raise ConfigError(
+                f"methods.{self.name}.{field}: {value!r} is not allowed; give a whole number"
+            )
+
+    def _check_choice(self, field: str, accepted: tuple[str, ...]) -> None:
+        """Refuse a setting that is none of those accepted."""
+        value = getattr(self, field)
+        if value not in accepted:
+            raise ConfigError(
+                f"methods.{self.name}.{field}: {value!r} is not allowed; accepted: "
+                f"{', '.join(accepted)}"
             )
 
 
@@ -72,6 +102,9 @@ class Online(Method):
     pays for leaving the reference.
     """
 
+    leave_one_out: ClassVar[bool] = False
+    """Whether a response is compared with the prompt's other responses, not with a value head."""
+
     kl_coef: float
 
     def reward(self, scored: Scored) -> Float64[Tensor, " batch"]:
@@ -92,3 +125,84 @@ class Online(Method):
             mask: True for the tokens that count.
         """
         return torch.where(mask, -self.kl_coef * (token_log_probs - token_log_probs_ref), 0.0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Anchored(Online):
+    r"""A method trained against an anchor: a model that follows the policy at a distance.
+
+    Each response of the policy is held against draws of the anchor, and the best of these is
+    imitated. After every update the anchor's parameters move a part of the way to the policy's.
+    Tokens pay for leaving the anchor, not the reference. How long this goes on is a setting of the
+    method, not of the loop.
+    """
+
+    anchor_draws: ClassVar[int] = 2
+    """Draws of the anchor for each response of the policy."""
+    defines: ClassVar[tuple[str, ...]] = ("iterations", "epochs", "minibatch", "whiten")
+    """Settings of the loop that are the method's own; see :meth:`loop`."""
+
+    updates: int
+    """Updates after which training stops, at least 1; the longer, the further from the reference.
+    """
+    anchor_rate: float = 0.02
+    """Part of the way to the policy that the anchor goes after each update, from 0 to 1."""
+    backward_weight: float = 0.5
+    """Weight of the method's reward; imitation of the anchor's best has the rest, from 0 to 1."""
+
+    def __post_init__(self) -> None:
+        self._check_whole("updates", 1)
+        for field in ("anchor_rate", "backward_weight"):
+            self._check_number(field, 0, strict=False)
+            if getattr(self, field) > 1:
+                raise ConfigError(
+                    f"methods.{self.name}.{field}: {getattr(self, field)!r} is not allowed; give a "
+                    "number from 0 to 1"
+                )
+
+    def loop(self, online: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings of the loop as this method defines them, laid over those of the config.
+
+        All rollouts of an iteration make one update, so that each is of the policy that is updated
+        and of the anchor that belongs to it. Whitening would scale the reward and not the
+        imitation.
+
+        Args:
+            online: Settings of the loop, complete.
+
+        Raises:
+            ConfigError: If they discount, which the method's gradient does not.
+        """
+        if online["gamma"] != 1:
+            raise ConfigError(
+                f"budgets.{self.name}.gamma: {online['gamma']!r} is not allowed, since the return "
+                "of a response is not discounted; give 1"
+            )
+        fixed = {"iterations": int(self.updates), "epochs": 1, "whiten": "none"}
+        return {**online, **fixed, "minibatch": online["rollouts"]}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Offline(Method):
+    """A method trained on stored reference draws, of which it sees the order of rewards alone.
+
+    All of them share one loop and differ in the examples that are taken from a prompt's draws and
+    in the loss of a batch.
+    """
+
+    needs = ("pairs", "samples")
+    rank_based = True
+    contrastive: ClassVar[bool] = True
+    """Whether the loss uses the other response of a pair, which costs a forward pass."""
+    trl: ClassVar[str | None] = None
+    """TRL's loss that is this one: ``sft`` of ``SFTTrainer``, ``sigmoid`` of ``DPOTrainer``; None
+    to put :meth:`batch_loss` in the place of the latter's."""
+
+    @property
+    def pairing(self) -> Pairing:
+        """The examples taken from a prompt's draws."""
+        raise TypeError(f"{type(self).__name__} does not say what it is trained on")
+
+    def batch_loss(self, batch: OfflineBatch) -> Float[Tensor, ""]:
+        """Loss to be minimised, averaged over the batch."""
+        raise TypeError(f"{type(self).__name__} does not define a loss")

@@ -9,10 +9,11 @@ from vbon.types import Prompts
 
 
 def hidden_states(
-    model: PreTrainedModel, input_ids: Int[Tensor, "batch tokens"]
-) -> Float[Tensor, "batch tokens width"]:
+    model: PreTrainedModel, input_ids: Int[Tensor, "batch tokens"], at: Int[Tensor, " counted"]
+) -> Float[Tensor, "counted width"]:
     """Final hidden states of right-padded sequences; positions count from the first token."""
-    return model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
+    states = model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
+    return states.flatten(0, 1).index_select(0, at)
 
 
 class Decoder:

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import GPT2LMHeadModel
 from transformers.models.gpt2.modeling_gpt2 import GPT2Block
+from transformers.pytorch_utils import Conv1D
 
 from vbon.types import Prompts
 
@@ -35,7 +36,20 @@ def _norm(module: torch.nn.LayerNorm, x: Tensor) -> Tensor:
 
 def _linear(module: torch.nn.Module, x: Tensor) -> Tensor:
     """Hugging Face's ``Conv1D``: its weight is stored [in, out]."""
-    return torch.addmm(module.bias, x, module.weight)
+    if type(module) is Conv1D:
+        return torch.addmm(module.bias, x, module.weight)
+    return _adapted(module, x)
+
+
+def _adapted(module: torch.nn.Module, x: Tensor) -> Tensor:
+    """The layer with its low-rank update, which is added in place of a second full product."""
+    adapters = module.active_adapters
+    if len(adapters) != 1 or module.merged or module.disable_adapters or module.lora_variant:
+        return module(x)
+    name = adapters[0]
+    low = F.linear(module.lora_dropout[name](x), module.lora_A[name].weight)
+    up, scale = module.lora_B[name].weight, module.scaling[name]
+    return _linear(module.base_layer, x).addmm_(low, up.t(), alpha=scale)
 
 
 def _mlp(block: GPT2Block, x: Tensor) -> Tensor:
@@ -44,15 +58,20 @@ def _mlp(block: GPT2Block, x: Tensor) -> Tensor:
 
 
 def hidden_states(
-    model: GPT2LMHeadModel, input_ids: Int[Tensor, "batch tokens"]
-) -> Float[Tensor, "batch tokens width"]:
-    """Final hidden states of right-padded sequences; positions count from the first token."""
-    states, _ = _encode(model, input_ids, keep_cache=False)
+    model: GPT2LMHeadModel,
+    input_ids: Int[Tensor, "batch tokens"],
+    at: Int[Tensor, " counted"],
+) -> Float[Tensor, "counted width"]:
+    """Final hidden states of right-padded sequences; positions count from the first token.
+
+    The last block goes on with those at ``at`` alone: other positions are but keys and values.
+    """
+    states, _ = _encode(model, input_ids, keep_cache=False, at=at)
     return states
 
 
 def _encode(
-    model: GPT2LMHeadModel, input_ids: Tensor, keep_cache: bool
+    model: GPT2LMHeadModel, input_ids: Tensor, keep_cache: bool, at: Tensor
 ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
     """Final hidden states, and each layer's keys and values [batch, heads, tokens, size]."""
     body, (batch, length) = model.transformer, input_ids.shape
@@ -68,8 +87,10 @@ def _encode(
             cache.append((key.contiguous(), value.contiguous()))
         attended = F.scaled_dot_product_attention(query, key, value, is_causal=True)
         attended = attended.transpose(1, 2).reshape(batch * length, width)
+        if block is body.h[-1]:
+            attended, x = attended.index_select(0, at), x.index_select(0, at)
         x = _mlp(block, x + _linear(block.attn.c_proj, attended))
-    return _norm(body.ln_f, x).view(batch, length, width), cache
+    return _norm(body.ln_f, x), cache
 
 
 class Decoder:
@@ -85,13 +106,15 @@ class Decoder:
         self._heads = model.config.n_head
         size = model.config.n_embd // self._heads
         self._scale = size**-0.5
-        states, self._prefix = _encode(model, prompts.ids, keep_cache=True)
-        last = states[torch.arange(len(prompts)), prompts.lengths - 1]
+        starts = torch.arange(len(prompts), device=prompts.ids.device) * prompts.ids.shape[1]
+        last, self._prefix = _encode(
+            model, prompts.ids, keep_cache=True, at=starts + prompts.lengths - 1
+        )
         self.hidden = last.repeat_interleave(draws, 0)
         self._position = prompts.lengths.repeat_interleave(draws)
-        self._prefix_bias = self._padding_bias(prompts, states.dtype)
+        self._prefix_bias = self._padding_bias(prompts, last.dtype)
         shape = (len(model.transformer.h), 2, len(prompts) * draws, self._heads, max_new_tokens)
-        self._cache = states.new_empty((*shape, size))
+        self._cache = last.new_empty((*shape, size))
 
     def _padding_bias(self, prompts: Prompts, dtype: torch.dtype) -> Tensor | None:
         """-inf at padded prompt positions, [prompts, 1, 1, tokens]; None where none is padded."""

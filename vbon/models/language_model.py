@@ -114,9 +114,21 @@ def _backend(model: nn.Module) -> ModuleType:
     return gpt2 if gpt2.supports(model) else generic
 
 
-def hidden_states(model: PreTrainedModel, input_ids: Int[Tensor, "batch tokens"]) -> Tensor:
-    """Final hidden states of right-padded sequences; padding changes nothing before it."""
-    return _backend(model).hidden_states(model, input_ids)
+def hidden_states(
+    model: PreTrainedModel,
+    input_ids: Int[Tensor, "batch tokens"],
+    at: Int[Tensor, " counted"] | None = None,
+) -> Float[Tensor, "counted width"] | Int[Tensor, "counted one"]:
+    """Final hidden states of right-padded sequences; padding changes nothing before it.
+
+    Args:
+        model: A causal language model.
+        input_ids: Token ids.
+        at: Positions wanted, counted row after row; None for all of them.
+    """
+    if at is None:
+        at = torch.arange(input_ids.numel(), device=input_ids.device)
+    return _backend(model).hidden_states(model, input_ids, at)
 
 
 def output_logits(model: PreTrainedModel, hidden: Tensor) -> Float[Tensor, "*batch vocab"]:
@@ -192,10 +204,9 @@ def response_logits(
     the rest of the model.
     """
     packed, index = pack(prompts, response_ids)
-    needed = int((prompts.lengths + response_mask.sum(1)).max())
-    hidden = hidden_states(model, packed[:, :needed])
+    needed = int((prompts.lengths + response_mask.sum(1)).max()) - 1  # the last predicts nothing
     rows, columns = response_mask.nonzero(as_tuple=True)
-    hidden = hidden[rows, index[rows, columns]]
+    hidden = hidden_states(model, packed[:, :needed], rows * needed + index[rows, columns])
     return output_logits(model, hidden), hidden
 
 

@@ -53,7 +53,7 @@ class TabularLM(PreTrainedModel):
 
     def forward(self, input_ids: Int[Tensor, "batch tokens"], **_: object) -> CausalLMOutput:
         """Logits of the next token after each position."""
-        return CausalLMOutput(logits=output_logits(self, hidden_states(self, input_ids)))
+        return CausalLMOutput(logits=output_logits(self, self.rows(input_ids).unsqueeze(-1)))
 
 
 def next_row(row: Tensor, tokens: Tensor, vocab_size: int) -> Tensor:
@@ -62,10 +62,10 @@ def next_row(row: Tensor, tokens: Tensor, vocab_size: int) -> Tensor:
 
 
 def hidden_states(
-    model: TabularLM, input_ids: Int[Tensor, "batch tokens"]
-) -> Int[Tensor, "batch tokens one"]:
+    model: TabularLM, input_ids: Int[Tensor, "batch tokens"], at: Int[Tensor, " counted"]
+) -> Int[Tensor, "counted one"]:
     """What the table is looked up by: the row of each prefix."""
-    return model.rows(input_ids).unsqueeze(-1)
+    return model.rows(input_ids).flatten()[at].unsqueeze(-1)
 
 
 def output_logits(
@@ -98,7 +98,7 @@ class Decoder:
                 f"{longest} tokens, the table has {model.config.longest_prefix}; build it longer"
             )
         self._vocab_size, self._last = model.config.vocab_size, len(model.table) - 1
-        rows = hidden_states(model, prompts.ids)
+        rows = model.rows(prompts.ids).unsqueeze(-1)
         last = rows[torch.arange(len(prompts)), prompts.lengths - 1]
         self.hidden = last.repeat_interleave(draws, 0)
 

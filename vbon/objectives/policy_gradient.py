@@ -71,6 +71,26 @@ def generalised_advantages(
     return advantages
 
 
+def leave_one_out_advantages(
+    returns: Float[Tensor, "prompts draws"],
+) -> Float[Tensor, "prompts draws"]:
+    r"""Return of each response minus the mean return of the prompt's other responses.
+
+    The baseline is independent of the response, so the gradient stays unbiased, and nothing has
+    to be learnt (Kool et al. 2019; Ahmadian et al., arXiv:2402.14740, equation 8).
+
+    Args:
+        returns: Return of each response, at least two a prompt.
+
+    Example:
+        >>> leave_one_out_advantages(torch.tensor([[1.0, 2.0, 6.0]])).tolist()
+        [[-3.0, -1.5, 4.5]]
+    """
+    draws = returns.shape[1]
+    others = (returns.sum(1, keepdim=True) - returns) / (draws - 1)
+    return returns - others
+
+
 def clipped_policy_loss(
     log_importance: Float[Tensor, " tokens"], advantages: Float[Tensor, " tokens"], clip: float
 ) -> tuple[Float[Tensor, " tokens"], Float[Tensor, ""]]:

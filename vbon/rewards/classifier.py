@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     AutoModelForSequenceClassification,
     PreTrainedModel,
@@ -43,6 +44,7 @@ class ClassifierReward:
             )
         self._batch_size, self._transform = batch_size, transform
         self._positive = _positive_class(self._model.config.id2label, path)
+        self._pad_id = self._tokenizer.pad_token_id or 0
         self._longest = min(
             self._tokenizer.model_max_length, self._model.config.max_position_embeddings
         )
@@ -54,17 +56,24 @@ class ClassifierReward:
         Raises:
             DataError: If a reward is NaN or infinite, with the text that caused it.
         """
-        encoded = self._tokenizer(list(texts), truncation=True, max_length=self._longest)
-        lengths = [len(ids) for ids in encoded["input_ids"]]
-        order = sorted(range(len(texts)), key=lengths.__getitem__)  # less padding
+        encoded = self._tokenizer(
+            list(texts),
+            truncation=True,
+            max_length=self._longest,
+            return_attention_mask=False,
+            return_token_type_ids=False,  # one segment: all zeros, which is every model's default
+        )
+        ids = [torch.tensor(row) for row in encoded["input_ids"]]
+        lengths = torch.tensor([len(row) for row in ids])
         logits = torch.empty(len(texts), self._model.config.num_labels, dtype=torch.float64)
-        for start in range(0, len(order), self._batch_size):
-            rows = order[start : start + self._batch_size]
-            batch = {name: [values[row] for row in rows] for name, values in encoded.items()}
-            padded = self._tokenizer.pad(batch, return_tensors="pt")
-            if lengths[rows[0]] == lengths[rows[-1]]:
-                del padded["attention_mask"]  # nothing is padded
-            logits[rows] = self._model(**padded).logits.double()
+        for rows in lengths.argsort(stable=True).split(self._batch_size):  # less padding
+            # By hand: the tokenizer's own `pad` takes as long as a small model's forward pass.
+            batch = [ids[row] for row in rows.tolist()]
+            padded = pad_sequence(batch, True, self._pad_id, self._tokenizer.padding_side)
+            ones = [torch.ones_like(row) for row in batch]
+            mask = pad_sequence(ones, True, 0, self._tokenizer.padding_side)
+            options = {} if mask.all() else {"attention_mask": mask}
+            logits[rows] = self._model(padded, **options).logits.double()
         raw = logits[:, self._positive].numpy()
         reward = transformed(raw, self._transform, texts)
         return Rewards(reward, torch.softmax(logits, 1)[:, self._positive].numpy())

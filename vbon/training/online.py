@@ -17,16 +17,15 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from vbon.methods.base import Online
-from vbon.models.language_model import make_value_head, response_logits, token_log_probs
+from vbon.models.language_model import response_logits, token_log_probs
 from vbon.objectives.policy_gradient import (
     clipped_policy_loss,
-    clipped_value_loss,
-    generalised_advantages,
     masked_mean,
     whiten,
 )
 from vbon.sampling import sample
 from vbon.seeding import derive_seed
+from vbon.training.baselines import make_baseline
 from vbon.training.cdf import RewardCDF
 from vbon.types import Prompts, Rollouts, Scored
 
@@ -74,6 +73,7 @@ class OnlineSettings:
     clip_policy: float
     clip_value: float | None
     clip_reward: float | None
+    value_target: str
     value_coef: float
     max_grad_norm: float | None
     whiten: str
@@ -90,7 +90,8 @@ class _Batch:
     prompts: Prompts
     rollouts: Rollouts
     advantages: Float[Tensor, "batch tokens"]
-    returns: Float[Tensor, "batch tokens"]
+    values: Float[Tensor, "batch tokens"]
+    targets: Float[Tensor, "batch tokens"]
 
     def rows(self, index: Int[Tensor, " minibatch"]) -> tuple[Prompts, Tensor, Tensor]:
         """Prompts, response ids and mask of some rows, cut to the longest response."""
@@ -124,8 +125,19 @@ class OnlineTrainer:
     ) -> None:
         self.policy, self.method, self.environment = policy, method, environment
         self.settings, self.seed = settings, seed
-        self.value_head = make_value_head(policy, derive_seed(seed, "value_head"))
-        self._parameters = [*policy.parameters(), *self.value_head.parameters()]
+        self.baseline = make_baseline(
+            policy,
+            method.leave_one_out,
+            settings.draws_per_prompt,
+            derive_seed(seed, "value_head"),
+            whole_response=settings.value_target == "response",
+            gamma=settings.gamma,
+            lam=settings.lam,
+            clip_value=settings.clip_value,
+        )
+        head = self.baseline.head
+        trained = [*policy.parameters(), *(head.parameters() if head is not None else ())]
+        self._parameters = [parameter for parameter in trained if parameter.requires_grad]
         self._optimizer = torch.optim.AdamW(
             self._parameters,
             lr=settings.learning_rate,
@@ -174,32 +186,47 @@ class OnlineTrainer:
         index = self._next_prompts(self.settings.rollouts // draws)
         asked = env.prompts.select(index)
         with clock("sample"):
-            rollouts = sample(
-                self.policy,
-                asked,
-                draws=draws,
-                max_new_tokens=env.max_new_tokens,
-                eos_token_id=env.eos_token_id,
-                seed=derive_seed(self.seed, "rollouts", step),
-                temperature=env.temperature,
-                value_head=self.value_head,
-            )
+            seed = derive_seed(self.seed, "rollouts", step)
+            rollouts = self._sample(self.policy, asked, draws, seed, self.baseline.head)
         prompts = asked.select(rollouts.prompt_index)
-        with clock("score"), torch.no_grad():
+        with clock("score"):
             reward = env.score(prompts, rollouts)
-            log_probs_ref = token_log_probs(
-                env.reference,
-                prompts,
-                rollouts.response_ids,
-                rollouts.response_mask,
-                env.temperature,
-            )
+            log_probs_ref = self._log_probs_under(env.reference, prompts, rollouts)
         with clock("lookup"):
             scored = self._look_up(index[rollouts.prompt_index], reward, log_probs_ref)
         batch, row = self._advantages(prompts, rollouts, scored, log_probs_ref)
         self.episodes += len(rollouts)
         self.sampled_tokens += int(rollouts.response_mask.sum())
         return batch, row
+
+    def _sample(
+        self,
+        model: PreTrainedModel,
+        asked: Prompts,
+        draws: int,
+        seed: int,
+        value_head: nn.Module | None = None,
+    ) -> Rollouts:
+        """Responses of a model, within the environment's limits."""
+        env = self.environment
+        return sample(
+            model,
+            asked,
+            draws=draws,
+            max_new_tokens=env.max_new_tokens,
+            eos_token_id=env.eos_token_id,
+            seed=seed,
+            temperature=env.temperature,
+            value_head=value_head,
+        )
+
+    @torch.no_grad()
+    def _log_probs_under(
+        self, model: PreTrainedModel, prompts: Prompts, rollouts: Rollouts
+    ) -> Float[Tensor, "batch tokens"]:
+        """Log-probs of the tokens of rollouts under a frozen model."""
+        ids, mask = rollouts.response_ids, rollouts.response_mask
+        return token_log_probs(model, prompts, ids, mask, self.environment.temperature)
 
     def _look_up(self, prompt_index: Tensor, reward: Tensor, log_probs_ref: Tensor) -> Scored:
         """Place each reward in the reference's reward distribution, where the method needs it."""
@@ -210,25 +237,31 @@ class OnlineTrainer:
         return Scored(reward, log_below, log_level, log_prob_ref)
 
     def _advantages(
-        self, prompts: Prompts, rollouts: Rollouts, scored: Scored, log_probs_ref: Tensor
+        self,
+        prompts: Prompts,
+        rollouts: Rollouts,
+        scored: Scored,
+        log_probs_ref: Tensor,
+        log_probs_home: Tensor | None = None,
     ) -> tuple[_Batch, dict[str, float]]:
-        """Token rewards and advantages; also what the history reports of the rollouts."""
+        """Token rewards and advantages; also what the history reports of the rollouts.
+
+        Tokens pay for leaving ``log_probs_home``, which is the reference unless it is given.
+        """
         mask, settings = rollouts.response_mask, self.settings
+        home = log_probs_ref if log_probs_home is None else log_probs_home
         terminal = self.method.reward(scored)
         limit = settings.clip_reward
         clipped = terminal if limit is None else terminal.clamp(-limit, limit)
-        rewards = self.method.token_rewards(rollouts.token_log_probs, log_probs_ref, mask)
+        rewards = self.method.token_rewards(rollouts.token_log_probs, home, mask)
         last = mask.sum(1, keepdim=True) - 1
         rewards = rewards.scatter_add(1, last, clipped[:, None].to(rewards.dtype))
-        advantages = generalised_advantages(
-            rewards, rollouts.values, mask, settings.gamma, settings.lam
-        )
-        returns = advantages + rollouts.values
+        advantages, targets = self.baseline.advantages(rewards, rollouts)
+        residual = masked_mean(advantages**2, mask)
+        spread = masked_mean((targets - masked_mean(targets, mask)) ** 2, mask)
         if settings.whiten == "batch":
             advantages = whiten(advantages, mask)
         log_ratio = (rollouts.token_log_probs - log_probs_ref).double()
-        residual = masked_mean((returns - rollouts.values) ** 2, mask)
-        spread = masked_mean((returns - masked_mean(returns, mask)) ** 2, mask)
         row = {
             "objective": rewards.double().sum(1).mean().item(),
             "reward": scored.reward.mean().item(),
@@ -239,7 +272,8 @@ class OnlineTrainer:
             "response_length": mask.sum(1).double().mean().item(),
             "explained_variance": (1 - residual / spread).item(),
         }
-        return _Batch(prompts, rollouts, advantages, returns), row
+        values = torch.zeros_like(targets) if rollouts.values is None else rollouts.values
+        return _Batch(prompts, rollouts, advantages, values, targets), row
 
     def _update(self, batch: _Batch) -> dict[str, float]:
         """Take the optimiser steps of one iteration; return their mean statistics."""
@@ -257,6 +291,25 @@ class OnlineTrainer:
 
     def _step(self, batch: _Batch, index: Int[Tensor, " minibatch"]) -> Float[Tensor, " numbers"]:
         """One optimiser step on some rows of the batch."""
+        policy_loss, value_loss, clip_fraction = self._losses(batch, index)
+        settings = self.settings
+        self._optimizer.zero_grad(set_to_none=True)
+        (policy_loss + settings.value_coef * value_loss).backward()
+        limit = settings.max_grad_norm
+        if limit is None:
+            gradients = [p.grad for p in self._parameters if p.grad is not None]
+            grad_norm = nn.utils.get_total_norm(gradients, foreach=True)
+        else:
+            grad_norm = nn.utils.clip_grad_norm_(self._parameters, limit, foreach=True)
+        if not torch.isfinite(grad_norm):
+            raise Diverged(f"gradient norm is {grad_norm.item()} after {self.updates} updates")
+        self._optimizer.step()
+        return torch.stack((policy_loss, value_loss, clip_fraction, grad_norm)).detach()
+
+    def _losses(
+        self, batch: _Batch, index: Int[Tensor, " minibatch"]
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""], Float[Tensor, ""]]:
+        """Losses of policy and baseline, token means over some rows, and the share clipped."""
         settings = self.settings
         prompts, ids, mask = batch.rows(index)
         longest = ids.shape[1]
@@ -270,25 +323,12 @@ class OnlineTrainer:
             advantages[mask],
             settings.clip_policy,
         )
-        value_losses = clipped_value_loss(
-            self.value_head(hidden),
-            batch.rollouts.values[index, :longest][mask],
-            batch.returns[index, :longest][mask],
-            settings.clip_value,
+        value_loss = self.baseline.loss(
+            hidden,
+            batch.values[index, :longest][mask],
+            batch.targets[index, :longest][mask],
         )
-        policy_loss, value_loss = policy_losses.mean(), value_losses.mean()
-        self._optimizer.zero_grad(set_to_none=True)
-        (policy_loss + settings.value_coef * value_loss).backward()
-        limit = settings.max_grad_norm
-        if limit is None:
-            gradients = [p.grad for p in self._parameters if p.grad is not None]
-            grad_norm = nn.utils.get_total_norm(gradients, foreach=True)
-        else:
-            grad_norm = nn.utils.clip_grad_norm_(self._parameters, limit, foreach=True)
-        if not torch.isfinite(grad_norm):
-            raise Diverged(f"gradient norm is {grad_norm.item()} after {self.updates} updates")
-        self._optimizer.step()
-        return torch.stack((policy_loss, value_loss, clip_fraction, grad_norm)).detach()
+        return policy_losses.mean(), value_loss, clip_fraction
 
 
 class _Clock:

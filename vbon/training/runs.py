@@ -21,10 +21,13 @@ from transformers import PreTrainedModel
 from vbon.artifacts import SCHEMAS, read_table, write_table
 from vbon.artifacts.tables import write_json
 from vbon.errors import ArtifactError
-from vbon.methods.base import Method, Online
+from vbon.methods.base import Method, Offline, Online
 from vbon.models.language_model import check_tokenizer, load_language_model, load_tokenizer
+from vbon.models.trainable import CAPACITY, count_trainable, make_trainable, merged
 from vbon.rewards import full_texts, load_reward_model
+from vbon.training.anchored import make_online_trainer
 from vbon.training.cdf import EstimatedCDF, ExactCDF, RewardCDF
+from vbon.training.offline import Examples, OfflineSettings, OfflineTrainer
 from vbon.training.online import Diverged, Environment, OnlineSettings, OnlineTrainer, is_finite
 from vbon.types import Prompts, Rollouts
 
@@ -63,7 +66,7 @@ class Inputs:
     """What the runs of a task share, loaded once and only if a run needs it.
 
     Args:
-        paths: Artifact of each input name.
+        paths: Artifact of each input name; ``pairs``, in which runs differ, is not looked at.
         spec: Of any run of the group; they share sampling, rewards and log F settings.
     """
 
@@ -74,6 +77,21 @@ class Inputs:
     def reference(self) -> PreTrainedModel:
         """The frozen reference model."""
         return load_language_model(self._paths["reference"]).requires_grad_(False)
+
+    @cached_property
+    def samples(self) -> pd.DataFrame:
+        """The reference's draws for the training prompts, as far as examples need them."""
+        columns = ["prompt_id", "draw", "response_ids", "log_prob"]
+        return read_table(self._paths["samples"], "samples", columns)
+
+    def examples(self, path: str) -> Examples:
+        """What an offline run is trained on.
+
+        Args:
+            path: Its table of pairs.
+        """
+        pairs = read_table(path, "pairs")
+        return Examples.from_tables(pairs, self.samples, self.environment.prompts)
 
     @cached_property
     def environment(self) -> Environment:
@@ -112,7 +130,7 @@ def carry_out(run: dict[str, Any], method: Method, inputs: Inputs, key: str) -> 
     """Carry out one run and move its folder into place when all of it is written.
 
     Args:
-        run: The run as plain values (folder, method, setting, seed, spec).
+        run: The run as plain values (root, method, setting, seed, spec), and its ``inputs``.
         method: The method at the run's setting.
         inputs: Shared inputs.
         key: Resume key to store.
@@ -159,14 +177,13 @@ def _train(
     partial: Path,
     rows: list[dict[str, float]],
 ) -> dict[str, Any]:
-    """Train an online method; fill ``rows`` with its history and save its policy."""
-    if not isinstance(method, Online):
-        raise TypeError(f"no trainer for methods of type {type(method).__mro__[1].__name__}")
+    """Train a method; fill ``rows`` with its history and save its policy."""
     # The policy starts as the reference; loading it again shares no parameter with it.
-    reference_path = inputs._paths["reference"]
+    reference_path = run["inputs"]["reference"]
     policy = load_language_model(reference_path)
-    settings = OnlineSettings(**run["spec"]["online"])
-    trainer = OnlineTrainer(policy, method, inputs.environment, settings, run["seed"])
+    loop = run["spec"].get("online") or run["spec"]["offline"]
+    make_trainable(policy, **{name: loop[name] for name in CAPACITY}, seed=run["seed"])
+    trainer = _make_trainer(run, method, inputs, policy)
     status = "ok"
     try:
         for row in trainer:
@@ -177,17 +194,48 @@ def _train(
         print(f"{run['method']} {run['setting']} seed {run['seed']} diverged: {error}", flush=True)
         status = "diverged"
     else:
-        policy.save_pretrained(partial / "policy")
+        merged(policy).save_pretrained(partial / "policy")
         load_tokenizer(reference_path).save_pretrained(partial / "policy")
     return {
         "status": status,
         "policy": "policy" if status == "ok" else None,
-        "trainable_parameters": sum(p.numel() for p in policy.parameters() if p.requires_grad),
+        "trainable_parameters": count_trainable(policy),
         "episodes": trainer.episodes,
         "sampled_tokens": trainer.sampled_tokens,
         "updates": trainer.updates,
         "seconds": trainer.seconds,
+        **(_stored(method, trainer) if isinstance(trainer, OfflineTrainer) else {}),
     }
+
+
+def _loop_settings(section: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a loop itself, without what is trained by it."""
+    return {name: value for name, value in section.items() if name not in CAPACITY}
+
+
+def _stored(method: Offline, trainer: OfflineTrainer) -> dict[str, float]:
+    """What the record says of the stored draws that a run was trained on."""
+    draws = method.pairing.draws * trainer.settings.blocks
+    return {"stored_draws": draws, "mean_nll": trainer.examples.mean_nll}
+
+
+def _make_trainer(
+    run: dict[str, Any], method: Method, inputs: Inputs, policy: PreTrainedModel
+) -> OnlineTrainer | OfflineTrainer:
+    """The loop for the method's shape."""
+    spec, environment, seed = run["spec"], inputs.environment, run["seed"]
+    if isinstance(method, Online):
+        settings = OnlineSettings(**_loop_settings(spec["online"]))
+        return make_online_trainer(policy, method, environment, settings, seed)
+    if not isinstance(method, Offline):
+        raise TypeError(f"no trainer for methods of type {type(method).__mro__[1].__name__}")
+    settings = OfflineSettings(**_loop_settings(spec["offline"]))
+    parts = policy, method, environment, inputs.examples(run["inputs"]["pairs"]), settings, seed
+    if settings.trainer == "native":
+        return OfflineTrainer(*parts)
+    from vbon.training.trl import TRLTrainer  # takes seconds to import
+
+    return TRLTrainer(*parts, tokenizer=load_tokenizer(run["inputs"]["reference"]))
 
 
 def in_child(function: Any, *arguments: Any) -> None:

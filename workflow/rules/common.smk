@@ -27,7 +27,11 @@ ROOTS = {
 BUILT = [task for task in TASKS if task != "enumerable"]  # whose models are built or loaded
 SPLITS = ("train", "test")
 ROLES = ("reference", "reward_model", "evaluator")
-FIGURES = {"sentiment": ["figure2a", "figure2b"], "enumerable": ["optimum"]}
+FIGURES = {
+    "sentiment": ["figure2a", "figure2b", "figure6", "figure7a", "figure7b"],
+    "enumerable": ["optimum"],
+}
+COMPARED = [task for task in TASKS if "figure2a" in FIGURES.get(task, [])]  # at equal KL
 OPTIMA = ["optimum", "pools", "exact_and_bound", "limits", "curves"]
 SUFFIXES = ("pdf", "svg", "png", "csv")
 
@@ -98,19 +102,39 @@ def measuring(root):
     return {**part["evaluation"], **part["rewards"], **sampling}
 
 
+def has_equivalence(task):
+    """Whether a study trains vBoN and its L bound at the same n and seeds."""
+    return "equivalence" in config[task].get("studies", {})
+
+
+def equivalence_of(task):
+    """The table of that study, if the configuration asks for it."""
+    return [f"{RESULTS}/{task}/tables/equivalence.csv"] if has_equivalence(task) else []
+
+
 def tables_of(wildcards):
     """The tables that a figure is drawn from."""
     folder = f"{RESULTS}/{wildcards.task}"
     if wildcards.name == "optimum":
         return {name: f"{folder}/tables/{name}.csv" for name in ("optimum", "curves")}
-    return {"points": f"{folder}/points.parquet"}
+    tables = {"points": f"{folder}/points.parquet", "attainment": f"{folder}/tables/attainment.csv"}
+    if wildcards.name != "figure6":
+        return tables | {"pareto": f"{folder}/pareto.parquet"}
+    return tables | {"equivalence": path for path in equivalence_of(wildcards.task)}
 
 
 def figures_and_tables():
-    """All figures of the tasks that are run."""
-    return [
+    """All figures of the tasks that are run, and the tables that compare methods."""
+    figures = [
         f"{RESULTS}/{task}/figures/{name}.{suffix}"
         for task in TASKS
         for name in FIGURES.get(task, [])
         for suffix in SUFFIXES
     ]
+    tables = [
+        f"{RESULTS}/{task}/tables/{name}.{suffix}"
+        for task in COMPARED
+        for name in ("matched_kl", "orderings", *["equivalence"] * has_equivalence(task))
+        for suffix in ("csv", "md")
+    ]
+    return figures + tables

@@ -1,4 +1,6 @@
-"""The reference's draws, their rewards, and each prompt's sorted rewards."""
+"""The reference's draws, their rewards, each prompt's sorted rewards, and pairs of draws."""
+
+from vbon.plan import pair_files
 
 
 rule sample:
@@ -87,22 +89,49 @@ rule merge_rewards:
 rule logf:
     """Each prompt's rewards in order, as the estimates of log F need them."""
     input:
-        RESULTS + "/{task}/reference/rewards/{split}.parquet",
+        lambda wildcards: f"{ROOTS[wildcards.root].shared}/reference/rewards/{wildcards.split}.parquet",
     output:
-        RESULTS + "/{task}/reference/logf/{split}.parquet",
+        RESULTS + "/{root}/reference/logf/{split}.parquet",
     log:
-        "logs/{task}/logf-{split}.log",
+        "logs/{root}/logf-{split}.log",
+    wildcard_constraints:
+        root="|".join(name for name, root in ROOTS.items() if root.task in BUILT) or "none",
     threads: 1
     params:
         draws=lambda wildcards: (
-            section(wildcards, "logf", "m")
+            ROOTS[wildcards.root].section["logf"]["m"]
             if wildcards.split == "train"
-            else section(wildcards, "sampling", "test_draws")
+            else ROOTS[wildcards.root].section["sampling"]["test_draws"]
         ),
         fit=lambda wildcards: (
-            "--fit" if section(wildcards, "logf", "estimator") == "exponential" else ""
+            "--fit"
+            if ROOTS[wildcards.root].section["logf"]["estimator"] == "exponential"
+            else ""
         ),
         code=code("vbon.logf"),
     shell:
         "vbon logf --rewards {input:q} --draws {params.draws} {params.fit} --output {output:q}"
         " > {log:q} 2>&1"
+
+
+for number, (folder, pairings) in enumerate(pair_files(RUNS).items()):
+
+    rule:
+        """Pairs of stored draws for offline methods; the reward model is not asked again."""
+        name:
+            f"pairs_{number}"
+        input:
+            os.path.join(os.path.dirname(folder), "rewards/train.parquet"),
+        output:
+            [f"{folder}/{slug}.parquet" for slug in pairings],
+        log:
+            f"logs/{folder.removeprefix(RESULTS + '/')}.log",
+        threads: 1
+        params:
+            pairings=as_json(pairings),
+            folder=folder,
+            seed=config["seed"],
+            code=code("vbon.pairs"),
+        shell:
+            "vbon pairs --rewards {input:q} --pairings {params.pairings:q} --seed {params.seed}"
+            " --output {params.folder:q} > {log:q} 2>&1"

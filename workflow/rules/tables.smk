@@ -1,4 +1,4 @@
-"""Points and costs of all runs, and the Pareto fronts."""
+"""Points and costs of all runs, Pareto fronts, and what compares the methods."""
 
 
 rule aggregate:
@@ -10,8 +10,12 @@ rule aggregate:
             for name, group in JOBS.items()
             if any(run.root == f"{RESULTS}/{wildcards.root}" for run in group)
         ],
-        samples=expand(RESULTS + "/{{root}}/reference/samples/{split}.parquet", split=SPLITS),
-        rewards=RESULTS + "/{root}/reference/rewards/test.parquet",
+        samples=lambda wildcards: [
+            f"{ROOTS[wildcards.root].shared}/reference/samples/{split}.parquet" for split in SPLITS
+        ],
+        rewards=lambda wildcards: (
+            f"{ROOTS[wildcards.root].shared}/reference/rewards/test.parquet"
+        ),
     output:
         points=RESULTS + "/{root}/points.parquet",
         points_csv=RESULTS + "/{root}/points.csv",
@@ -56,3 +60,70 @@ rule pareto:
     shell:
         "vbon pareto --points {input:q} --bootstrap {params.bootstrap} --seed {params.seed}"
         " --output {output.table:q} > {log:q} 2>&1"
+
+
+rule matched:
+    """Each method at equal KL: values at given budgets, and the bands that figures draw."""
+    input:
+        RESULTS + "/{task}/points.parquet",
+    output:
+        table=RESULTS + "/{task}/tables/matched_kl.csv",
+        markdown=RESULTS + "/{task}/tables/matched_kl.md",
+        bands=RESULTS + "/{task}/tables/attainment.csv",
+    log:
+        "logs/{task}/matched.log",
+    wildcard_constraints:
+        task="|".join(COMPARED) or "none",
+    threads: 1
+    params:
+        bootstrap=config["figures"]["bootstrap"],
+        seed=config["seed"],
+        code=code("vbon.matched"),
+    shell:
+        "vbon matched --points {input:q} --bootstrap {params.bootstrap} --seed {params.seed}"
+        " --output {output.table:q} --bands {output.bands:q} > {log:q} 2>&1"
+
+
+rule equivalence:
+    """vBoN's exact reward against its L bound, at equal n and seeds."""
+    input:
+        points=RESULTS + "/{task}/points.parquet",
+        study=RESULTS + "/{task}/studies/equivalence/points.parquet",
+    output:
+        table=RESULTS + "/{task}/tables/equivalence.csv",
+        markdown=RESULTS + "/{task}/tables/equivalence.md",
+    log:
+        "logs/{task}/equivalence.log",
+    wildcard_constraints:
+        task="|".join(filter(has_equivalence, COMPARED)) or "none",
+    threads: 1
+    params:
+        code=code("vbon.equivalence"),
+    shell:
+        "vbon equivalence --points {input.points:q} --study {input.study:q}"
+        " --output {output.table:q} > {log:q} 2>&1"
+
+
+rule orderings:
+    """Which of the paper's orderings are seen, with intervals."""
+    input:
+        points=RESULTS + "/{task}/points.parquet",
+        equivalence=lambda wildcards: equivalence_of(wildcards.task),
+    output:
+        table=RESULTS + "/{task}/tables/orderings.csv",
+        markdown=RESULTS + "/{task}/tables/orderings.md",
+    log:
+        "logs/{task}/orderings.log",
+    wildcard_constraints:
+        task="|".join(COMPARED) or "none",
+    threads: 1
+    params:
+        study=lambda wildcards, input: (
+            ["--equivalence", *input.equivalence] if input.equivalence else []
+        ),
+        bootstrap=config["figures"]["bootstrap"],
+        seed=config["seed"],
+        code=code("vbon.orderings"),
+    shell:
+        "vbon orderings --points {input.points:q} {params.study:q} --bootstrap {params.bootstrap}"
+        " --seed {params.seed} --output {output.table:q} > {log:q} 2>&1"

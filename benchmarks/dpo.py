@@ -1,0 +1,186 @@
+"""DPO speed: vbon's loop against TRL 1.16's ``DPOTrainer``, in pairs a second.
+
+``python benchmarks/dpo.py`` times them in turn on one core: 32 pairs an update with responses of 40
+tokens, the same pairs in the same order, the reference's log-probs given to both. Time runs from
+the end of the first update to the end of the last.
+"""
+
+import argparse
+import contextlib
+import io
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import (
+    EOS,
+    NEW_TOKENS,
+    VOCAB,
+    Timing,
+    alternate,
+    build_model,
+    build_tokenizer,
+    fingerprint,
+    forward_flops,
+    random_prompts,
+    report,
+    use_one_core,
+    write_json,
+)
+from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_post_hook
+from trl import __version__ as trl_version
+
+from vbon.methods.dpo import DPO
+from vbon.models import gpt2
+from vbon.models.language_model import token_log_probs
+from vbon.training.offline import Examples, OfflineSettings, OfflineTrainer
+from vbon.training.online import Environment
+from vbon.training.trl import TRLTrainer
+from vbon.types import Prompts, Rollouts
+
+BATCH, METHOD = 32, DPO(kl_coef=0.1)
+TARGET = 1.8
+SETTINGS = OfflineSettings(
+    trainer="native",
+    epochs=1,
+    batch_size=BATCH,
+    learning_rate=1e-4,
+    schedule="linear",
+    warmup=0.0,
+    adam_beta2=0.999,
+    weight_decay=0.0,
+    max_grad_norm=10.0,
+    blocks=1,
+    monitors=1,
+    monitor_rollouts=1,
+)
+
+
+@dataclass
+class Work:
+    """Counted where the work is done, not read from settings.
+
+    Attributes:
+        rows: Sequences that went through a forward pass with gradient.
+        columns: Length of the batches they were padded to, summed over sequences.
+        ends: Elapsed and processor time at the end of each optimiser step.
+    """
+
+    rows: int = 0
+    columns: int = 0
+    ends: list[tuple[float, float]] = field(default_factory=list)
+
+    def add_step(self, *_: object) -> None:
+        """An optimiser step has been made."""
+        self.ends.append((time.perf_counter(), time.process_time()))
+
+    def add_forward(self, input_ids: Tensor, hidden: Tensor) -> None:
+        """A batch has been encoded."""
+        if hidden.requires_grad:
+            self.rows += len(input_ids)
+            self.columns += input_ids.numel()
+
+    def timing(self, updates: int, flops: float) -> Timing:
+        """Time of all updates but the first, once it is the workload, no more and no less."""
+        assert len(self.ends) == updates, self
+        assert self.rows == 2 * BATCH * updates, self
+        longest = self.columns / self.rows - NEW_TOKENS
+        assert 7.5 <= longest <= 8, f"batches are {longest:.2f} tokens longer than a response"
+        (wall, cpu), (wall_end, cpu_end) = self.ends[0], self.ends[-1]
+        return Timing(BATCH * (updates - 1), flops, wall_end - wall, cpu_end - cpu)
+
+
+@contextlib.contextmanager
+def counted(policy: torch.nn.Module) -> Iterator[Work]:
+    """Count a policy's updates and training batches in a block, whoever makes them."""
+    work, forward = Work(), gpt2.hidden_states
+
+    def ours(model: torch.nn.Module, input_ids: Tensor) -> Tensor:
+        hidden = forward(model, input_ids)
+        work.add_forward(input_ids, hidden)
+        return hidden
+
+    def theirs(_: object, __: object, named: dict[str, Any], output: Any) -> None:
+        work.add_forward(named["input_ids"], output.last_hidden_state)
+
+    hooks = (
+        register_optimizer_step_post_hook(work.add_step),
+        policy.transformer.register_forward_hook(theirs, with_kwargs=True),
+    )
+    gpt2.hidden_states = ours
+    try:
+        yield work
+    finally:
+        gpt2.hidden_states = forward
+        for hook in hooks:
+            hook.remove()
+
+
+class Workload:
+    """Pairs of random responses, and one round of training on them."""
+
+    def __init__(self, updates: int) -> None:
+        self.updates, count = updates, BATCH * updates
+        lists = random_prompts(count, seed=3)
+        prompts = Prompts.from_lists(lists, [str(index) for index in range(count)])
+        generator = torch.Generator().manual_seed(4)
+        ids = torch.randint(1, VOCAB, (2 * count, NEW_TOKENS), generator=generator)
+        every = torch.arange(count).repeat(2)
+        reference = build_model().requires_grad_(False)
+        mask = torch.ones_like(ids, dtype=torch.bool)
+        with torch.no_grad():
+            log_probs = token_log_probs(reference, prompts.select(every), ids, mask)
+        lengths, rows = mask.sum(1), torch.arange(2 * count)
+        self.examples = Examples(
+            every, ids, lengths, log_probs.double().sum(1), rows[:count], rows[count:]
+        )
+        self.environment = Environment(prompts, reference, _no_score, None, EOS, 1)
+        timed = self.examples.order(1, seed=0)[BATCH:].tolist()
+        self.flops = 6 * sum(forward_flops(len(lists[index])) for index in timed)
+        self.ended: dict[str, float] = {}
+
+    def round(self, name: str, loop: type[OfflineTrainer], **named: Any) -> Timing:
+        """Train a fresh policy; both loops must end at the same one."""
+        policy = build_model()
+        parts = policy, METHOD, self.environment, self.examples, SETTINGS
+        trainer = loop(*parts, seed=0, **named)
+        with counted(policy) as work, contextlib.redirect_stdout(io.StringIO()):
+            list(trainer)
+        self.ended[name] = fingerprint(policy)
+        difference = max(self.ended.values()) - min(self.ended.values())
+        assert difference < 1e-2, f"the loops end at other policies: log-probs {self.ended}"
+        return work.timing(self.updates, self.flops)
+
+
+def _no_score(_: Prompts, rollouts: Rollouts) -> Tensor:
+    return torch.zeros(len(rollouts), dtype=torch.float64)
+
+
+def main() -> None:
+    """Time both, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5, help="alternated rounds (default 5)")
+    parser.add_argument("--updates", type=int, default=17, help="in a round (default 17)")
+    parser.add_argument("--out", type=Path, help="also write the results to this JSON file")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    use_one_core()
+    workload, peer = Workload(arguments.updates), f"TRL {trl_version}, DPO"
+    contestants = {
+        "vbon, DPO": lambda: workload.round("vbon", OfflineTrainer),
+        peer: lambda: workload.round("TRL", TRLTrainer, tokenizer=build_tokenizer()),
+    }
+    rounds = alternate(arguments.rounds, contestants)
+    results = report(rounds, "pairs", "vbon, DPO", [peer])
+    print(f"target: {TARGET} times TRL's pairs a second")
+    if arguments.out:
+        write_json(arguments.out, results)
+
+
+if __name__ == "__main__":
+    main()

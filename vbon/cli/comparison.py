@@ -1,0 +1,64 @@
+"""Verbs that compare methods: ``matched``, ``equivalence``, ``orderings``. None needs torch."""
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+from vbon.artifacts import read_table
+from vbon.artifacts.tables import atomic_path
+from vbon.cli.data import write_report
+from vbon.cli.options import parser
+
+
+def matched(arguments: list[str]) -> None:
+    """Compare methods at equal KL: values at given budgets, and bands of attainment curves."""
+    from vbon.matched import attainment_bands, matched_table
+
+    options = _resampling(parser("matched", matched.__doc__))
+    options.add_argument("--bands", required=True, help="output, .csv")
+    args = options.parse_args(arguments)
+    points = read_table(args.points, "points")
+    _write(matched_table(points, args.seed, args.bootstrap), args.output)
+    with atomic_path(args.bands) as temporary:
+        attainment_bands(points, args.seed, args.bootstrap).to_csv(temporary, index=False)
+
+
+def equivalence(arguments: list[str]) -> None:
+    """Test whether vBoN's exact reward and its L bound win equally often at equal n and seed."""
+    from vbon.equivalence import equivalence_table
+
+    options = parser("equivalence", equivalence.__doc__)
+    options.add_argument("--points", required=True, help="of the task")
+    options.add_argument("--study", required=True, help="points of the study")
+    options.add_argument("--output", required=True, help=".csv; a .md is written beside it")
+    args = options.parse_args(arguments)
+    both = [read_table(path, "points") for path in (args.points, args.study)]
+    _write(equivalence_table(*both), args.output)
+
+
+def orderings(arguments: list[str]) -> None:
+    """Hold the paper's orderings of methods against the measured points, with intervals."""
+    from vbon.orderings import orderings_table
+
+    options = _resampling(parser("orderings", orderings.__doc__))
+    options.add_argument("--equivalence", help="table of the equivalence study, if there is one")
+    args = options.parse_args(arguments)
+    study = pd.read_csv(args.equivalence) if args.equivalence else None
+    points = read_table(args.points, "points")
+    _write(orderings_table(points, args.seed, args.bootstrap, equivalence=study), args.output)
+
+
+def _resampling(options: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Options of a table with bootstrap intervals."""
+    options.add_argument("--points", required=True)
+    options.add_argument("--bootstrap", type=int, required=True, help="replicates")
+    options.add_argument("--seed", type=int, required=True)
+    options.add_argument("--output", required=True, help=".csv; a .md is written beside it")
+    return options
+
+
+def _write(table: pd.DataFrame, output: str) -> None:
+    """The table as CSV in full precision, and as Markdown beside it."""
+    Path(output).parent.mkdir(parents=True, exist_ok=True)
+    write_report(table, output, str(Path(output).with_suffix(".md")))

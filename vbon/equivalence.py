@@ -1,0 +1,136 @@
+"""Whether vBoN's exact reward and its L bound train the same policy (arXiv:2407.06057, figure 6).
+
+Both methods are trained at the same n with the same seeds, so their runs come in pairs.
+"""
+
+import numpy as np
+import pandas as pd
+
+from vbon.errors import DataError
+from vbon.statistics import Equivalence, two_one_sided
+
+MARGIN = 0.02
+"""Difference of win rates below which the two count as equal."""
+
+PAIR = ("vbon", "vbon_l")
+"""Differences are the first method minus the second."""
+
+_COLUMNS = ["method", "n", "seed", "status", "kl", "win_rate"]
+
+
+def equivalence_table(
+    points: pd.DataFrame, study: pd.DataFrame, *, margin: float = MARGIN
+) -> pd.DataFrame:
+    r"""Difference of win rates and KLs at equal n and seed, with two one-sided tests.
+
+    A pair shares its training prompts, pool of reference draws, random streams and test prompts,
+    so the unit is the pair's difference, not the run. Seeds are what is sampled: at one n the
+    differences of the seeds give a paired t statistic with (seeds - 1) degrees of freedom.
+    For all n together the differences are averaged over n within each seed first: runs of one
+    seed may share more than chance, and a seed's average is independent of another's whatever they
+    share. That keeps (seeds - 1) degrees of freedom, and needs no equal variances over n; only n
+    with a pair of every seed take part. The result holds for the benchmark's prompts; the spread
+    of the responses sampled for a run is part of the seeds' spread.
+
+    ``equivalent`` means that both one-sided tests reject a difference of ``margin`` or more at
+    5 %, that is, that the 90 % interval lies within the margins; ``different`` that they do not
+    and a difference of 0 is rejected at 5 %; ``undecided`` that neither can be said.
+
+    Args:
+        points: Rows of the points table; they give what the study lacks at its n and seeds.
+        study: Points of the study. If empty, every n that both methods have in ``points`` counts.
+        margin: Half-width of the band of equality, in win rate.
+
+    Returns:
+        One row for each n above 1 (at 1 both are the reference), then ``pooled``. Columns
+        ``setting, n, pairs, lost`` (pairs with a diverged run), ``win_rate_vbon,
+        win_rate_vbon_l, difference, se, df, low, high`` (90 %), ``margin, p_equivalence,
+        p_difference, verdict, kl_difference, kl_se, kl_low, kl_high`` (90 %, nats).
+
+    Raises:
+        DataError: If a column is missing, or no n has runs of both methods.
+
+    Example:
+        >>> study = pd.DataFrame({
+        ...     "method": ["vbon", "vbon_l"] * 3, "n": 4.0, "seed": [0, 0, 1, 1, 2, 2],
+        ...     "status": "ok", "kl": 0.5, "win_rate": [0.75, 0.751, 0.76, 0.758, 0.755, 0.754]})
+        >>> table = equivalence_table(study.head(0), study)
+        >>> table[["setting", "pairs", "verdict"]].values.tolist()
+        [['n4', 3, 'equivalent'], ['pooled', 3, 'equivalent']]
+    """
+    pairs = _pairs(points, study)
+    rows = [
+        {"setting": f"n{n:g}", "n": n, **_row(own, margin)}
+        for n, own in pairs.groupby("n", sort=True)
+    ]
+    good = pairs.dropna(subset="difference")
+    complete = good.groupby("n")["seed"].transform("nunique") == pairs["seed"].nunique()
+    by_seed = good[complete].groupby("seed", as_index=False).mean(numeric_only=True)
+    pooled = _row(by_seed, margin) | {"pairs": int(complete.sum())}
+    pooled["lost"] = int(pairs["difference"].isna().sum())
+    return pd.DataFrame([*rows, {"setting": "pooled", "n": np.nan, **pooled}])
+
+
+def _pairs(points: pd.DataFrame, study: pd.DataFrame) -> pd.DataFrame:
+    """One row for each n and seed with both methods; NaN differences where a run diverged."""
+    both = pd.concat([_known(study, "study"), _known(points, "points")], ignore_index=True)
+    both = both[both["method"].isin(PAIR) & (both["n"] > 1)]
+    if len(study):
+        both = both[both["n"].isin(study["n"]) & both["seed"].isin(study["seed"])]
+    both = both.drop_duplicates(["method", "n", "seed"])  # the study's own runs come first
+    failed = both["status"] != "ok"
+    both = both.assign(**{name: both[name].mask(failed) for name in ("kl", "win_rate")})
+    wide = both.pivot(index=["n", "seed"], columns="method", values=["win_rate", "kl", "status"])
+    if not set(PAIR) <= set(both["method"]) or wide["status"].dropna().empty:
+        raise DataError(
+            f"points.n: no n above 1 and seed has runs of both {PAIR[0]} and {PAIR[1]}; "
+            "give both methods the same n and seeds in the study"
+        )
+    wide = wide[wide["status"].notna().all(axis=1)]
+    numbers = {
+        f"{name}_{method}": wide[name, method].astype(np.float64)
+        for name in ("win_rate", "kl")
+        for method in PAIR
+    }
+    pairs = pd.DataFrame(numbers).reset_index()
+    pairs["difference"] = pairs["win_rate_vbon"] - pairs["win_rate_vbon_l"]
+    pairs["kl_difference"] = pairs["kl_vbon"] - pairs["kl_vbon_l"]
+    return pairs
+
+
+def _known(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The columns in use, refused by name if one is missing."""
+    for column in _COLUMNS:
+        if column not in table:
+            raise DataError(f"{name}.{column}: column is missing; aggregate the runs again")
+    return table[_COLUMNS]
+
+
+def _row(pairs: pd.DataFrame, margin: float) -> dict[str, float | int | str]:
+    """Tests over independent differences: one a seed."""
+    good = pairs.dropna(subset="difference")
+    wins = _tested(good["difference"], margin)
+    kl = _tested(good["kl_difference"], np.inf)
+    return {
+        "pairs": len(good),
+        "lost": len(pairs) - len(good),
+        "win_rate_vbon": good["win_rate_vbon"].mean(),
+        "win_rate_vbon_l": good["win_rate_vbon_l"].mean(),
+        "difference": good["difference"].mean(),
+        "se": wins.se,
+        "df": wins.df,
+        "low": wins.low,
+        "high": wins.high,
+        "margin": margin,
+        "p_equivalence": wins.p_equivalence,
+        "p_difference": wins.p_difference,
+        "verdict": wins.verdict,
+        "kl_difference": good["kl_difference"].mean(),
+        "kl_se": kl.se,
+        "kl_low": kl.low,
+        "kl_high": kl.high,
+    }
+
+
+def _tested(differences: pd.Series, margin: float) -> Equivalence:
+    return two_one_sided(differences.mean(), differences.sem(), len(differences) - 1, margin)

@@ -1,0 +1,139 @@
+"""What stands below a trade-off: attainment against best-of-n, or differences with a margin."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from vbon.figures.style import INK, MethodStyle, marker_settings, method_styles, square_root_axis
+from vbon.matched import best_of_n_win_rate
+
+_BEST_OF_N = {"color": "#4d4d4d", "linewidth": 0.9, "zorder": 2}
+
+
+@dataclass(frozen=True)
+class Attainment:
+    """Each method's attainment minus best-of-n's at equal KL, with its 95 % band.
+
+    Attributes:
+        rows: What is drawn: ``series`` is ``below_best_of_n``, ``metric`` the median difference,
+            ``metric_low`` and ``metric_high`` its band.
+        height: Share of the figure's height, beside 1 for the trade-off.
+    """
+
+    rows: pd.DataFrame
+    height: float = 0.72
+
+    @classmethod
+    def of(
+        cls, attainment: pd.DataFrame, axis: str, methods: list[str], reference: float
+    ) -> "Attainment | None":
+        """The panel, or None where the tables hold nothing to compare.
+
+        Args:
+            attainment: The table of :func:`vbon.matched.attainment_bands`.
+            axis: Metric of the figure.
+            methods: Methods of the figure.
+            reference: The reference's metric, which best-of-1 is.
+        """
+        bands = attainment[(attainment["axes"] == axis) & attainment["method"].isin(methods)]
+        best = bands[bands["method"] == "best_of_n"].sort_values("kl")
+        trained = bands[~bands["method"].isin(["best_of_n", "reference"])]
+        if trained.empty or (best.empty and axis != "win_rate"):
+            return None
+        if axis == "win_rate":
+            level = best_of_n_win_rate(trained["kl"].to_numpy())
+        else:
+            roots, values = np.sqrt([0.0, *best["kl"]]), [reference, *best["value"]]
+            level = np.interp(np.sqrt(trained["kl"]), roots, values)
+        rows = trained[["method", "kl"]].assign(series="below_best_of_n")
+        rows["metric"] = trained["median"] - level
+        rows["metric_low"], rows["metric_high"] = trained["low"] - level, trained["high"] - level
+        return cls(rows)
+
+    def draw(self, axes: Axes, right: float) -> None:
+        """Bands, medians and, so that grey prints tell them apart, a few of each one's markers."""
+        square_root_axis(axes, right)
+        axes.axhline(0, linestyle=(0, (4, 2)), **_BEST_OF_N)
+        shown = self.rows[self.rows["kl"] <= right]
+        for index, (method, style) in enumerate(method_styles(shown["method"]).items()):
+            band = shown[shown["method"] == method]
+            self._draw_band(axes, band, style, index)
+        low, high = shown["metric_low"].quantile(0.01), shown["metric_high"].quantile(0.99)
+        pad = 0.06 * max(high - low, 1e-3)
+        axes.set_ylim(min(low, 0) - pad, max(high, 0) + pad)
+        axes.set_ylabel("Difference to BoN at equal KL")
+
+    @staticmethod
+    def _draw_band(axes: Axes, band: pd.DataFrame, style: MethodStyle, index: int) -> None:
+        kl = band["kl"].to_numpy()
+        axes.fill_between(
+            kl, band["metric_low"], band["metric_high"], color=style.colour, alpha=0.16,
+            linewidth=0, zorder=1,
+        )  # fmt: skip
+        settings = marker_settings(style) | {"markersize": 0.8 * marker_size(style)}
+        every = (3 * index % 11, 11)  # shifted, or the markers of all methods would pile up
+        axes.plot(
+            kl, band["metric"], color=style.colour, linewidth=1.3, zorder=4, markevery=every,
+            linestyle=style.dashes, **settings,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Difference of two methods by setting, against the margin within which they count as equal.
+
+    Attributes:
+        rows: What is drawn: ``series`` is ``difference``, ``metric`` the mean difference,
+            ``metric_low`` and ``metric_high`` its 90 % interval.
+        margin: Half-width of the band of equality.
+        verdicts: Words beside each setting.
+        height: Share of the figure's height, beside 1 for the trade-off.
+    """
+
+    rows: pd.DataFrame
+    margin: float
+    verdicts: list[str]
+    height: float = 0.6
+
+    @classmethod
+    def of(cls, equivalence: pd.DataFrame) -> "Differences":
+        """The panel of the table of :func:`vbon.equivalence.equivalence_table`."""
+        rows = equivalence.rename(
+            columns={"difference": "metric", "se": "metric_se", "low": "metric_low"}
+        ).rename(columns={"high": "metric_high"})
+        names = ["setting", "n", "metric", "metric_se", "metric_low", "metric_high"]
+        margin = float(equivalence["margin"].iloc[0])
+        return cls(rows[names].assign(series="difference"), margin, list(equivalence["verdict"]))
+
+    def draw(self, axes: Axes, right: float) -> None:
+        """One interval a setting from top to bottom; a setting without one is named in words."""
+        position = np.arange(len(self.rows))[::-1]
+        axes.axvspan(-self.margin, self.margin, color="#eeeeee", zorder=0)
+        axes.axvline(0, **_BEST_OF_N)
+        errors = np.abs(self.rows[["metric_low", "metric_high"]].sub(self.rows["metric"], axis=0))
+        axes.errorbar(
+            self.rows["metric"], position, xerr=errors.to_numpy().T, fmt="o", color=INK,
+            markersize=4, elinewidth=1, capsize=2.5, zorder=3,
+        )  # fmt: skip
+        ends = self.rows[["metric_low", "metric_high"]].abs().to_numpy()
+        reach = float(np.nanmax([1.25 * self.margin, *1.08 * ends[np.isfinite(ends)]]))
+        axes.set(xlim=(-reach, 1.5 * reach), ylim=(-0.7, len(self.rows) - 0.3))
+        axes.set_yticks(position, labels=[_spelt(name) for name in self.rows["setting"]])
+        for y, verdict in zip(position, self.verdicts, strict=True):
+            axes.text(1.48 * reach, y, verdict, ha="right", va="center", size=7.5)
+        axes.set_xlabel("Win rate of vBoN minus its L bound's (90 % interval)")
+        axes.text(
+            0.985 * self.margin, -0.62, f"margin ± {self.margin:g}", ha="right", va="bottom", size=7
+        )
+
+
+def marker_size(style: MethodStyle) -> Any:
+    """Size of a method's marker in the trade-off."""
+    return marker_settings(style)["markersize"]
+
+
+def _spelt(setting: str) -> str:
+    return f"N={setting[1:]}" if setting[1:].isdigit() else setting

@@ -1,0 +1,46 @@
+"""BoN-SFT: supervised fine-tuning on the best of n stored draws."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from vbon.methods.base import Offline
+from vbon.pairs import Pairing
+from vbon.registry import register
+from vbon.types import OfflineBatch
+
+
+@register
+@dataclass(frozen=True, kw_only=True)
+class BoNSFT(Offline):
+    r"""Maximise the likelihood of the best of ``n`` draws: the forward KL to best-of-n.
+
+    The loss is the mean of :math:`-\log \pi_\theta` over the response tokens of a batch; prompt
+    tokens do not count.
+    """
+
+    paper = "Amini et al. (2025), arXiv:2407.06057v3, section 6 and appendix F"
+    optimum = "best_of_n"
+    contrastive = False
+    trl = "sft"
+
+    n: float
+    """Draws that the best is taken of, a whole number of at least 1."""
+
+    def __post_init__(self) -> None:
+        self._check_whole("n", 1)
+
+    @property
+    def is_reference(self) -> bool:
+        """The best of one draw is a draw of the reference."""
+        return self.n == 1
+
+    @property
+    def pairing(self) -> Pairing:
+        """Best and worst of ``n`` draws, of which only the best is used."""
+        return Pairing(draws=int(self.n))
+
+    def batch_loss(self, batch: OfflineBatch) -> Float[Tensor, ""]:
+        """Negative log-likelihood a token."""
+        return -batch.log_prob_chosen.sum() / batch.num_tokens.sum()

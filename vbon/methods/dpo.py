@@ -1,0 +1,54 @@
+"""DPO: direct preference optimisation on pairs of stored draws."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from vbon.errors import ConfigError
+from vbon.methods.base import Offline
+from vbon.objectives.preference import dpo_loss
+from vbon.pairs import Pairing
+from vbon.registry import register
+from vbon.types import OfflineBatch
+
+
+@register
+@dataclass(frozen=True, kw_only=True)
+class DPO(Offline):
+    r"""Minimise :math:`-\log \sigma(\beta h)`, :math:`h` the difference of summed log-ratios.
+
+    Labels follow the order of rewards and so never disagree: the loss falls as :math:`h` grows,
+    without end and for every :math:`\beta`. It has no finite minimiser; training is what stops.
+    """
+
+    paper = "Rafailov et al. (2023), arXiv:2305.18290, equation 7"
+    optimum = None
+    trl = "sigmoid"
+
+    kl_coef: float
+    """DPO's beta, above 0."""
+    num_draws: int = 6
+    """Draws a prompt that pairs are made of, at least 2."""
+    num_pairs: int = 12
+    """Pairs a prompt, at random among those of different rewards."""
+
+    def __post_init__(self) -> None:
+        self._check_number("kl_coef", 0, strict=True)
+        self._check_whole("num_draws", 2)
+        self._check_whole("num_pairs", 1)
+        most = int(self.num_draws * (self.num_draws - 1) // 2)
+        if self.num_pairs > most:
+            raise ConfigError(
+                f"methods.dpo.num_pairs: {self.num_pairs} is not allowed; num_draws = "
+                f"{self.num_draws} draws have {most} pairs"
+            )
+
+    @property
+    def pairing(self) -> Pairing:
+        """Pairs of draws at random."""
+        return Pairing(draws=int(self.num_draws), pairs=int(self.num_pairs))
+
+    def batch_loss(self, batch: OfflineBatch) -> Float[Tensor, ""]:
+        """Logistic loss of the difference of log-ratios."""
+        return dpo_loss(*batch.log_ratios(), self.kl_coef).mean()

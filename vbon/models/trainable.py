@@ -1,0 +1,162 @@
+"""How much of a policy is trained: every parameter, the last blocks, or low-rank updates.
+
+The choice changes which distributions a method can reach, so a fair comparison holds it fixed.
+Whatever is chosen, the policy keeps its class, and :func:`merged` gives back a plain model.
+"""
+
+import copy
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from vbon.errors import ConfigError
+from vbon.models.tabular import TabularLM
+from vbon.seeding import derive_seed
+
+CHOICES = ("all", "top_k", "lora")
+CAPACITY = ("trainable", "top_k", "lora_rank", "lora_alpha")
+"""Settings of a training loop that :func:`make_trainable` takes."""
+
+
+def make_trainable(
+    policy: PreTrainedModel,
+    trainable: str = "all",
+    *,
+    top_k: int | None = None,
+    lora_rank: int | None = None,
+    lora_alpha: float | None = None,
+    seed: int = 0,
+) -> PreTrainedModel:
+    r"""Choose, in place, which parameters of a policy are trained; the policy's outputs stay.
+
+    With ``top_k`` the embeddings, the lower blocks and the output layer are frozen, so they remain
+    those of the reference to the last bit. With ``lora`` each linear layer :math:`W` of every block
+    computes :math:`W x + \frac{\alpha}{r} B A x` with :math:`B` starting at 0 and only :math:`A`
+    and :math:`B`, of rank :math:`r`, trained.
+
+    References:
+        LoRA: Low-Rank Adaptation of Large Language Models, arXiv:2106.09685.
+
+    Args:
+        policy: Any causal language model, fresh from the reference.
+        trainable: ``all`` (every parameter), ``top_k`` (the last blocks and the final norm) or
+            ``lora`` (low-rank updates of the blocks' linear layers).
+        top_k: For ``top_k``: how many blocks are trained.
+        lora_rank: For ``lora``: rank of the updates.
+        lora_alpha: For ``lora``: the update is scaled by ``lora_alpha / lora_rank``.
+        seed: Of the initial values of ``lora``; no global generator is touched.
+
+    Returns:
+        The same object.
+
+    Raises:
+        ConfigError: If the choice is unknown, or does not fit the model.
+
+    Example:
+        >>> import copy
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> size = {"vocab_size": 10, "n_positions": 8, "n_embd": 8, "n_layer": 3, "n_head": 2}
+        >>> reference = GPT2LMHeadModel(GPT2Config(**size))
+        >>> every = count_trainable(reference)
+        >>> count_trainable(make_trainable(copy.deepcopy(reference), "top_k", top_k=1))
+        888
+        >>> policy = make_trainable(reference, "lora", lora_rank=2, lora_alpha=4)
+        >>> count_trainable(policy), every
+        (768, 2776)
+    """
+    if trainable not in CHOICES:
+        raise ConfigError(f"trainable is {trainable!r}; accepted are {', '.join(CHOICES)}")
+    if trainable == "all":
+        return policy.requires_grad_(True)
+    if isinstance(policy, TabularLM):
+        raise ConfigError(
+            f"trainable is {trainable!r}, but a tabular model has no blocks; set trainable: all"
+        )
+    if trainable == "top_k":
+        return _train_top(policy, top_k)
+    return _add_lora(policy, lora_rank, lora_alpha, seed)
+
+
+def merged(policy: PreTrainedModel) -> PreTrainedModel:
+    """The policy as a plain model of the reference's class, to be saved and evaluated.
+
+    Low-rank updates are added to the weights that they update, in a copy: the policy itself can be
+    trained on. A policy without them is returned as it is.
+
+    Example:
+        ``merged(policy).save_pretrained(folder)``
+    """
+    if not any(isinstance(module, LoraLayer) for module in policy.modules()):
+        return policy
+    plain = copy.deepcopy(policy)
+    for name, module in list(plain.named_modules()):
+        if isinstance(module, LoraLayer):
+            module.merge()
+            plain.set_submodule(name, module.get_base_layer())
+    del plain.peft_config
+    return plain
+
+
+def count_trainable(policy: nn.Module) -> int:
+    """Number of scalar parameters that training may change; tied ones count once."""
+    return sum(parameter.numel() for parameter in policy.parameters() if parameter.requires_grad)
+
+
+def _blocks(policy: PreTrainedModel) -> tuple[str, nn.Module, nn.ModuleList]:
+    """The transformer blocks: their name, the module that owns them, and themselves."""
+    wanted = policy.config.num_hidden_layers
+    for owner_name, owner in policy.named_modules():
+        for name, child in owner.named_children():
+            if isinstance(child, nn.ModuleList) and len(child) == wanted:
+                return f"{owner_name}.{name}".lstrip("."), owner, child
+    raise ConfigError(
+        f"trainable: {type(policy).__name__} has no list of its {wanted} blocks; set trainable: all"
+    )
+
+
+def _train_top(policy: PreTrainedModel, top_k: int | None) -> PreTrainedModel:
+    """Freeze all but the last blocks and the norm that follows them."""
+    _, owner, blocks = _blocks(policy)
+    if top_k is None or not 1 <= top_k <= len(blocks):
+        count = len(blocks)
+        raise ConfigError(f"top_k is {top_k}; the model has {count} blocks, so give 1 to {count}")
+    policy.requires_grad_(False)
+    blocks[-top_k:].requires_grad_(True)
+    for name, child in owner.named_children():
+        # Beside the blocks stands the final norm; some models also norm their embeddings.
+        if "norm" in type(child).__name__.lower() and "embed" not in name:
+            child.requires_grad_(True)
+    return policy
+
+
+def _add_lora(
+    policy: PreTrainedModel, rank: int | None, alpha: float | None, seed: int
+) -> PreTrainedModel:
+    """Freeze the model and wrap the linear layers of its blocks."""
+    if rank is None or rank < 1:
+        raise ConfigError(f"lora_rank is {rank}; give at least 1")
+    if alpha is None or not alpha > 0:
+        raise ConfigError(f"lora_alpha is {alpha}; it must be positive")
+    prefix, _, blocks = _blocks(policy)
+    linear = {
+        f"{prefix}.{name}": module
+        for name, module in blocks.named_modules()
+        if isinstance(module, (nn.Linear, Conv1D))
+    }
+    adapter = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        target_modules=list(linear),
+        # Conv1D keeps its weight as [in, out], a linear layer as [out, in].
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in linear.values()),
+    )
+    # The library draws from the global generator of the processor, where new layers are made.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(derive_seed(seed, "lora"))
+        inject_adapter_in_model(adapter, policy)
+    # The wrappers are new modules, which start in training mode.
+    return policy.train(policy.training)

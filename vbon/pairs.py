@@ -1,0 +1,124 @@
+"""Which of a prompt's stored draws offline methods are trained on, chosen by reward order alone."""
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float64, Int
+
+from vbon.errors import ArtifactError, ConfigError, DataError
+from vbon.seeding import derive_seed
+
+Rewards = Float64[np.ndarray, " draws"]
+Chosen = Int[np.ndarray, "pairs two"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairing:
+    """Pairs of a preferred and another response, taken from blocks of a prompt's first draws.
+
+    Attributes:
+        draws: Draws a block.
+        pairs: Pairs a block, at random among all with two different rewards; None for one pair,
+            its best and its worst draw. Where all rewards of a block are equal, best and worst
+            are the same draw.
+        blocks: Disjoint blocks of a prompt's draws that are used.
+    """
+
+    draws: int
+    pairs: int | None = None
+    blocks: int = 1
+
+    def __post_init__(self) -> None:
+        most = self.draws * (self.draws - 1) // 2
+        if self.pairs is not None and not 1 <= self.pairs <= most:
+            raise ConfigError(
+                f"num_pairs: {self.pairs} is not allowed; {self.draws} draws have {most} pairs"
+            )
+
+    @property
+    def num_draws(self) -> int:
+        """Draws a prompt that are used."""
+        return self.draws * self.blocks
+
+    @property
+    def slug(self) -> str:
+        """Name of its file.
+
+        Example:
+            >>> Pairing(draws=8).slug, Pairing(draws=6, pairs=12, blocks=2).slug
+            ('best-n8', 'random-d6-p12-b2')
+        """
+        name = f"best-n{self.draws}"
+        if self.pairs is not None:
+            name = f"random-d{self.draws}-p{self.pairs}"
+        return name + (f"-b{self.blocks}" if self.blocks > 1 else "")
+
+    def choose(self, rewards: Rewards, seed: int, prompt: str) -> Chosen:
+        """Preferred and other draw of each pair of one prompt.
+
+        Args:
+            rewards: Of its first :attr:`num_draws` draws.
+            seed: Seeds the choice among all pairs of a block, with the prompt and the block.
+            prompt: The prompt's id.
+
+        Example:
+            >>> rewards = np.array([0.5, 2.0, -1.0])
+            >>> Pairing(draws=3).choose(rewards, 0, "p0").tolist()
+            [[1, 2]]
+            >>> Pairing(draws=3, pairs=3).choose(rewards, 0, "p0").tolist()
+            [[1, 0], [0, 2], [1, 2]]
+        """
+        blocks = rewards.reshape(self.blocks, self.draws)
+        start = self.draws * np.arange(self.blocks)
+        if self.pairs is None:
+            return np.stack((start + blocks.argmax(1), start + blocks.argmin(1)), 1)
+        every = np.array(list(combinations(range(self.draws), 2)))
+        parts = []
+        for block, part in enumerate(blocks):
+            first, second = part[every].T
+            ordered = np.where((first > second)[:, None], every, every[:, ::-1])[first != second]
+            generator = np.random.default_rng(derive_seed(seed, "pairs", prompt, block))
+            kept = np.sort(generator.permutation(len(ordered))[: self.pairs])
+            parts.append(start[block] + ordered[kept])
+        return np.concatenate(parts)
+
+
+def make_pairs(rewards: pd.DataFrame, pairing: Pairing, seed: int) -> pd.DataFrame:
+    """Pairs of every prompt, by key.
+
+    Nothing depends on the order of rows or on the size of rewards, and a prompt's pairs depend on
+    no other prompt.
+
+    Args:
+        rewards: Columns prompt_id, draw, reward.
+        pairing: What is taken from a prompt's draws.
+        seed: Seeds the choice among all pairs, with the prompt's id and the block.
+
+    Returns:
+        Rows of schema "pairs", ordered by key.
+
+    Raises:
+        ArtifactError: If a prompt lacks a draw that is used.
+        DataError: If a reward is not finite.
+    """
+    bad = rewards[~np.isfinite(rewards["reward"])]
+    if len(bad):
+        row = bad.iloc[0]
+        raise DataError(
+            f"column 'reward' is {row['reward']} for prompt {row['prompt_id']}, draw "
+            f"{row['draw']}; rewards must be finite"
+        )
+    used = rewards[rewards["draw"] < pairing.num_draws].sort_values(["prompt_id", "draw"])
+    parts = []
+    for prompt, group in used.groupby("prompt_id", sort=True):
+        if group["draw"].tolist() != list(range(pairing.num_draws)):
+            raise ArtifactError(
+                f"prompt {prompt} has {len(group)} of the draws 0 to {pairing.num_draws - 1} that "
+                f"{pairing.slug} is made from"
+            )
+        chosen = pairing.choose(group["reward"].to_numpy(), seed, str(prompt))
+        columns = {"pair": np.arange(len(chosen)), "chosen": chosen[:, 0], "rejected": chosen[:, 1]}
+        parts.append(pd.DataFrame({"prompt_id": prompt, **columns}))
+    return pd.concat(parts, ignore_index=True)

@@ -1,0 +1,146 @@
+"""The loop of methods with an anchor: the policy-gradient loop, imitation and a moving average."""
+
+import copy
+import dataclasses
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Float64, Int
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from vbon.methods.base import Anchored, Online
+from vbon.models.language_model import response_logits
+from vbon.models.trainable import merged
+from vbon.seeding import derive_seed
+from vbon.training.online import Environment, OnlineSettings, OnlineTrainer, _Batch, _Clock
+from vbon.types import Prompts, Rollouts
+
+
+@dataclasses.dataclass
+class _AnchoredBatch(_Batch):
+    """Rollouts of the policy, and for each the best response of the anchor."""
+
+    best: Rollouts
+
+
+class AnchoredTrainer(OnlineTrainer):
+    """Train a policy against an anchor that starts as a copy of it and follows it.
+
+    With an anchor in the place of the reference, everything but the imitation is a policy gradient
+    of the common loop. Arguments as in :class:`OnlineTrainer`; the method sets what it defines
+    itself: the number of iterations, one update each over all rollouts, nothing whitened.
+
+    Raises:
+        ConfigError: If a setting contradicts the method.
+    """
+
+    def __init__(
+        self,
+        policy: PreTrainedModel,
+        method: Anchored,
+        environment: Environment,
+        settings: OnlineSettings,
+        seed: int,
+    ) -> None:
+        settings = OnlineSettings(**method.loop(dataclasses.asdict(settings)))
+        super().__init__(policy, method, environment, settings, seed)
+        # Low-rank updates are merged: a mean of two products is no product of two means.
+        self.anchor = copy.deepcopy(merged(policy)).requires_grad_(False)
+
+    def _collect(self, step: int) -> tuple[_AnchoredBatch, dict[str, float]]:
+        """Sample from policy and anchor, score all together and turn them into advantages."""
+        env, draws, clock = self.environment, self.settings.draws_per_prompt, _Clock(self.seconds)
+        index = self._next_prompts(self.settings.rollouts // draws)
+        asked = env.prompts.select(index)
+        with clock("sample"):
+            seed = derive_seed(self.seed, "rollouts", step)
+            rollouts = self._sample(self.policy, asked, draws, seed, self.baseline.head)
+            seed = derive_seed(self.seed, "anchor", step)
+            held = self._sample(self.anchor, asked, draws * self.method.anchor_draws, seed)
+        prompts = asked.select(rollouts.prompt_index)
+        with clock("score"):
+            reward, anchor_rewards = self._score(asked, rollouts, held)
+            log_probs_ref = self._log_probs_under(env.reference, prompts, rollouts)
+            log_probs_anchor = self._log_probs_under(self.anchor, prompts, rollouts)
+        with clock("lookup"):
+            scored = self._look_up(index[rollouts.prompt_index], reward, log_probs_ref)
+        scored = dataclasses.replace(scored, anchor_rewards=anchor_rewards)
+        batch, row = self._advantages(prompts, rollouts, scored, log_probs_ref, log_probs_anchor)
+        log_ratio = (rollouts.token_log_probs - log_probs_anchor).double()
+        row["kl_anchor"] = log_ratio.sum(1).mean().item()
+        self.episodes += len(rollouts)
+        self.sampled_tokens += int(rollouts.response_mask.sum() + held.response_mask.sum())
+        first = torch.arange(len(rollouts)) * self.method.anchor_draws
+        # Of equal rewards the first draw is taken, which chance has put there.
+        best = _rows(held, first + anchor_rewards.argmax(1))
+        return _AnchoredBatch(**vars(batch), best=best), row
+
+    def _score(
+        self, asked: Prompts, rollouts: Rollouts, held: Rollouts
+    ) -> tuple[Float64[Tensor, " batch"], Float64[Tensor, "batch draws"]]:
+        """Rewards of the policy's responses, and of the anchor's that belong to each."""
+        both = _joined(rollouts, held)
+        reward = self.environment.score(asked.select(both.prompt_index), both)
+        ours, theirs = reward.split([len(rollouts), len(held)])
+        return ours, theirs.view(-1, self.method.anchor_draws)
+
+    def _losses(
+        self, batch: _AnchoredBatch, index: Int[Tensor, " minibatch"]
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""], Float[Tensor, ""]]:
+        """Those of the common loop, the policy's with the imitation added."""
+        policy_loss, value_loss, clip_fraction = super()._losses(batch, index)
+        best = _rows(batch.best, index)
+        prompts, ids, mask = batch.prompts.select(index), best.response_ids, best.response_mask
+        logits = response_logits(self.policy, prompts, ids, mask)[0] / self.environment.temperature
+        forward = F.cross_entropy(logits, ids[mask], reduction="sum")
+        # The policy's loss is a mean over tokens. Sums over responses keep their proportions only
+        # if both are divided by the same number.
+        tokens = batch.rollouts.response_mask[index].sum()
+        weight = 1 - self.method.backward_weight
+        return policy_loss + weight * forward / tokens, value_loss, clip_fraction
+
+    def _step(
+        self, batch: _AnchoredBatch, index: Int[Tensor, " minibatch"]
+    ) -> Float[Tensor, " numbers"]:
+        """One optimiser step, after which the anchor follows."""
+        statistics = super()._step(batch, index)
+        self._follow()
+        return statistics
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Move the anchor a part of the way to the policy."""
+        ours = list(merged(self.policy).parameters())
+        torch._foreach_lerp_(list(self.anchor.parameters()), ours, self.method.anchor_rate)
+
+
+def make_online_trainer(
+    policy: PreTrainedModel,
+    method: Online,
+    environment: Environment,
+    settings: OnlineSettings,
+    seed: int,
+) -> OnlineTrainer:
+    """The loop for the shape of a method that is trained on its own rollouts.
+
+    Example:
+        ``trainer = make_online_trainer(policy, method, environment, settings, seed=0)``
+    """
+    trainer = AnchoredTrainer if isinstance(method, Anchored) else OnlineTrainer
+    return trainer(policy, method, environment, settings, seed)
+
+
+def _joined(first: Rollouts, second: Rollouts) -> Rollouts:
+    """Rollouts of the same prompts one after the other, without values."""
+    names = [field.name for field in dataclasses.fields(Rollouts) if field.name != "values"]
+    return Rollouts(*(torch.cat((getattr(first, name), getattr(second, name))) for name in names))
+
+
+def _rows(rollouts: Rollouts, index: Int[Tensor, " rows"]) -> Rollouts:
+    """Some rows of rollouts without values, cut to the longest response."""
+    names = [field.name for field in dataclasses.fields(Rollouts) if field.name != "values"]
+    parts = {name: getattr(rollouts, name)[index] for name in names}
+    longest = int(parts["response_mask"].sum(1).max())
+    cut = {name: part[:, :longest] for name, part in parts.items() if part.ndim == 2}
+    return Rollouts(**(parts | cut))

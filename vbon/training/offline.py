@@ -1,0 +1,321 @@
+"""The one loop of all offline methods: BoN-SFT, DPO, BoNBoN.
+
+Responses are stored draws of the reference with the token ids they were sampled as, so nothing is
+tokenised again and no end-of-sequence token is added. A method enters through its pairs and its
+loss alone. What the policy does is measured along the way on responses of its own, from which
+nothing is learnt.
+"""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Float64, Int
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import PreTrainedModel
+
+from vbon.errors import ArtifactError
+from vbon.methods.base import Offline
+from vbon.models.language_model import response_logits, token_log_probs
+from vbon.sampling import sample
+from vbon.seeding import derive_seed
+from vbon.training.online import Diverged, Environment
+from vbon.types import OfflineBatch, Prompts
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfflineSettings:
+    """Settings of the loop; the schema of the config describes each."""
+
+    trainer: str
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    schedule: str
+    warmup: float
+    adam_beta2: float
+    weight_decay: float
+    max_grad_norm: float | None
+    blocks: int
+    monitors: int
+    monitor_rollouts: int
+
+    def rate(self, update: int, total: int) -> float:
+        """Share of the learning rate at an update, counted from 0.
+
+        Example:
+            >>> from types import SimpleNamespace
+            >>> settings = SimpleNamespace(schedule="linear", warmup=0.5)
+            >>> [OfflineSettings.rate(settings, update, total=4) for update in range(4)]
+            [0.5, 1.0, 1.0, 0.5]
+        """
+        rising = int(self.warmup * total)
+        if update < rising:
+            return (update + 1) / rising
+        return (total - update) / (total - rising) if self.schedule == "linear" else 1.0
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Stored responses, and the pairs that a method is trained on as rows of them.
+
+    Attributes:
+        prompt_index: Row of each response's prompt in the training prompts.
+        response_ids: Token ids, padded on the right.
+        lengths: Tokens of each response.
+        log_prob_ref: Log-prob of each response under the reference, in nats.
+        chosen: Preferred response of each pair.
+        rejected: The other one.
+    """
+
+    prompt_index: Int[Tensor, " responses"]
+    response_ids: Int[Tensor, "responses tokens"]
+    lengths: Int[Tensor, " responses"]
+    log_prob_ref: Float64[Tensor, " responses"]
+    chosen: Int[Tensor, " pairs"]
+    rejected: Int[Tensor, " pairs"]
+
+    @classmethod
+    def from_tables(
+        cls, pairs: pd.DataFrame, samples: pd.DataFrame, prompts: Prompts
+    ) -> "Examples":
+        """Look up the responses of all pairs by prompt and draw.
+
+        Args:
+            pairs: Rows of schema "pairs".
+            samples: Rows of schema "samples" (columns prompt_id, draw, response_ids, log_prob).
+            prompts: Training prompts.
+
+        Raises:
+            ArtifactError: If a prompt or a draw is missing, or there is no pair.
+        """
+        if not len(pairs):
+            raise ArtifactError("pairs: no pair to train on; every prompt's rewards are equal")
+        sides = [
+            pairs[["prompt_id", side]].set_axis(["prompt_id", "draw"], axis=1)
+            for side in ("chosen", "rejected")
+        ]
+        wanted = pd.concat(sides, ignore_index=True).drop_duplicates(ignore_index=True)
+        found = wanted.merge(samples, "left", on=["prompt_id", "draw"], validate="one_to_one")
+        position = {name: row for row, name in enumerate(prompts.prompt_id)}
+        missing = found[found["log_prob"].isna() | ~found["prompt_id"].isin(position)]
+        if len(missing):
+            row = missing.iloc[0]
+            raise ArtifactError(
+                f"samples: draw {row['draw']} of prompt {row['prompt_id']} is missing, or its "
+                "prompt is; pairs, samples and prompts are not of one reference"
+            )
+        ids = [torch.as_tensor(list(row), dtype=torch.long) for row in found["response_ids"]]
+        keys = pd.MultiIndex.from_frame(found[["prompt_id", "draw"]])
+        rows = [torch.from_numpy(keys.get_indexer(pd.MultiIndex.from_frame(s))) for s in sides]
+        return cls(
+            torch.tensor([position[name] for name in found["prompt_id"]]),
+            pad_sequence(ids, batch_first=True),
+            torch.tensor([len(row) for row in ids]),
+            torch.from_numpy(found["log_prob"].to_numpy(copy=True)),
+            *rows,
+        )
+
+    def __len__(self) -> int:
+        """Number of pairs."""
+        return len(self.chosen)
+
+    @property
+    def mean_nll(self) -> float:
+        """Mean of minus the reference's log-prob of the preferred responses, in nats."""
+        return -self.log_prob_ref[self.chosen].mean().item()
+
+    def order(self, epochs: int, seed: int) -> Int[Tensor, " examples"]:
+        """Pairs in the order they are trained on: all of them, shuffled anew each epoch."""
+        generator = torch.Generator().manual_seed(derive_seed(seed, "order"))
+        return torch.cat([torch.randperm(len(self), generator=generator) for _ in range(epochs)])
+
+
+class OfflineTrainer:
+    """Train a policy on stored pairs, one part between two measurements at a time.
+
+    Args:
+        policy: Starts as a copy of the reference; its parameters are updated in place.
+        method: Gives the loss.
+        environment: Training prompts, reference and reward; the latter two only to measure.
+        examples: What is trained on.
+        settings: Of the loop.
+        seed: Seeds the order of examples, and the responses that are measured.
+
+    Example:
+        ``for row in OfflineTrainer(policy, method, environment, examples, settings, seed=0): ...``
+    """
+
+    def __init__(
+        self,
+        policy: PreTrainedModel,
+        method: Offline,
+        environment: Environment,
+        examples: Examples,
+        settings: OfflineSettings,
+        seed: int,
+    ) -> None:
+        self.policy, self.method, self.environment = policy, method, environment
+        self.examples, self.settings, self.seed = examples, settings, seed
+        self.order = examples.order(settings.epochs, seed)
+        self.total = math.ceil(len(self.order) / settings.batch_size)
+        self._parameters = [part for part in policy.parameters() if part.requires_grad]
+        self._optimizer = torch.optim.AdamW(
+            self._parameters,
+            lr=settings.learning_rate,
+            betas=(0.9, settings.adam_beta2),
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+        self._schedule = LambdaLR(self._optimizer, lambda step: settings.rate(step, self.total))
+        self._mean_nll = examples.mean_nll
+        self.episodes = self.sampled_tokens = self.updates = 0
+        self.seconds = dict.fromkeys(("sample", "score", "update"), 0.0)
+
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate of the last update."""
+        return self.settings.learning_rate * self.settings.rate(self.updates - 1, self.total)
+
+    def __iter__(self) -> Iterator[dict[str, float]]:
+        """Train to the end, yielding a row of the history for each measurement.
+
+        ``objective`` is minus the mean loss since the last row and ``clip_fraction`` the share of
+        updates whose gradient was scaled down; ``reward`` and ``kl`` are of the policy's own
+        responses after them, ``episodes`` counts the pairs trained on.
+
+        Raises:
+            Diverged: If a loss or a gradient is not finite.
+        """
+        started = time.perf_counter()
+        batches = self.order.split(self.settings.batch_size)
+        done = 0
+        for step, end in enumerate(self.ends()):
+            row = self._update(batches[done:end])
+            done = end
+            row |= {"step": step, "episodes": self.episodes, "learning_rate": self.learning_rate}
+            yield row | self.measure() | {"seconds": time.perf_counter() - started}
+
+    def ends(self) -> list[int]:
+        """Updates after which the policy is measured: equal parts, the last at the end."""
+        parts = min(self.settings.monitors, self.total)
+        return [round(self.total * part / parts) for part in range(1, parts + 1)]
+
+    def _update(self, batches: Sequence[Tensor]) -> dict[str, float]:
+        """Take one optimiser step a batch; return their mean statistics."""
+        started = time.perf_counter()
+        statistics = [self._step(index) for index in batches]
+        self.seconds["update"] += time.perf_counter() - started
+        return summary(statistics)
+
+    def _step(self, index: Int[Tensor, " batch"]) -> Float[Tensor, " numbers"]:
+        """One optimiser step on some pairs."""
+        batch = self.batch(index)
+        loss = self.method.batch_loss(batch)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        grad_norm = nn.utils.clip_grad_norm_(self._parameters, self.limit, foreach=True)
+        self.check(loss, grad_norm)
+        self._optimizer.step()
+        self._schedule.step()
+        self.updates += 1
+        self.episodes += len(index)
+        return statistics_of(loss, grad_norm, self.limit)
+
+    @property
+    def limit(self) -> float:
+        """Gradients are scaled down to this norm."""
+        return math.inf if self.settings.max_grad_norm is None else self.settings.max_grad_norm
+
+    def check(self, loss: Float[Tensor, ""], grad_norm: Float[Tensor, ""]) -> None:
+        """Raise ``Diverged`` unless both numbers are finite."""
+        for name, value in (("loss", loss), ("gradient norm", grad_norm)):
+            if not torch.isfinite(value):
+                raise Diverged(f"{name} is {value.item()} after {self.updates} updates")
+
+    def batch(self, index: Int[Tensor, " batch"]) -> OfflineBatch:
+        """Log-probs of some pairs, all responses in one forward pass cut to the longest."""
+        examples, chosen = self.examples, self.examples.chosen[index]
+        rows = chosen
+        if self.method.contrastive:
+            rows = torch.cat((chosen, examples.rejected[index]))
+        lengths = examples.lengths[rows]
+        longest = int(lengths.max())
+        ids = examples.response_ids[rows, :longest]
+        mask = torch.arange(longest) < lengths[:, None]
+        prompts = self.environment.prompts.select(examples.prompt_index[rows])
+        logits, _ = response_logits(self.policy, prompts, ids, mask)
+        if self.environment.temperature != 1.0:
+            logits = logits / self.environment.temperature
+        tokens = -F.cross_entropy(logits, ids[mask], reduction="none")
+        log_probs = tokens.new_zeros(ids.shape).masked_scatter(mask, tokens).sum(1)
+        return self.assemble(log_probs, examples.log_prob_ref[rows].to(log_probs), lengths)
+
+    def assemble(
+        self,
+        log_probs: Float[Tensor, " rows"],
+        log_probs_ref: Float[Tensor, " rows"],
+        lengths: Int[Tensor, " rows"],
+    ) -> OfflineBatch:
+        """A batch from rows of preferred and then, if the method contrasts, other responses."""
+        if not self.method.contrastive:
+            return OfflineBatch(log_probs, log_probs_ref, lengths, self._mean_nll)
+        (ours, other), (theirs, other_ref) = log_probs.chunk(2), log_probs_ref.chunk(2)
+        return OfflineBatch(ours, theirs, lengths.chunk(2)[0], self._mean_nll, other, other_ref)
+
+    @torch.no_grad()
+    def measure(self) -> dict[str, float]:
+        """Reward and KL of the policy, from the same prompts and uniform numbers each time."""
+        env, asked = self.environment, self._asked
+        started = time.perf_counter()
+        rollouts = sample(
+            self.policy,
+            asked,
+            draws=max(1, self.settings.monitor_rollouts // len(asked)),
+            max_new_tokens=env.max_new_tokens,
+            eos_token_id=env.eos_token_id,
+            seed=derive_seed(self.seed, "monitor"),
+            temperature=env.temperature,
+        )
+        self.seconds["sample"] += time.perf_counter() - started
+        started = time.perf_counter()
+        prompts = asked.select(rollouts.prompt_index)
+        reward = env.score(prompts, rollouts)
+        log_probs_ref = token_log_probs(
+            env.reference, prompts, rollouts.response_ids, rollouts.response_mask, env.temperature
+        )
+        self.seconds["score"] += time.perf_counter() - started
+        log_ratio = rollouts.log_prob - log_probs_ref.double().sum(1)
+        return {
+            "reward": reward.mean().item(),
+            "kl": log_ratio.mean().item(),
+            "eos_rate": rollouts.finished.double().mean().item(),
+            "response_length": rollouts.response_mask.sum(1).double().mean().item(),
+        }
+
+    @property
+    def _asked(self) -> Prompts:
+        """The training prompts that the policy is measured on."""
+        prompts = self.environment.prompts
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "monitor prompts"))
+        count = min(self.settings.monitor_rollouts, len(prompts))
+        return prompts.select(torch.randperm(len(prompts), generator=generator)[:count])
+
+
+def statistics_of(
+    loss: Float[Tensor, ""], grad_norm: Float[Tensor, ""], limit: float
+) -> Float64[Tensor, " numbers"]:
+    """What the history reports of one update."""
+    return torch.stack([x.detach().double() for x in (-loss, grad_norm, grad_norm > limit)])
+
+
+def summary(statistics: list[Float64[Tensor, " numbers"]]) -> dict[str, float]:
+    """Means over updates, by name."""
+    means = torch.stack(statistics).mean(0).tolist()
+    return dict(zip(("objective", "grad_norm", "clip_fraction"), means, strict=True))
