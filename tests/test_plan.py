@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vbon.config import load, merge, resolve
+from vbon.config import merge, resolve
 from vbon.errors import ConfigError
 from vbon.plan import expand, jobs, pair_files
 
@@ -52,28 +52,30 @@ OFFLINE = {
 
 
 def test_an_offline_run_reads_pairs_and_samples_and_depends_on_no_log_f():
-    for run in runs(OFFLINE):
+    listed = [run for run in runs(OFFLINE) if not run.study]
+    for run in listed:
         if run.method == "ppo" or run.instance.is_reference:
             assert not {"pairs", "samples"} & set(run.inputs())
             continue
         assert run.inputs()["samples"].endswith("sentiment/reference/samples/train.parquet")
         assert set(run.spec) == {"method", "values", "seed", "offline", "sampling", "rewards"}
         assert run.pairing.blocks == 1
-    found = {run.method: Path(run.inputs().get("pairs", "")).stem for run in runs(OFFLINE)}
+    found = {run.method: Path(run.inputs().get("pairs", "")).stem for run in listed}
     assert found == {"ppo": "", "bon_sft": "best-n8", "dpo": "random-d6-p12", "bonbon": "best-n8"}
-    files = pair_files(runs(OFFLINE))
+    files = pair_files(listed)
     assert files.keys() == {"results/sentiment/reference/pairs"}
     assert set(*files.values()) == {"best-n8", "random-d6-p12"}
 
 
 def test_a_budget_belongs_to_one_method_and_changes_no_other():
     budgets = {"dpo": {"epochs": 3}, "bonbon": {"blocks": 5}, "ppo": {"iterations": 7}}
-    before = {run.folder: run for run in runs(OFFLINE)}
-    after = {run.folder: run for run in runs(OFFLINE | {"sentiment": {"budgets": budgets}})}
+    before = {run.folder: run for run in runs(OFFLINE) if not run.study}
+    changed = runs(OFFLINE | {"sentiment": {"budgets": budgets}})
+    after = {run.folder: run for run in changed if not run.study}
     assert before.keys() == after.keys()
     for folder, run in before.items():
-        changed = run.spec != after[folder].spec
-        assert changed == (run.method in budgets), folder
+        differs = run.spec != after[folder].spec
+        assert differs == (run.method in budgets), folder
         for loop in {"online", "offline"} & set(run.spec):
             assert after[folder].spec[loop] == run.spec[loop] | budgets.get(run.method, {})
     stems = {Path(run.inputs().get("pairs", "")).stem for run in after.values()}
@@ -138,7 +140,7 @@ BOND = {
 
 
 def test_a_method_that_defines_its_loop_depends_on_no_other_length_of_it():
-    before = runs(BOND)
+    before = [run for run in runs(BOND) if not run.study]
     assert [run.setting for run in before] == ["updates5", "updates9"]
     for run in before:
         expected = {"iterations": run.values["updates"], "epochs": 1, "whiten": "none"}
@@ -146,14 +148,14 @@ def test_a_method_that_defines_its_loop_depends_on_no_other_length_of_it():
         assert run.spec["online"]["minibatch"] == run.spec["online"]["rollouts"]
         assert not {"logf", "samples", "pairs"} & set(run.inputs())
     longer = {"iterations": 999, "epochs": 3, "minibatch": 32, "whiten": "minibatch"}
-    after = runs(BOND | {"sentiment": {"online": longer}})
+    after = [run for run in runs(BOND | {"sentiment": {"online": longer}}) if not run.study]
     assert [run.spec for run in after] == [run.spec for run in before]
 
 
 @pytest.mark.parametrize(
     ("budget", "words"),
     [
-        ({"gamma": 0.9}, "budgets.bond.gamma: 0.9 is not allowed"),
+        ({"gamma": 0.9, "value_target": "to_go"}, "budgets.bond.gamma: 0.9 is not allowed"),
         ({"iterations": 7}, "sentiment.budgets.bond.iterations: 7 is not allowed"),
         ({"whiten": "batch"}, "sentiment.budgets.bond.whiten: 'batch' is not allowed"),
     ],

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
@@ -244,9 +245,8 @@ def _check_offline(run: Run, root: Root) -> None:
     if run.pairing.num_draws > stored:
         named = "num_draws" if "num_draws" in vars(run.instance) else "n"
         raise ConfigError(
-            f"methods.{run.method}.{named}: {run.pairing.draws} draws times {root.path}.offline."
-            f"blocks = {run.pairing.blocks} are {run.pairing.num_draws}, {root.path}.sampling."
-            f"train_draws gives {stored}; lower the former or raise the latter"
+            f"methods.{run.method}.{named}: {run.pairing.draws} draws asked for, {root.path}."
+            f"sampling.train_draws gives {stored}; lower the former or raise the latter"
         )
 
 
@@ -292,6 +292,9 @@ def _spec(
         spec[loop] = budgeted(root.task, section, method, loop, root.path)
         if isinstance(instance, Anchored):
             spec[loop] = instance.loop(spec[loop])
+        if isinstance(instance, Offline):
+            fitting = max(1, sampling["train_draws"] // instance.pairing.draws)
+            spec[loop]["blocks"] = min(spec[loop]["blocks"], fitting)
         spec["sampling"] = {name: sampling[name] for name in ("max_new_tokens", "temperature")}
         spec["rewards"] = section["rewards"]
         if "logf" in instance.needs:
@@ -310,18 +313,23 @@ def pair_files(runs: list[Run]) -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def jobs(runs: list[Run], runs_per_job: int) -> dict[str, list[Run]]:
-    """Group runs into jobs that share a warm process.
+    """Group a task's runs into jobs that share a warm process.
 
-    A job carries one method, except on the enumerable task: its runs take seconds, and loading
-    libraries once a method would take longer.
+    A job carries one method, or several that are small enough together: loading the libraries
+    takes as long as a short run.
     """
-
-    def stage(run: Run) -> str:
-        return run.task if run.task == "enumerable" else f"{run.task}_{run.method}"
-
-    grouped: dict[str, list[Run]] = {}
-    for name, group in itertools.groupby(runs, stage):
+    packed: list[tuple[str, list[Run]]] = []
+    for (task, _), group in itertools.groupby(runs, lambda run: (run.task, run.method)):
         members = list(group)
-        for number, start in enumerate(range(0, len(members), runs_per_job)):
-            grouped[f"{name}_{number}"] = members[start : start + runs_per_job]
-    return grouped
+        if packed and packed[-1][0] == task and len(packed[-1][1]) + len(members) <= runs_per_job:
+            packed[-1][1].extend(members)
+            continue
+        parts = -(-len(members) // runs_per_job)  # of one size, so that cores end together
+        bounds = [len(members) * part // parts for part in range(parts + 1)]
+        packed += [(task, members[a:b]) for a, b in itertools.pairwise(bounds)]
+    counts: Counter[str] = Counter()
+    named = {}
+    for task, members in packed:
+        named[f"{task}_{counts[task]}"] = members
+        counts[task] += 1
+    return named

@@ -35,6 +35,7 @@ class OfflineSettings:
 
     trainer: str
     epochs: int
+    updates: int | None
     batch_size: int
     learning_rate: float
     schedule: str
@@ -131,10 +132,11 @@ class Examples:
         """Mean of minus the reference's log-prob of the preferred responses, in nats."""
         return -self.log_prob_ref[self.chosen].mean().item()
 
-    def order(self, epochs: int, seed: int) -> Int[Tensor, " examples"]:
-        """Pairs in the order they are trained on: all of them, shuffled anew each epoch."""
+    def order(self, count: int, seed: int) -> Int[Tensor, " examples"]:
+        """The first ``count`` pairs of an endless pass over all of them, shuffled anew each time."""
         generator = torch.Generator().manual_seed(derive_seed(seed, "order"))
-        return torch.cat([torch.randperm(len(self), generator=generator) for _ in range(epochs)])
+        passes = range(math.ceil(count / len(self)))
+        return torch.cat([torch.randperm(len(self), generator=generator) for _ in passes])[:count]
 
 
 class OfflineTrainer:
@@ -163,7 +165,10 @@ class OfflineTrainer:
     ) -> None:
         self.policy, self.method, self.environment = policy, method, environment
         self.examples, self.settings, self.seed = examples, settings, seed
-        self.order = examples.order(settings.epochs, seed)
+        count = settings.epochs * len(examples)
+        if settings.updates is not None:
+            count = settings.updates * settings.batch_size
+        self.order = examples.order(count, seed)
         self.total = math.ceil(len(self.order) / settings.batch_size)
         self._parameters = [part for part in policy.parameters() if part.requires_grad]
         self._optimizer = torch.optim.AdamW(
