@@ -48,6 +48,7 @@ TARGET = 1.8
 SETTINGS = OfflineSettings(
     trainer="native",
     epochs=1,
+    updates=None,
     batch_size=BATCH,
     learning_rate=1e-4,
     schedule="linear",
@@ -89,8 +90,9 @@ class Work:
         """Time of all updates but the first, once it is the workload, no more and no less."""
         assert len(self.ends) == updates, self
         assert self.rows == 2 * BATCH * updates, self
+        # The longest prompt and the response, whose last token need not be fed back.
         longest = self.columns / self.rows - NEW_TOKENS
-        assert 7.5 <= longest <= 8, f"batches are {longest:.2f} tokens longer than a response"
+        assert 6.5 <= longest <= 8, f"batches are {longest:.2f} tokens longer than a response"
         (wall, cpu), (wall_end, cpu_end) = self.ends[0], self.ends[-1]
         return Timing(BATCH * (updates - 1), flops, wall_end - wall, cpu_end - cpu)
 
@@ -100,8 +102,8 @@ def counted(policy: torch.nn.Module) -> Iterator[Work]:
     """Count a policy's updates and training batches in a block, whoever makes them."""
     work, forward = Work(), gpt2.hidden_states
 
-    def ours(model: torch.nn.Module, input_ids: Tensor) -> Tensor:
-        hidden = forward(model, input_ids)
+    def ours(model: torch.nn.Module, input_ids: Tensor, *rest: Any) -> Tensor:
+        hidden = forward(model, input_ids, *rest)
         work.add_forward(input_ids, hidden)
         return hidden
 
@@ -140,7 +142,7 @@ class Workload:
             every, ids, lengths, log_probs.double().sum(1), rows[:count], rows[count:]
         )
         self.environment = Environment(prompts, reference, _no_score, None, EOS, 1)
-        timed = self.examples.order(1, seed=0)[BATCH:].tolist()
+        timed = self.examples.order(count, seed=0)[BATCH:].tolist()
         self.flops = 6 * sum(forward_flops(len(lists[index])) for index in timed)
         self.ended: dict[str, float] = {}
 

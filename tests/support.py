@@ -284,6 +284,7 @@ def offline_settings(**changes):
     defaults = {
         "trainer": "native",
         "epochs": 2,
+        "updates": None,
         "batch_size": 8,
         "learning_rate": 0.05,
         "schedule": "linear",

@@ -25,10 +25,10 @@ def test_every_run_has_a_folder_of_its_own():
 
 
 def test_one_more_value_adds_its_seeds_and_nothing_else():
-    grid = DEFAULT["methods"]["ppo"]["kl_coef"]
-    more = runs({"methods": {"ppo": {"kl_coef": [*grid, 0.7]}}})
+    grid = DEFAULT["methods"]["dpo"]["kl_coef"]
+    more = runs({"methods": {"dpo": {"kl_coef": [*grid, 0.7]}}})
     added = names(more) - names(runs())
-    assert {(method, setting) for _, method, setting, _ in added} == {("ppo", "beta0.7")}
+    assert {(method, setting) for _, method, setting, _ in added} == {("dpo", "beta0.7")}
     assert {seed for *_, seed in added} == set(DEFAULT["seeds"])
     assert names(runs()) <= names(more)
 
@@ -38,7 +38,7 @@ def test_another_key_does_not_change_the_spec_of_unaffected_runs():
     after = {run.folder: run.spec for run in runs({"sentiment": {"logf": {"m": 100}}})}
     differing = {folder for folder in before if before[folder] != after[folder]}
     assert differing
-    assert all("/sentiment/runs/vbon" in folder for folder in differing)
+    assert all("/sentiment/" in folder and "/runs/vbon" in folder for folder in differing)
     assert not any("/n1/" in folder for folder in differing)  # the reference needs no log F
     after = {run.folder: run.spec for run in runs({"figures": {"bootstrap": 20}})}
     assert after == before
@@ -47,12 +47,23 @@ def test_another_key_does_not_change_the_spec_of_unaffected_runs():
 OFFLINE = {
     "tasks": ["sentiment"],
     "run_methods": ["ppo", "bon_sft", "dpo", "bonbon"],
-    "methods": {"bon_sft": {"n": [1, 8]}, "dpo": {"kl_coef": [0.1]}, "bonbon": {"n": [8]}},
+    "methods": {
+        "ppo": {"kl_coef": [0.1]},
+        "bon_sft": {"n": [1, 8]},
+        "dpo": {"kl_coef": [0.1]},
+        "bonbon": {"n": [8]},
+    },
 }
 
 
+def offline_runs(section: dict | None = None, **methods: dict) -> list:
+    """Runs under the schema's defaults, which no change of the shipped configuration moves."""
+    given = {**OFFLINE, "methods": OFFLINE["methods"] | methods, "sentiment": section or {}}
+    return expand(resolve(given))
+
+
 def test_an_offline_run_reads_pairs_and_samples_and_depends_on_no_log_f():
-    listed = [run for run in runs(OFFLINE) if not run.study]
+    listed = offline_runs()
     for run in listed:
         if run.method == "ppo" or run.instance.is_reference:
             assert not {"pairs", "samples"} & set(run.inputs())
@@ -69,9 +80,8 @@ def test_an_offline_run_reads_pairs_and_samples_and_depends_on_no_log_f():
 
 def test_a_budget_belongs_to_one_method_and_changes_no_other():
     budgets = {"dpo": {"epochs": 3}, "bonbon": {"blocks": 5}, "ppo": {"iterations": 7}}
-    before = {run.folder: run for run in runs(OFFLINE) if not run.study}
-    changed = runs(OFFLINE | {"sentiment": {"budgets": budgets}})
-    after = {run.folder: run for run in changed if not run.study}
+    before = {run.folder: run for run in offline_runs()}
+    after = {run.folder: run for run in offline_runs({"budgets": budgets})}
     assert before.keys() == after.keys()
     for folder, run in before.items():
         differs = run.spec != after[folder].spec
@@ -91,13 +101,11 @@ def test_a_budget_belongs_to_one_method_and_changes_no_other():
         ({"ppo": {"iteratons": 3}}, ["sentiment.budgets.ppo.iteratons", "'iterations'"]),
         ({"ppo": {"learning_rate": "fast"}}, ["sentiment.budgets.ppo.learning_rate", "'fast'"]),
         ({"ppo": {"draws_per_prompt": 3}}, ["sentiment.budgets.ppo", "does not divide"]),
-        ({"bonbon": {"blocks": 200}}, ["methods.bonbon.n", "blocks = 200", "1600", "850"]),
-        ({"dpo": {"blocks": 142}}, ["methods.dpo.num_draws", "852", "train_draws gives 850"]),
     ],
 )
 def test_a_budget_that_makes_no_sense_is_named_in_one_line(budgets, words):
     with pytest.raises(ConfigError) as error:
-        runs(OFFLINE | {"sentiment": {"budgets": budgets}})
+        offline_runs({"budgets": budgets})
     assert "\n" not in str(error.value)
     for word in words:
         assert word in str(error.value)
@@ -108,7 +116,27 @@ def test_trl_is_refused_where_its_losses_are_others():
     with pytest.raises(
         ConfigError, match=r"sentiment\.offline\.trainer: 'trl' .*temperature = 0\.7"
     ):
-        runs(OFFLINE | {"sentiment": section})
+        offline_runs(section)
+
+
+@pytest.mark.parametrize(
+    ("methods", "words"),
+    [
+        ({"bonbon": {"n": [8, 851]}}, ["methods.bonbon.n", "851", "train_draws gives 850"]),
+        ({"dpo": {"kl_coef": 1, "num_draws": 900}}, ["methods.dpo.num_draws", "900", "850"]),
+    ],
+)
+def test_more_draws_than_are_stored_are_refused_before_any_work(methods, words):
+    with pytest.raises(ConfigError) as error:
+        offline_runs(**methods)
+    assert all(word in str(error.value) for word in words)
+
+
+def test_as_many_blocks_are_used_as_there_are_draws_for():
+    found = offline_runs({"offline": {"blocks": 12}}, bonbon={"n": [8, 70, 71, 850]})
+    blocks = [run.pairing.blocks for run in found if run.method == "bonbon"]
+    assert blocks[::2] == [12, 12, 11, 1]
+    assert [run.spec["offline"]["blocks"] for run in found if run.method == "bonbon"] == blocks
 
 
 SIBLINGS = {
@@ -175,7 +203,7 @@ def test_slugs_name_the_swept_fields():
 def test_a_method_may_have_seeds_of_its_own():
     found = runs({"methods": {"vbon": {"seeds": [5, 6, 7]}}, "tasks": ["sentiment"]})
     assert {run.seed for run in found if run.method == "vbon"} == {5, 6, 7}
-    assert {run.seed for run in found if run.method == "ppo"} == set(DEFAULT["seeds"])
+    assert {run.seed for run in found if run.method == "dpo"} == set(DEFAULT["seeds"])
 
 
 def test_studies_have_roots_of_their_own():

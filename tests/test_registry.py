@@ -72,7 +72,7 @@ def test_a_method_is_one_file_and_one_entry_of_the_config(folder):
 
 
 def test_an_unknown_method_lists_the_known():
-    with pytest.raises(ConfigError, match=r"unknown method 'vobn'; known: best_of_n, bon_sft, bonbon, "):
+    with pytest.raises(ConfigError, match=r"unknown method 'vobn'; known: best_of_n, bon_sft, "):
         get_method("vobn")
 
 

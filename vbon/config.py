@@ -99,8 +99,8 @@ def _resolve_studies(task: str, section: dict[str, Any]) -> None:
     base = {key: value for key, value in section.items() if key != "studies"}
     for name, overlay in section.get("studies", {}).items():
         where = (task, "studies", name)
-        fixed = [] if task == "enumerable" else [key for key in overlay if key not in STUDIED]
-        if fixed:
+        fixed = [key for key in overlay if key not in STUDIED and overlay[key] != base.get(key)]
+        if fixed and task != "enumerable":
             raise ConfigError(
                 f"{'.'.join(where)}.{fixed[0]}: a study uses the task's models and draws; it may "
                 f"change {', '.join(STUDIED)}"

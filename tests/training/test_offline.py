@@ -177,6 +177,14 @@ def test_every_pair_is_used_once_an_epoch_in_an_order_of_the_seeds():
     assert not torch.equal(trainer.order, make_trainer(epochs=3, seed=1).order)
 
 
+def test_a_number_of_updates_takes_the_place_of_epochs():
+    trainer = make_trainer(epochs=3, batch_size=4, updates=5)
+    assert trainer.total == 5
+    assert torch.equal(trainer.order[:18], make_trainer(epochs=3).order)
+    assert [row["episodes"] for row in trainer] == [8, 20]
+    assert trainer.updates == 5
+
+
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 def test_history_reports_the_policy_at_equal_distances(method):
     trainer = make_trainer(method, epochs=3, batch_size=4, monitors=2, monitor_rollouts=7)

@@ -49,14 +49,16 @@ def make_checkout(folder: Path) -> Path:
     return folder
 
 
-def start(folder: Path, *options: str) -> subprocess.Popen:
+def start(folder: Path, *options: str, **environment: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "vbon.cli", "workflow", *options]
+    settings = {"env": os.environ | environment, "cwd": folder, "start_new_session": True}
     with open(folder / "log.txt", "a") as log:
-        return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
+        return subprocess.Popen(command, stdout=log, stderr=log, **settings)
 
 
-def run(folder: Path, *options: str) -> None:
-    assert start(folder, *options).wait(timeout=240) == 0, (folder / "log.txt").read_text()[-3000:]
+def run(folder: Path, *options: str, **environment: str) -> None:
+    process = start(folder, *options, **environment)
+    assert process.wait(timeout=240) == 0, (folder / "log.txt").read_text()[-3000:]
 
 
 def plan(folder: Path) -> str:
@@ -99,6 +101,28 @@ def test_a_killed_sweep_resumes_and_cores_change_nothing(tmp_path):
     assert table.loc[table["setting"] == "n1", "kl"].item() == pytest.approx(0, abs=1e-9)
     for name in ("points.parquet", "pareto.csv", "tables/optimum.md", "figures/optimum.png"):
         assert (killed / "results/enumerable" / name).exists()
+
+
+@pytest.mark.workflow
+def test_a_method_is_added_as_contributing_says(tmp_path):
+    """The file and the config entry are taken from the document, letter by letter."""
+    document = (ROOT / "CONTRIBUTING.md").read_text()
+    code, entry = (document.split(f"```{kind}\n")[1].split("```")[0] for kind in ("python", "yaml"))
+    folder = make_checkout(tmp_path / "checkout")
+    (folder / "my_methods").mkdir()
+    (folder / "my_methods/capped.py").write_text(code)
+    (folder / "capped.yaml").write_text(entry)
+    added = yaml.safe_load(entry)["methods"]["capped"]["kl_coef"]
+    base = {"best_of_n": {"n": [2]}, "ppo": {"kl_coef": [1]}}
+    config = CONFIG | {"methods": CONFIG["methods"] | base}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    run(folder, "--cores", "2", "--configfile", "capped.yaml", VBON_METHODS="my_methods")
+    points = pd.read_parquet(folder / "results/enumerable/points.parquet")
+    mine = points[points["method"] == "capped"]
+    assert mine["kl_coef"].tolist() == added
+    assert (mine["status"] == "ok").all()
+    assert (mine["kl"] > 0.01).all()
+    assert "capped" in (folder / "results/enumerable/pareto.csv").read_text()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
-"""Verbs that compare methods: ``matched``, ``equivalence``, ``orderings``. None needs torch."""
+"""Verbs that compare methods at equal KL, and hold claims against them. None needs torch."""
 
 import argparse
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -47,6 +48,22 @@ def orderings(arguments: list[str]) -> None:
     study = pd.read_csv(args.equivalence) if args.equivalence else None
     points = read_table(args.points, "points")
     _write(orderings_table(points, args.seed, args.bootstrap, equivalence=study), args.output)
+
+
+def convergence(arguments: list[str]) -> None:
+    """Measure what the last quarter of each training still moved."""
+    from vbon.convergence import convergence_table
+
+    options = parser("convergence", convergence.__doc__)
+    options.add_argument("--folders", nargs="+", required=True, help="run folders, in table order")
+    options.add_argument("--output", required=True, help=".csv; a .md is written beside it")
+    args = options.parse_args(arguments)
+    runs = []
+    for folder in map(Path, args.folders):
+        record = json.loads((folder / "run.json").read_text())
+        history = read_table(folder / "history.parquet", "history")
+        runs.append((record["method"], record["setting"], history))
+    _write(convergence_table(runs), args.output)
 
 
 def _resampling(options: argparse.ArgumentParser) -> argparse.ArgumentParser:

@@ -267,6 +267,7 @@ class OnlineTrainer:
             "reward": scored.reward.mean().item(),
             "kl": log_ratio.sum(1).mean().item(),
             "log_below": scored.log_below.mean().item(),
+            "win_rate": scored.log_below.exp().mean().item(),  # NaN where no F is known
             "reward_clipped": (terminal != clipped).double().mean().item(),
             "eos_rate": rollouts.finished.double().mean().item(),
             "response_length": mask.sum(1).double().mean().item(),

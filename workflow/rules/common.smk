@@ -134,7 +134,12 @@ def figures_and_tables():
     tables = [
         f"{RESULTS}/{task}/tables/{name}.{suffix}"
         for task in COMPARED
-        for name in ("matched_kl", "orderings", *["equivalence"] * has_equivalence(task))
+        for name in (
+            "matched_kl",
+            "orderings",
+            "convergence",
+            *["equivalence"] * has_equivalence(task),
+        )
         for suffix in ("csv", "md")
     ]
     return figures + tables

@@ -127,3 +127,22 @@ rule orderings:
     shell:
         "vbon orderings --points {input.points:q} {params.study:q} --bootstrap {params.bootstrap}"
         " --seed {params.seed} --output {output.table:q} > {log:q} 2>&1"
+
+
+rule convergence:
+    """What the last quarter of each training still moved."""
+    input:
+        lambda wildcards: [f"{run.folder}/run.json" for run in runs_of(wildcards.task)],
+    output:
+        table=RESULTS + "/{task}/tables/convergence.csv",
+        markdown=RESULTS + "/{task}/tables/convergence.md",
+    log:
+        "logs/{task}/convergence.log",
+    wildcard_constraints:
+        task="|".join(COMPARED) or "none",
+    threads: 1
+    params:
+        folders=lambda wildcards: [run.folder for run in runs_of(wildcards.task)],
+        code=code("vbon.convergence"),
+    shell:
+        "vbon convergence --folders {params.folders:q} --output {output.table:q} > {log:q} 2>&1"
