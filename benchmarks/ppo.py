@@ -118,8 +118,8 @@ def counted(work: workload.Work) -> Iterator[None]:
     def count_step(*_: object) -> None:
         work.steps += 1
 
-    def count_forward(model: torch.nn.Module, input_ids: Tensor) -> Tensor:
-        hidden = forward(model, input_ids)
+    def count_forward(model: torch.nn.Module, input_ids: Tensor, at: Tensor) -> Tensor:
+        hidden = forward(model, input_ids, at)
         if hidden.requires_grad:
             work.add_training(*input_ids.shape)
         return hidden

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     AutoModelForSequenceClassification,
@@ -15,6 +16,9 @@ from vbon.errors import ConfigError
 from vbon.models.language_model import load_pretrained, load_tokenizer
 from vbon.rewards.base import Rewards, transformed
 from vbon.types import TokenIds
+
+
+_TEXTS = 8192  # tokenised at a time: lists of token ids of a whole pool take gigabytes
 
 
 class ClassifierReward:
@@ -56,6 +60,16 @@ class ClassifierReward:
         Raises:
             DataError: If a reward is NaN or infinite, with the text that caused it.
         """
+        logits = torch.empty(len(texts), self._model.config.num_labels, dtype=torch.float64)
+        for start in range(0, len(texts), _TEXTS):
+            part = texts[start : start + _TEXTS]
+            logits[start : start + len(part)] = self._logits(part)
+        raw = logits[:, self._positive].numpy()
+        reward = transformed(raw, self._transform, texts)
+        return Rewards(reward, torch.softmax(logits, 1)[:, self._positive].numpy())
+
+    def _logits(self, texts: Sequence[str]) -> Tensor:
+        """Logits of some texts, forwarded in the order of their length."""
         encoded = self._tokenizer(
             list(texts),
             truncation=True,
@@ -70,13 +84,13 @@ class ClassifierReward:
             # By hand: the tokenizer's own `pad` takes as long as a small model's forward pass.
             batch = [ids[row] for row in rows.tolist()]
             padded = pad_sequence(batch, True, self._pad_id, self._tokenizer.padding_side)
-            ones = [torch.ones_like(row) for row in batch]
-            mask = pad_sequence(ones, True, 0, self._tokenizer.padding_side)
-            options = {} if mask.all() else {"attention_mask": mask}
+            options = {}
+            if lengths[rows[0]] < lengths[rows[-1]]:
+                ones = [torch.ones_like(row) for row in batch]
+                mask = pad_sequence(ones, True, 0, self._tokenizer.padding_side)
+                options["attention_mask"] = mask
             logits[rows] = self._model(padded, **options).logits.double()
-        raw = logits[:, self._positive].numpy()
-        reward = transformed(raw, self._transform, texts)
-        return Rewards(reward, torch.softmax(logits, 1)[:, self._positive].numpy())
+        return logits
 
 
 def _positive_class(labels: dict[int, str], path: str | Path) -> int:

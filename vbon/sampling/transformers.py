@@ -57,9 +57,9 @@ def _first_above(
 ) -> Int[Tensor, " rows"]:
     """Index of the first cumulative weight above ``uniform`` times the total."""
     total = cumulative[:, -1:]
-    found = torch.searchsorted(cumulative, uniform * total, right=True)
-    last = (cumulative < total).sum(1, keepdim=True)
-    return torch.minimum(found, last).squeeze(1)
+    # Rounding may give the total itself, above which there is nothing.
+    below = torch.nextafter(total, torch.zeros_like(total))
+    return torch.searchsorted(cumulative, torch.minimum(uniform * total, below), right=True)[:, 0]
 
 
 def _uniforms(prompts: Prompts, draws: int, tokens: int, seed: int) -> Float[Tensor, "rows tokens"]:

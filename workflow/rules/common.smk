@@ -85,7 +85,16 @@ def runs_of(root):
 
 def language_of(section):
     """What shapes a language and its pool; training settings do not."""
-    training = ("online", "evaluation", "seeds", "run_methods", "methods", "studies")
+    training = (
+        "online",
+        "offline",
+        "budgets",
+        "evaluation",
+        "seeds",
+        "run_methods",
+        "methods",
+        "studies",
+    )
     return {name: value for name, value in section.items() if name not in training}
 
 
