@@ -20,7 +20,9 @@ def test_a_straight_line_moves_by_its_slope():
 
 
 def test_the_standard_error_is_that_of_repeated_runs():
-    found = np.array([movement(curve(50, noise=0.01, seed=seed), "win_rate") for seed in range(400)])
+    found = np.array(
+        [movement(curve(50, noise=0.01, seed=seed), "win_rate") for seed in range(400)]
+    )
     # The spread of 400 movements has a standard error of 1/sqrt(800) = 3.5 % of itself.
     assert found[:, 0].std() == pytest.approx(found[:, 1].mean(), rel=0.15)
     assert abs(found[:, 0].mean()) < 4 * found[:, 0].std() / 20

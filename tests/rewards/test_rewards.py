@@ -149,3 +149,21 @@ def test_labels_survive_in_the_saved_config(classifier_folder):
     """The positive class is found in what any user's classifier carries too."""
     saved = json.loads((classifier_folder / "config.json").read_text())
     assert saved["id2label"] == {"0": "NEGATIVE", "1": "POSITIVE"}
+
+
+def test_texts_are_encoded_as_the_tokenizer_itself_does(classifier_folder):
+    """Special tokens, truncation and all."""
+    reward = ClassifierReward(classifier_folder)
+    long = " ".join(TEXTS)
+    words = AutoTokenizer.from_pretrained(classifier_folder)
+    options = {"truncation": True, "max_length": reward._longest}
+    expected = words([*VARIED, long], **options)["input_ids"]
+    assert len(expected[-1]) == reward._longest
+    assert reward._encode([*VARIED, long]) == expected
+
+
+def test_many_texts_are_scored_in_parts(classifier_folder, monkeypatch):
+    reward = ClassifierReward(classifier_folder, batch_size=4)
+    whole = reward(VARIED).reward
+    monkeypatch.setattr("vbon.rewards.classifier._TEXTS", 5)
+    np.testing.assert_allclose(reward(VARIED).reward, whole, rtol=1e-6, atol=1e-7)

@@ -93,7 +93,13 @@ def test_leave_one_out_learns_no_head():
 
 def test_a_method_chooses_its_baseline():
     policy = Language().policy()
-    options = {"whole_response": False, "gamma": 1.0, "lam": 1.0, "clip_value": None}
+    options = {
+        "whole_response": False,
+        "gamma": 1.0,
+        "lam": 1.0,
+        "clip_value": None,
+        "trains_trunk": True,
+    }
     assert isinstance(make_baseline(policy, True, 4, 0, **options), LeaveOneOut)
     assert isinstance(make_baseline(policy, False, 4, 0, **options), ValueBaseline)
 

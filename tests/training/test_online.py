@@ -359,6 +359,7 @@ CHANGED = {
     "clip_reward": 0.5,
     "value_coef": 0.1,
     "value_target": "response",
+    "value_trains_trunk": False,
     "max_grad_norm": 0.1,
     "whiten": "minibatch",
 }

@@ -17,7 +17,6 @@ from vbon.models.language_model import load_pretrained, load_tokenizer
 from vbon.rewards.base import Rewards, transformed
 from vbon.types import TokenIds
 
-
 _TEXTS = 8192  # tokenised at a time: lists of token ids of a whole pool take gigabytes
 
 
@@ -68,16 +67,20 @@ class ClassifierReward:
         reward = transformed(raw, self._transform, texts)
         return Rewards(reward, torch.softmax(logits, 1)[:, self._positive].numpy())
 
+    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text; all other inputs have the model's default for one segment."""
+        if self._tokenizer.is_fast:
+            # Without the offsets and masks that nobody asks for here: half the time.
+            backend = self._tokenizer.backend_tokenizer
+            backend.no_padding()
+            backend.enable_truncation(self._longest)
+            return [encoding.ids for encoding in backend.encode_batch_fast(list(texts))]
+        options = {"truncation": True, "max_length": self._longest}
+        return self._tokenizer(list(texts), return_attention_mask=False, **options)["input_ids"]
+
     def _logits(self, texts: Sequence[str]) -> Tensor:
         """Logits of some texts, forwarded in the order of their length."""
-        encoded = self._tokenizer(
-            list(texts),
-            truncation=True,
-            max_length=self._longest,
-            return_attention_mask=False,
-            return_token_type_ids=False,  # one segment: all zeros, which is every model's default
-        )
-        ids = [torch.tensor(row) for row in encoded["input_ids"]]
+        ids = [torch.tensor(row) for row in self._encode(texts)]
         lengths = torch.tensor([len(row) for row in ids])
         logits = torch.empty(len(texts), self._model.config.num_labels, dtype=torch.float64)
         for rows in lengths.argsort(stable=True).split(self._batch_size):  # less padding

@@ -59,7 +59,8 @@ def _first_above(
     total = cumulative[:, -1:]
     # Rounding may give the total itself, above which there is nothing.
     below = torch.nextafter(total, torch.zeros_like(total))
-    return torch.searchsorted(cumulative, torch.minimum(uniform * total, below), right=True)[:, 0]
+    found = torch.searchsorted(cumulative, torch.minimum(uniform * total, below), right=True)
+    return found[:, 0].clamp_max(cumulative.shape[1] - 1)  # NaN is above everything
 
 
 def _uniforms(prompts: Prompts, draws: int, tokens: int, seed: int) -> Float[Tensor, "rows tokens"]:

@@ -48,6 +48,7 @@ class ValueBaseline:
         gamma: Discount a token.
         lam: Lambda of the advantages.
         clip_value: Largest rewarded move of a value; None for no limit.
+        trains_trunk: Whether the head's loss reaches the policy's own parameters.
     """
 
     head: nn.Module
@@ -55,6 +56,7 @@ class ValueBaseline:
     gamma: float
     lam: float
     clip_value: float | None
+    trains_trunk: bool = True
 
     def advantages(
         self, rewards: Float[Tensor, "batch tokens"], rollouts: Rollouts
@@ -68,7 +70,8 @@ class ValueBaseline:
 
     def loss(self, hidden: Tensor, old_values: Tensor, targets: Tensor) -> Float[Tensor, ""]:
         """Squared error of the head."""
-        return clipped_value_loss(self.head(hidden), old_values, targets, self.clip_value).mean()
+        seen = hidden if self.trains_trunk else hidden.detach()
+        return clipped_value_loss(self.head(seen), old_values, targets, self.clip_value).mean()
 
 
 @dataclass(frozen=True)
@@ -106,8 +109,10 @@ def make_baseline(
     gamma: float,
     lam: float,
     clip_value: float | None,
+    trains_trunk: bool,
 ) -> Baseline:
     """The baseline that a method asks for, its head untrained."""
     if leave_one_out:
         return LeaveOneOut(draws)
-    return ValueBaseline(make_value_head(policy, seed), whole_response, gamma, lam, clip_value)
+    head = make_value_head(policy, seed)
+    return ValueBaseline(head, whole_response, gamma, lam, clip_value, trains_trunk)

@@ -133,7 +133,7 @@ class Examples:
         return -self.log_prob_ref[self.chosen].mean().item()
 
     def order(self, count: int, seed: int) -> Int[Tensor, " examples"]:
-        """The first ``count`` pairs of an endless pass over all of them, shuffled anew each time."""
+        """The first ``count`` pairs of an endless pass over all, shuffled anew each time."""
         generator = torch.Generator().manual_seed(derive_seed(seed, "order"))
         passes = range(math.ceil(count / len(self)))
         return torch.cat([torch.randperm(len(self), generator=generator) for _ in passes])[:count]

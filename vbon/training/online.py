@@ -74,6 +74,7 @@ class OnlineSettings:
     clip_value: float | None
     clip_reward: float | None
     value_target: str
+    value_trains_trunk: bool
     value_coef: float
     max_grad_norm: float | None
     whiten: str
@@ -134,6 +135,7 @@ class OnlineTrainer:
             gamma=settings.gamma,
             lam=settings.lam,
             clip_value=settings.clip_value,
+            trains_trunk=settings.value_trains_trunk,
         )
         head = self.baseline.head
         trained = [*policy.parameters(), *(head.parameters() if head is not None else ())]

@@ -1,0 +1,105 @@
+"""Seconds a run takes by method, and the share spent outside the models' passes and AdamW.
+
+Run it where `make benchmark` has been (it reads the task's models and draws, and writes nothing):
+
+    .venv/bin/python benchmarks/runs.py [--task sentiment] [--configfile config/extended.yaml]
+"""
+
+import argparse
+import contextlib
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pandas as pd
+import torch
+from common import use_one_core
+from transformers import PreTrainedModel
+
+from vbon.config import load
+from vbon.models import generic, gpt2
+from vbon.plan import Run, expand
+from vbon.training.runs import Inputs, carry_out
+
+
+class Passes:
+    """Adds up the time inside forward passes, backward passes and optimiser steps."""
+
+    def __init__(self) -> None:
+        self.seconds, self._depth = 0.0, 0
+
+    def timed(self, function: Callable) -> Callable:
+        """The function, its time added up unless it is called from another timed one."""
+
+        def call(*args: Any, **options: Any) -> Any:
+            self._depth += 1
+            started = time.perf_counter()
+            try:
+                return function(*args, **options)
+            finally:
+                self._depth -= 1
+                if not self._depth:
+                    self.seconds += time.perf_counter() - started
+
+        return call
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator["Passes"]:
+        """Time every pass of a model within the block."""
+        places = [
+            (gpt2, "_encode"),
+            (gpt2.Decoder, "step"),
+            (generic, "hidden_states"),
+            (generic.Decoder, "step"),
+            (PreTrainedModel, "__call__"),
+            (torch.nn.Linear, "forward"),  # the output layer and the value head
+            (torch.Tensor, "backward"),
+            (torch.optim.AdamW, "step"),
+        ]
+        before = [vars(owner).get(name) for owner, name in places]
+        for owner, name in places:
+            setattr(owner, name, self.timed(getattr(owner, name)))
+        try:
+            yield self
+        finally:
+            for (owner, name), original in zip(places, before, strict=True):
+                if original is None:
+                    delattr(owner, name)
+                else:
+                    setattr(owner, name, original)
+
+
+def measure(run: Run) -> dict[str, Any]:
+    """Carry a run out once more, in a temporary folder."""
+    paths = run.inputs()
+    inputs = Inputs({k: path for k, path in paths.items() if k != "pairs"}, dict(run.spec))
+    _ = inputs.environment
+    if "samples" in paths:
+        _ = inputs.samples
+    with tempfile.TemporaryDirectory() as folder, Passes().watched() as passes:
+        plain = run.to_json() | {"inputs": paths, "root": folder}
+        started = time.perf_counter()
+        status = carry_out(plain, run.instance, inputs, "")
+        took = time.perf_counter() - started
+    named = {"method": run.method, "setting": run.setting, "status": status, "seconds": took}
+    return named | {"outside": 1 - passes.seconds / took}
+
+
+def main() -> None:
+    """One run of each method that is trained, at the middle of its grid."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--task", default="sentiment")
+    options.add_argument("--configfile", nargs="*", default=[])
+    args = options.parse_args()
+    use_one_core()
+    chosen: dict[str, list[Run]] = {}
+    for run in expand(load(["config.yaml", *args.configfile])):
+        if run.task == args.task and run.instance.trained and not run.instance.is_reference:
+            chosen.setdefault(run.method, []).append(run)
+    rows = [measure(runs[len(runs) // 2]) for runs in chosen.values()]
+    print(pd.DataFrame(rows).round({"seconds": 2, "outside": 3}).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
