@@ -28,6 +28,7 @@ VERBS = {
     "matched": ("vbon.cli.comparison", "compare methods at equal KL"),
     "equivalence": ("vbon.cli.comparison", "test vBoN's exact reward against its L bound"),
     "orderings": ("vbon.cli.comparison", "hold the paper's orderings against the points"),
+    "table1": ("vbon.cli.comparison", "compare small samples of rewards with the pool"),
     "convergence": ("vbon.cli.comparison", "measure what the end of training still moved"),
     "figure": ("vbon.cli.tables", "draw one figure"),
     "workflow": ("vbon.cli.workflow", "run Snakemake alone in this folder, resuming if need be"),

@@ -1,4 +1,4 @@
-"""Verbs that compare methods at equal KL, and hold claims against them. None needs torch."""
+"""Verbs that make the tables of the comparison. None needs torch."""
 
 import argparse
 import json
@@ -48,6 +48,17 @@ def orderings(arguments: list[str]) -> None:
     study = pd.read_csv(args.equivalence) if args.equivalence else None
     points = read_table(args.points, "points")
     _write(orderings_table(points, args.seed, args.bootstrap, equivalence=study), args.output)
+
+
+def table1(arguments: list[str]) -> None:
+    """Compare samples of several sizes with the pool, and measure the error of log F."""
+    from vbon.ks import table1
+
+    options = parser("table1", "Compare samples of several sizes with the pool of rewards.")
+    options.add_argument("--rewards", required=True, help="of the training prompts")
+    options.add_argument("--output", required=True, help=".csv; a .md is written beside it")
+    args = options.parse_args(arguments)
+    _write(table1(read_table(args.rewards, "rewards", ["prompt_id", "draw", "reward"])), args.output)
 
 
 def convergence(arguments: list[str]) -> None:

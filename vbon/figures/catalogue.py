@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from vbon.figures.estimates import figure3
 from vbon.figures.optimum import figure_optimum
 from vbon.figures.tradeoff import figure2, figure6
 
@@ -37,6 +38,7 @@ _FIGURE_7_ONLY = frozenset({"bon_sft"})
 FIGURES: dict[str, Callable[[Tables, Path], pd.DataFrame]] = {
     "figure2a": _tradeoff("win_rate", _WIN_RATE, _FIGURE_7_ONLY),
     "figure2b": _tradeoff("reward_prob", _REWARD, _FIGURE_7_ONLY),
+    "figure3": lambda tables, stem: figure3(tables["rewards"], tables["prompts"], stem),
     "figure6": _exact_and_bound,
     "figure7a": _tradeoff("win_rate", f"{_WIN_RATE}, with BoN-SFT"),
     "figure7b": _tradeoff("reward_prob", f"{_REWARD}, with BoN-SFT"),

@@ -8,6 +8,7 @@ from snakemake.exceptions import WorkflowError
 from vbon.artifacts.fingerprint import code_fingerprint
 from vbon.config import resolve
 from vbon.errors import VbonError
+from vbon.ks import POOL, SIZES
 from vbon.plan import TRAIN_MODULES, jobs, roots
 from vbon.plan import expand as expand_runs
 from vbon.registry import method_modules
@@ -28,7 +29,7 @@ BUILT = [task for task in TASKS if task != "enumerable"]  # whose models are bui
 SPLITS = ("train", "test")
 ROLES = ("reference", "reward_model", "evaluator")
 FIGURES = {
-    "sentiment": ["figure2a", "figure2b", "figure6", "figure7a", "figure7b"],
+    "sentiment": ["figure2a", "figure2b", "figure3", "figure6", "figure7a", "figure7b"],
     "enumerable": ["optimum"],
 }
 COMPARED = [task for task in TASKS if "figure2a" in FIGURES.get(task, [])]  # at equal KL
@@ -121,11 +122,21 @@ def equivalence_of(task):
     return [f"{RESULTS}/{task}/tables/equivalence.csv"] if has_equivalence(task) else []
 
 
+def has_table1(task):
+    """Whether there are draws enough for it: a pool and, outside of it, the largest sample."""
+    return config[task]["sampling"]["train_draws"] >= POOL + max(SIZES)
+
+
 def tables_of(wildcards):
     """The tables that a figure is drawn from."""
     folder = f"{RESULTS}/{wildcards.task}"
     if wildcards.name == "optimum":
         return {name: f"{folder}/tables/{name}.csv" for name in ("optimum", "curves")}
+    if wildcards.name == "figure3":
+        return {
+            "rewards": f"{folder}/reference/rewards/train.parquet",
+            "prompts": f"{folder}/prompts/train.parquet",
+        }
     tables = {"points": f"{folder}/points.parquet", "attainment": f"{folder}/tables/attainment.csv"}
     if wildcards.name != "figure6":
         return tables | {"pareto": f"{folder}/pareto.parquet"}
@@ -148,6 +159,7 @@ def figures_and_tables():
             "orderings",
             "convergence",
             *["equivalence"] * has_equivalence(task),
+            *["table1"] * has_table1(task),
         )
         for suffix in ("csv", "md")
     ]

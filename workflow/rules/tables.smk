@@ -146,3 +146,19 @@ rule convergence:
         code=code("vbon.convergence"),
     shell:
         "vbon convergence --folders {params.folders:q} --output {output.table:q} > {log:q} 2>&1"
+
+
+rule table1:
+    """Samples of each size against 600 draws: what nested tests hide, and the error of log F."""
+    input:
+        RESULTS + "/{task}/reference/rewards/train.parquet",
+    output:
+        table=RESULTS + "/{task}/tables/table1.csv",
+        markdown=RESULTS + "/{task}/tables/table1.md",
+    log:
+        "logs/{task}/table1.log",
+    threads: 1
+    params:
+        code=code("vbon.ks"),
+    shell:
+        "vbon table1 --rewards {input:q} --output {output.table:q} > {log:q} 2>&1"

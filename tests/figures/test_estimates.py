@@ -1,0 +1,36 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from vbon import logf
+from vbon.errors import DataError
+from vbon.figures.estimates import figure3
+
+
+def tables(prompts=5, draws=120):
+    rng = np.random.default_rng(0)
+    names = [f"p{index}" for index in range(prompts)]
+    index = pd.MultiIndex.from_product([names, range(draws)], names=["prompt_id", "draw"])
+    shift = np.repeat([3.0, -2.0, 0.5, 0.0, 1.0], draws)
+    rewards = pd.DataFrame({"reward": rng.normal(size=len(index)) + shift}, index).reset_index()
+    return rewards, pd.DataFrame({"prompt_id": names, "prompt": [f"this film {n}" for n in names]})
+
+
+def test_draws_the_estimates_of_three_prompts(tmp_path):
+    rewards, prompts = tables()
+    table = figure3(rewards.sample(frac=1, random_state=1), prompts, tmp_path / "figure3")
+    chosen = table.drop_duplicates("kind").set_index("kind")["prompt_id"]
+    assert chosen.to_dict() == {"adversarial": "p1", "neutral": "p2", "positive": "p0"}
+    assert sorted(table["m"].unique()) == [10, 25, 50, 100]
+    for (name, m), part in table.groupby(["prompt_id", "m"]):
+        pool = rewards[(rewards["prompt_id"] == name) & (rewards["draw"] < m)]["reward"]
+        expected = logf.estimate(part["reward"].to_numpy(), np.sort(pool), "add1")
+        np.testing.assert_allclose(part["log_f"], expected, atol=1e-12)
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "figure3.csv"), table)
+    assert all((tmp_path / f"figure3.{suffix}").exists() for suffix in ("pdf", "svg", "png"))
+
+
+def test_too_few_draws_are_named(tmp_path):
+    rewards, prompts = tables(draws=9)
+    with pytest.raises(DataError, match="9 draws"):
+        figure3(rewards, prompts, tmp_path / "figure3")

@@ -1,0 +1,78 @@
+"""How the estimate of log F settles as draws are added: figure 3 of arXiv:2407.06057."""
+
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+
+from vbon.errors import DataError
+from vbon.figures.style import DPI, drawing, save_figure
+
+SIZES = (10, 25, 50, 100, 200, 400, 600)
+KINDS = {"adversarial": 0.0, "neutral": 0.5, "positive": 1.0}
+"""Prompts shown: the quantiles of their mean reward."""
+
+
+def figure3(rewards: pd.DataFrame, prompts: pd.DataFrame, out_stem: Path) -> pd.DataFrame:
+    r"""Draw :math:`\log \hat F = \log \frac{K + 1}{M + 1}` against reward, one curve for each M.
+
+    Three prompts are shown: the one whose draws have the lowest mean reward, the median one and
+    the highest. Smaller samples are the first draws of larger ones, as in the paper.
+
+    Args:
+        rewards: Columns prompt_id, draw, reward of the training prompts.
+        prompts: Columns prompt_id, prompt.
+        out_stem: Path without suffix of the ``.pdf``, ``.svg``, ``.png`` and ``.csv`` to write.
+
+    Returns:
+        What was drawn, as in the ``.csv``: ``kind, prompt_id, prompt, m, reward, log_f`` (nats).
+
+    Raises:
+        DataError: If no prompt has as many draws as the smallest sample.
+    """
+    pools = rewards.sort_values("draw").groupby("prompt_id", sort=True)["reward"].agg(np.array)
+    most = int(pools.map(len).min())
+    sizes = [m for m in SIZES if m <= most]
+    if not sizes:
+        raise DataError(f"rewards: {most} draws a prompt; figure 3 needs {SIZES[0]}")
+    order = pools.map(np.mean).sort_values(kind="stable").index
+    texts = prompts.set_index("prompt_id")["prompt"]
+    parts = []
+    for kind, quantile in KINDS.items():
+        name = order[round(quantile * (len(order) - 1))]
+        pool = pools[name]
+        at = np.sort(pool[: sizes[-1]])
+        for m in sizes:
+            below = np.searchsorted(np.sort(pool[:m]), at, side="left")
+            curve = {"reward": at, "log_f": np.log((below + 1) / (m + 1))}
+            parts.append(pd.DataFrame({"kind": kind, "prompt_id": name, "m": m, **curve}))
+    table = pd.concat(parts, ignore_index=True)
+    table.insert(2, "prompt", table["prompt_id"].map(texts))
+    _draw(table, sizes, out_stem)
+    table.to_csv(f"{out_stem}.csv", index=False, lineterminator="\n")
+    return table
+
+
+def _draw(table: pd.DataFrame, sizes: list[int], out_stem: Path) -> None:
+    """One panel a prompt on shared axes; darker curves have more draws."""
+    shades = colormaps["viridis_r"](np.linspace(0.12, 1.0, len(sizes)))
+    with drawing():
+        figure = Figure(figsize=(7.2, 2.9), dpi=DPI, layout="constrained")
+        panels = figure.subplots(1, len(KINDS), sharex=True, sharey=True)
+        for axes, (kind, part) in zip(panels, table.groupby("kind", sort=False), strict=True):
+            for shade, m in zip(shades, sizes, strict=True):
+                curve = part[part["m"] == m]
+                axes.plot(
+                    curve["reward"], curve["log_f"], drawstyle="steps-pre", color=shade,
+                    linewidth=1.5 if m == sizes[-1] else 0.9, label=f"M = {m}",
+                )  # fmt: skip
+            prompt = textwrap.shorten(part["prompt"].iloc[0], 34, placeholder=" …")
+            axes.set_title(f"{kind}\n“{prompt}”", fontsize=8)
+            axes.set_xlabel("Reward (logit)")
+        panels[0].set_ylabel(r"Estimate of $\log F$ (nats)")
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(sizes))
+        save_figure(figure, Path(out_stem))

@@ -1,0 +1,148 @@
+r"""Table 1 of arXiv:2407.06057: how many draws a prompt's distribution function needs.
+
+The paper compares the first M draws of a prompt with all 600 of them by a two-sample
+Kolmogorov-Smirnov test and counts rejections. The two samples share M draws, so the test is far
+too lenient, by an amount that depends on M and 600 alone: the rates say how nested the samples are,
+nothing about the prompts. Independent samples are rejected at the test's level for every M. What
+matters for training is the error of log F where a good policy's responses lie, given beside them.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import scipy.stats
+from jaxtyping import Float64
+
+from vbon.errors import ArtifactError
+
+Floats = npt.NDArray[np.float64]
+SIZES = (5, 20, 100, 200, 250)
+POOL = 600
+LEVEL = 0.05
+QUANTILES = (0.5, 0.9, 0.99)
+"""Where the error of log F is reported: the median response, and what best-of-n returns."""
+
+COLUMNS = (
+    *("variant", "m", "rejection_rate", "mean_statistic", "mean_p", "prompts"),
+    *(f"rmse_{round(100 * u)}" for u in QUANTILES),
+)
+
+
+def ks_statistics(
+    first: Float64[np.ndarray, "prompts m"], pool: Float64[np.ndarray, "prompts pool"]
+) -> Float64[np.ndarray, " prompts"]:
+    r"""Two-sample Kolmogorov-Smirnov statistic :math:`\sup_t |F_1(t) - F_2(t)|` of each prompt.
+
+    Args:
+        first: One sample of each prompt, in any order.
+        pool: The other.
+
+    Example:
+        >>> ks_statistics(np.array([[0.0, 1.0]]), np.array([[0.0, 1.0, 2.0, 3.0]])).tolist()
+        [0.5]
+    """
+    first, pool = np.sort(first, 1), np.sort(pool, 1)
+    found = np.empty(len(first))
+    for row, (ours, theirs) in enumerate(zip(first, pool, strict=True)):
+        at = np.concatenate((ours, theirs))
+        gap = np.searchsorted(ours, at, "right") / len(ours)
+        gap -= np.searchsorted(theirs, at, "right") / len(theirs)
+        found[row] = np.abs(gap).max()
+    return found
+
+
+def nested_rate(m: int, pool: int = POOL, level: float = LEVEL) -> float:
+    r"""Rejection rate of the test where the smaller sample is part of the larger one.
+
+    The difference of the two distribution functions is then smaller than the test presumes, by
+    :math:`\sqrt{(\text{pool} - m) / (\text{pool} + m)}`, whatever the distribution
+    (Kolmogorov's asymptotic tail).
+
+    Example:
+        >>> [round(100 * nested_rate(m), 2) for m in SIZES]
+        [4.7, 3.88, 1.14, 0.13, 0.03]
+    """
+    critical = scipy.stats.kstwobign.isf(level)
+    return float(scipy.stats.kstwobign.sf(critical * np.sqrt((pool + m) / (pool - m))))
+
+
+def log_f_rmse(m: int, u: float) -> float:
+    r"""Root mean squared error of the estimate :math:`\log \frac{K+1}{m+1}` where F is ``u``.
+
+    An exact sum over :math:`K \sim \mathrm{Binomial}(m, u)`.
+
+    Example:
+        >>> round(log_f_rmse(200, 0.9), 3)
+        0.024
+    """
+    k = np.arange(m + 1)
+    error = np.log((k + 1) / (m + 1)) - np.log(u)
+    return float(np.sqrt(scipy.stats.binom.pmf(k, m, u) @ error**2))
+
+
+def table1(rewards: pd.DataFrame, sizes: Sequence[int] = SIZES, pool: int = POOL) -> pd.DataFrame:
+    """Compare samples of each size with the pool, nested and independent, over all prompts.
+
+    Args:
+        rewards: Columns prompt_id, draw, reward: at least ``pool`` draws a prompt, and for the
+            independent comparison as many more as the largest size.
+        sizes: Draws of the smaller sample.
+        pool: Draws of the larger one, the first of each prompt.
+
+    Returns:
+        Columns :data:`COLUMNS`, a row for each variant (``nested``: the pool's first m draws, as in
+        the paper; ``independent``: m draws outside the pool; ``predicted``: distribution-free, for
+        nested samples) and size. Mean statistic and p are those of rejected prompts. ``rmse_*``:
+        error of log F in nats where the pool has F = 0.5, 0.9, 0.99; exact for ``predicted``.
+
+    Raises:
+        ArtifactError: If a prompt has too few draws for either comparison.
+    """
+    table = rewards.pivot(index="prompt_id", columns="draw", values="reward").sort_index(axis=1)
+    values, needed = table.to_numpy(), pool + max(sizes)
+    if values.shape[1] < needed or np.isnan(values[:, :needed]).any():
+        raise ArtifactError(
+            f"rewards: table 1 needs {needed} draws of each prompt ({pool} and {max(sizes)} "
+            "others), some have fewer; raise sampling.train_draws"
+        )
+    larger, outside = values[:, :pool], values[:, pool:]
+    rows = []
+    for m in sizes:
+        for variant, smaller in (("nested", larger[:, :m]), ("independent", outside[:, :m])):
+            rows.append({"variant": variant, "m": m, **_rejected(smaller, larger)})
+            rows[-1] |= {"prompts": len(values), **_errors(smaller, larger)}
+        exact = {f"rmse_{round(100 * u)}": log_f_rmse(m, u) for u in QUANTILES}
+        rate = {"rejection_rate": nested_rate(m, pool), "prompts": len(values)}
+        rows.append({"variant": "predicted", "m": m, **rate, **exact})
+    return pd.DataFrame(rows).reindex(columns=COLUMNS).sort_values(
+        "variant", key=lambda names: names.map({"nested": 0, "independent": 1, "predicted": 2}),
+        kind="stable", ignore_index=True,
+    )  # fmt: skip
+
+
+def _rejected(smaller: Floats, larger: Floats) -> dict[str, float]:
+    """Share of prompts at which the test rejects, and their mean statistic and p."""
+    statistics = ks_statistics(smaller, larger)
+    p = np.empty(len(statistics))
+    # The p-value depends on the statistic and the two sizes alone, and takes long to compute.
+    for value in np.unique(statistics):
+        rows = np.flatnonzero(statistics == value)
+        p[rows] = scipy.stats.ks_2samp(smaller[rows[0]], larger[rows[0]]).pvalue
+    rejected = p < LEVEL
+    return {
+        "rejection_rate": float(rejected.mean()),
+        "mean_statistic": float(statistics[rejected].mean()) if rejected.any() else np.nan,
+        "mean_p": float(p[rejected].mean()) if rejected.any() else np.nan,
+    }
+
+
+def _errors(smaller: Floats, larger: Floats) -> dict[str, float]:
+    """Error of the smaller sample's log F at quantiles of the larger one, over prompts."""
+    ordered, found = np.sort(larger, 1), {}
+    for u in QUANTILES:
+        at = ordered[:, round(u * larger.shape[1])]
+        estimate = ((smaller < at[:, None]).sum(1) + 1) / (smaller.shape[1] + 1)
+        found[f"rmse_{round(100 * u)}"] = float(np.sqrt((np.log(estimate / u) ** 2).mean()))
+    return found
