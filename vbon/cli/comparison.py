@@ -58,7 +58,9 @@ def table1(arguments: list[str]) -> None:
     options.add_argument("--rewards", required=True, help="of the training prompts")
     options.add_argument("--output", required=True, help=".csv; a .md is written beside it")
     args = options.parse_args(arguments)
-    _write(table1(read_table(args.rewards, "rewards", ["prompt_id", "draw", "reward"])), args.output)
+    _write(
+        table1(read_table(args.rewards, "rewards", ["prompt_id", "draw", "reward"])), args.output
+    )
 
 
 def convergence(arguments: list[str]) -> None:
