@@ -144,3 +144,18 @@ def test_a_bad_configuration_fails_before_any_rule(tmp_path, option, words):
     assert words in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert not (folder / "results").exists()
+
+
+def test_tables_about_training_are_asked_for_only_where_something_is_trained(tmp_path):
+    folder = make_checkout(tmp_path / "checkout")
+    studies = {"equivalence": {"run_methods": ["vbon_l"], "methods": {"vbon_l": {"n": [4]}}}}
+    planned = {}
+    for name, methods in {"trained": ["reference", "vbon"], "chosen": ["reference"]}.items():
+        config = CONFIG | {"tasks": ["sentiment"], "run_methods": methods}
+        config["sentiment"] = {"studies": studies}
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+        command = [sys.executable, "-m", "snakemake", "-n", "--cores", "1", "--quiet", "host"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+        lines = (line.split() for line in done.stdout.splitlines())
+        planned[name] = {words[0] for words in lines if words} & {"convergence", "equivalence"}
+    assert planned == {"trained": {"convergence", "equivalence"}, "chosen": set()}

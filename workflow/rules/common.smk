@@ -113,8 +113,23 @@ def measuring(root):
 
 
 def has_equivalence(task):
-    """Whether a study trains vBoN and its L bound at the same n and seeds."""
-    return "equivalence" in config[task].get("studies", {})
+    """Whether vBoN and its L bound are trained at the same n and seed for that study."""
+    places = {"vbon": ("", "equivalence"), "vbon_l": ("equivalence",)}
+    exact, bound = (
+        {
+            (run.instance.n, run.seed)
+            for run in RUNS
+            if run.task == task and run.method == method and run.study in studies
+        }
+        for method, studies in places.items()
+    )
+    return any(n > 1 for n, _ in exact & bound)
+
+
+def has_training(task):
+    """Whether any run of the task itself is trained."""
+    own = runs_of(task)
+    return any(run.instance.trained and not run.instance.is_reference for run in own)
 
 
 def equivalence_of(task):
@@ -157,7 +172,7 @@ def figures_and_tables():
         for name in (
             "matched_kl",
             "orderings",
-            "convergence",
+            *["convergence"] * has_training(task),
             *["equivalence"] * has_equivalence(task),
             *["table1"] * has_table1(task),
         )
