@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vbon.config import merge, resolve
+from vbon.config import load, merge, resolve
 from vbon.errors import ConfigError
 from vbon.plan import expand, jobs, pair_files
 
@@ -224,3 +224,19 @@ def test_a_method_without_settings_entry_is_named():
     del config["methods"]["ppo"]
     with pytest.raises(ConfigError, match=r"methods\.ppo: missing"):
         expand(config)
+
+
+def test_the_matched_study_gives_every_method_as_many_responses_and_parameters():
+    """64 responses to each of the 512 prompts: rollouts, draws for F, or draws for pairs."""
+    config = load([ROOT / "config.yaml", ROOT / "config/matched.yaml"])
+    prompts = config["sentiment"]["prompts"]["num_train"]
+    found = {}
+    for run in expand(config):
+        if run.study == "matched":
+            loop = run.spec.get("online") or run.spec["offline"]
+            responses = prompts * run.spec.get("logf", {"m": 0})["m"]
+            responses += loop.get("iterations", 0) * loop.get("rollouts", 0)
+            responses += prompts * (run.pairing.num_draws if run.pairing else 0)
+            found.setdefault(run.method, set()).add((responses, loop["trainable"]))
+    assert set(found) == {"bon_sft", "ppo", "dpo", "bonbon", "vbon"}
+    assert set.union(*found.values()) == {(64 * 512, "all")}
