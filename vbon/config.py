@@ -12,6 +12,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
 from vbon.errors import ConfigError
+from vbon.shared_cdf import MIN_PROMPTS
 
 SCHEMA = Path(__file__).parent.parent / "workflow" / "schemas" / "config.schema.yaml"
 
@@ -82,7 +83,7 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
     completed = _with_defaults(dict(copy.deepcopy(config)), schema())
     _validate(completed, schema())
     for task in completed["tasks"]:
-        _check_task(task, completed[task])
+        check_section(task, completed[task])
         _resolve_studies(task, completed[task])
     return completed
 
@@ -107,29 +108,27 @@ def _resolve_studies(task: str, section: dict[str, Any]) -> None:
             )
         study = merge(base, overlay)
         _validate(study, schema()["properties"][task], where)
-        _check_task(".".join(where), study)
+        check_section(".".join(where), study)
         section["studies"][name] = study
 
 
-def budgeted(
-    task: str, section: Mapping[str, Any], method: str, loop: str, where: str
+def laid_over(
+    task: str, section: Mapping[str, Any], part: str, changes: Mapping[str, Any], where: str
 ) -> dict[str, Any]:
-    """Settings of a training loop with the budget of one method laid over them.
+    """A part of a task's section with what one method changes of it.
 
     Args:
         task: Name of the task.
         section: Its complete section, or that of a study.
-        method: Name of the method.
-        loop: ``online`` or ``offline``: which loop trains the method.
-        where: Path of the section in the config.
+        part: ``online``, ``offline`` or ``logf``.
+        changes: Keys of that part and their values.
+        where: Path of the changes in the config, for errors.
 
     Raises:
-        ConfigError: If the loop has no such key, or refuses its value.
+        ConfigError: If the part has no such key, or refuses its value.
     """
-    path = (where, "budgets", method)
-    combined = {**section[loop], **section["budgets"].get(method, {})}
-    _validate(combined, schema()["properties"][task]["properties"][loop], path)
-    _check_task(".".join(path), {**section, loop: combined})
+    combined = {**section[part], **changes}
+    _validate(combined, schema()["properties"][task]["properties"][part], (where,))
     return combined
 
 
@@ -168,7 +167,7 @@ def _explain(error: ValidationError, where: tuple[str, ...]) -> str:
         "exclusiveMaximum": lambda: f"give less than {error.validator_value}",
         "minItems": lambda: "give at least one value",
         "uniqueItems": lambda: "a value stands twice; give each once",
-        "anyOf": lambda: "accepted: a number, a string, or a list of them (not empty, none twice)",
+        "anyOf": lambda: "accepted: one value, or a list of them (not empty, none twice)",
     }.get(error.validator, lambda: error.message)()
     return f"{key}: {error.instance!r} is not allowed{about}; {accepted}"
 
@@ -177,14 +176,63 @@ def _listed(accepted: Any) -> str:
     return ", ".join(map(str, accepted)) if isinstance(accepted, list) else str(accepted)
 
 
-def _check_task(name: str, task: Mapping[str, Any]) -> None:
-    """Relations between keys that a schema cannot state."""
-    sampling, online = task["sampling"], task["online"]
-    if task["logf"]["m"] > sampling["train_draws"]:
+def check_draws(key: str, m: int, name: str, sampling: Mapping[str, Any]) -> None:
+    """Refuse to estimate log F from more draws than there are.
+
+    Args:
+        key: Path of ``m`` in the config.
+        m: Draws asked for.
+        name: Path of the section.
+        sampling: Its ``sampling``.
+
+    Raises:
+        ConfigError: If ``sampling.train_draws`` is fewer.
+    """
+    if m > sampling["train_draws"]:
         raise ConfigError(
-            f"{name}.logf.m: {task['logf']['m']} draws asked for, {name}.sampling.train_draws "
-            f"gives {sampling['train_draws']}; lower the one or raise the other"
+            f"{key}: {m} draws asked for, {name}.sampling.train_draws gives "
+            f"{sampling['train_draws']}; lower the one or raise the other"
         )
+
+
+def check_estimator(name: str, section: Mapping[str, Any], logf: Mapping[str, Any]) -> None:
+    """Refuse settings of log F that do not go together.
+
+    Args:
+        name: Path of these settings in the config.
+        section: The task's section.
+        logf: Settings of log F, complete.
+
+    Raises:
+        ConfigError: If there are too few prompts to learn from, or mid-ranks where there are none.
+    """
+    estimator = logf["estimator"]
+    if logf["mid_ranks"] and estimator in ("exponential", "ibs"):
+        raise ConfigError(
+            f"{name}.mid_ranks: True is not allowed with estimator {estimator!r}, which has no "
+            "ranks; give false"
+        )
+    prompts = section["prompts"]["num_train"] if "prompts" in section else section["num_prompts"]
+    if estimator == "shared" and prompts < MIN_PROMPTS:
+        raise ConfigError(
+            f"{name}.estimator: 'shared' learns from {MIN_PROMPTS} training prompts or more, there "
+            f"are {prompts}; raise their number or give another estimator"
+        )
+
+
+def check_section(name: str, task: Mapping[str, Any]) -> None:
+    """Refuse relations between a section's keys that a schema cannot state.
+
+    Args:
+        name: Path of the section in the config, for errors.
+        task: The section of a task or study, complete.
+
+    Raises:
+        ConfigError: One line, as for a single key.
+    """
+    sampling, online = task["sampling"], task["online"]
+    check_draws(f"{name}.logf.m", task["logf"]["m"], name, sampling)
+    check_estimator(f"{name}.logf", task, task["logf"])
     if online["rollouts"] % online["draws_per_prompt"]:
         raise ConfigError(
             f"{name}.online.draws_per_prompt: {online['draws_per_prompt']} does not divide "

@@ -11,13 +11,17 @@ name          estimate of log F             property
 `digamma`     psi(K+1) - psi(M+1)           bias :math:`\sum_{k>M} (1-F)^k / k`, least of a pool
 `posterior`   psi(K+1) - psi(M+2)           mean under uniform F; averages -1 over the reference
 `exponential` -a exp(-b r), at most 0       smooth; does not saturate above the pool's best
+`shared`      psi(K+sP) - psi(M+s)          P: share below by a fit to all prompts, worth s draws
 `ibs`         -H of (draws - 1)             unbiased; draws until one has a lower reward
 ============= ============================= ====================================================
 
-The first three depend on ranks alone and are flat above the pool's best reward. Rewards and pools
-are numbers, NumPy arrays or tensors; the result is of their kind, float64.
+The first three depend on ranks alone and are flat above the pool's best reward; so does `shared`,
+on ranks in the pools of all prompts together (:mod:`vbon.shared_cdf`). `exponential` depends on the
+rewards themselves: a monotone map of them changes it. Rewards and pools are numbers, NumPy arrays
+or tensors; the result is of their kind, float64.
 """
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -35,11 +39,19 @@ _BY_RANK: dict[str, Callable[[Tensor, int], Tensor]] = {
     "posterior": lambda below, size: _digamma_gap(below + 1, size + 2),
 }
 
-ESTIMATORS = (*_BY_RANK, "exponential", "ibs")
+ESTIMATORS = (*_BY_RANK, "exponential", "shared", "ibs")
 """Names that :func:`estimate` knows."""
 
 RANK_BASED = tuple(_BY_RANK)
-"""Estimators that a strictly increasing map of all rewards leaves unchanged, bit for bit."""
+"""Estimators of one pool that a strictly increasing map of all rewards leaves unchanged, bit for
+bit."""
+
+POOL_ESTIMATORS = (*_BY_RANK, "exponential")
+"""Estimators that need a prompt's pool and nothing else."""
+
+
+class FitWarning(UserWarning):
+    """An exponential curve could not be fitted; `add1` takes over."""
 
 
 def estimate(
@@ -47,6 +59,8 @@ def estimate(
     sorted_rewards: Numeric | Callable,
     estimator: str = "add1",
     coefficients: tuple[Numeric, Numeric] | None = None,
+    prior: tuple[Numeric, Number] | None = None,
+    mid_ranks: bool = False,
 ) -> Numeric:
     r"""Estimate of :math:`\log F` for each reward, in nats, at most 0.
 
@@ -57,14 +71,20 @@ def estimate(
             sampler that :func:`ibs` takes.
         estimator: One of :data:`ESTIMATORS`.
         coefficients: ``(a, b)`` of ``"exponential"`` as :func:`fit_exponential` gives them, one
-            number or one a row; fitted here if None. Where they are NaN, `add1` takes over.
+            number or one a row; fitted here if None, with a :class:`FitWarning` where that fails.
+            Where they are NaN, `add1` takes over.
+        prior: For ``"shared"``: the share of reference responses below each reward by the fit to
+            all prompts, in the shape of ``rewards``, and the number of draws that it is worth.
+        mid_ranks: Count pool draws of equal reward as half below; `exponential` and `ibs`, which
+            have no ranks, do not take it.
 
     Returns:
         Estimates in the shape of ``rewards``.
 
     Raises:
-        ConfigError: If the estimator is unknown.
-        DataError: If a reward is NaN, or a pool is empty, not ascending, or of another batch.
+        ConfigError: If the estimator is unknown, or does not fit the other arguments.
+        DataError: If a reward is NaN, or a pool has fewer than two draws, is not ascending, or of
+            another batch.
 
     Example:
         >>> import numpy as np
@@ -77,22 +97,59 @@ def estimate(
     if estimator not in ESTIMATORS:
         known = ", ".join(ESTIMATORS)
         raise ConfigError(f"logf.estimator: unknown estimator {estimator!r}; known: {known}")
+    if mid_ranks and estimator in ("exponential", "ibs"):
+        raise ConfigError(f"logf.mid_ranks: not allowed with estimator {estimator!r}; give false")
     if estimator == "ibs":
         return ibs(rewards, sorted_rewards)
     values, pool, restore = _checked(rewards, sorted_rewards)
+    size = pool.shape[-1]
+    if size < 2:
+        raise DataError("sorted_rewards: one draw is no distribution; give pools of 2 or more")
     below = _search(values, pool, right=False).double()
+    if mid_ranks:
+        below = (below + _search(values, pool, right=True)) / 2
     if estimator in _BY_RANK:
-        return restore(_BY_RANK[estimator](below, pool.shape[-1]))
+        return restore(_BY_RANK[estimator](below, size))
+    if estimator == "shared":
+        return restore(_shared(below, size, prior))
     if coefficients is None:
-        fits = [fit_exponential(row)[:2] for row in pool.reshape(-1, pool.shape[-1]).cpu().numpy()]
-        coefficients = np.reshape(np.transpose(fits), (2, *pool.shape[:-1]))
+        coefficients = _fitted(pool)
     scale, rate = (
         torch.as_tensor(value, dtype=torch.float64, device=values.device) for value in coefficients
     )
     if scale.ndim and values.ndim > scale.ndim:
         scale, rate = scale.unsqueeze(-1), rate.unsqueeze(-1)
     smooth = (-scale * torch.exp(-rate * values)).clamp(max=0.0)
-    return restore(torch.where(scale.isnan(), _BY_RANK["add1"](below, pool.shape[-1]), smooth))
+    return restore(torch.where(scale.isnan(), _BY_RANK["add1"](below, size), smooth))
+
+
+def _shared(
+    below: Float64[Tensor, "*batch"], size: int, prior: tuple[Numeric, Number] | None
+) -> Float64[Tensor, "*batch"]:
+    """Mean of log F under a Beta distribution that expects the prior's share before the draws."""
+    if prior is None:
+        raise ConfigError("logf.estimator: shared needs the fit to all prompts; give prior")
+    share = torch.as_tensor(prior[0], dtype=torch.float64, device=below.device)
+    worth = torch.as_tensor(prior[1], dtype=torch.float64, device=below.device)
+    if share.shape != below.shape or not ((share > 0) & (share < 1)).all() or not worth > 0:
+        raise DataError(
+            f"prior: expected shares between 0 and 1 of shape {tuple(below.shape)} and a positive "
+            f"number of draws, got shape {tuple(share.shape)} and {worth.item()}"
+        )
+    return torch.digamma(below + worth * share) - torch.digamma(size + worth)
+
+
+def _fitted(pool: Float64[Tensor, "*rows draws"]) -> np.ndarray:
+    """Coefficients of each row's exponential curve, NaN where there is none."""
+    fits = [fit_exponential(row)[:2] for row in pool.reshape(-1, pool.shape[-1]).cpu().numpy()]
+    failed = int(np.isnan(fits).any(1).sum())
+    if failed:
+        warnings.warn(
+            f"{failed} of {len(fits)} pools have no exponential fit; add1 takes over for them",
+            FitWarning,
+            stacklevel=3,
+        )
+    return np.reshape(np.transpose(fits), (2, *pool.shape[:-1]))
 
 
 def counts(rewards: Numeric, sorted_rewards: Numeric) -> tuple[Numeric, Numeric]:
@@ -187,6 +244,7 @@ def ibs(
     rewards: Numeric,
     draw_rewards: Callable[[np.ndarray], Numeric] | Numeric,
     max_draws: int = 100_000,
+    truncated: bool = False,
 ) -> Numeric:
     r"""Unbiased estimate of :math:`\log F` by inverse binomial sampling.
 
@@ -197,8 +255,11 @@ def ibs(
     Args:
         rewards: Rewards, any shape.
         draw_rewards: Called with the flat positions of the rewards still searching, int64
-            ``[k]``; returns the reward of a fresh reference draw for each one's prompt, ``[k]``.
+            ``[k]``; returns rewards of fresh reference draws for each one's prompt, ``[k]`` or,
+            where it is cheaper to draw several at a time, ``[k, draws]``.
         max_draws: Draws after which a reward counts as having none below.
+        truncated: Let such a reward have :math:`-\sum_{k=1}^{m} 1/k` with m ``max_draws``
+            instead of refusing it; the mean is then that of `digamma` with a pool of that size.
 
     Returns:
         Estimates in nats, in the shape and kind of ``rewards``.
@@ -219,15 +280,20 @@ def ibs(
     (values,), restore = as_arrays(rewards)
     flat = values.reshape(-1)
     _refuse_nan(flat, "rewards")
-    result = np.zeros(len(flat))
-    active = np.arange(len(flat))
-    for draw in range(1, max_draws + 1):
-        if not len(active):
-            return restore(result.reshape(values.shape))
+    misses = np.zeros(len(flat), dtype=np.int64)  # draws before the first with a lower reward
+    active, drawn_each = np.arange(len(flat)), 0
+    while len(active) and drawn_each < max_draws:
         (drawn,), _ = as_arrays(draw_rewards(active))
         _refuse_nan(drawn, "draw_rewards")
-        active = active[~(drawn < flat[active])]
-        result[active] -= 1 / draw
+        drawn = drawn.reshape(len(active), -1)[:, : max_draws - drawn_each]
+        lower = drawn < flat[active, None]
+        found = lower.any(1)
+        misses[active] += np.where(found, lower.argmax(1), drawn.shape[1])
+        drawn_each += drawn.shape[1]
+        active = active[~found]
+    if truncated or not len(active):
+        harmonic = np.append(0.0, np.cumsum(1 / np.arange(1, misses.max(initial=0) + 1)))
+        return restore(-harmonic[misses].reshape(values.shape))
     raise DataError(
         f"rewards: {len(active)} of {len(flat)} have no lower reference reward in {max_draws}"
         " draws; raise max_draws or use a pool estimator"

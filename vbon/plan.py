@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from vbon.artifacts.fingerprint import code_fingerprint, content_hash, digest
-from vbon.config import budgeted
+from vbon.config import check_draws, check_estimator, check_section, laid_over
 from vbon.errors import ConfigError
 from vbon.methods.base import Anchored, Method, Offline, Online
 from vbon.pairs import Pairing
 from vbon.registry import get_method, method_modules
 
-_PREFIX = {"kl_coef": "beta"}
+_PREFIX = {"kl_coef": "beta", "estimator": ""}
 TRAIN_MODULES = ("vbon.training.runs",)
 
 
@@ -29,7 +29,7 @@ class Root:
         study: Name of the study, empty for the task itself.
         folder: Where its runs and points are.
         shared: Folder of the models, prompts and reference draws that it uses.
-        pools: Folder whose ``reference/logf`` it uses.
+        m: Draws of that folder's ``reference/logf/train.parquet``.
         section: Its complete part of the config.
     """
 
@@ -37,7 +37,7 @@ class Root:
     study: str
     folder: str
     shared: str
-    pools: str
+    m: int
     section: Mapping[str, Any] = field(repr=False)
 
     @property
@@ -50,15 +50,14 @@ def roots(config: Mapping[str, Any], task: str) -> list[Root]:
     """The task itself and then its studies.
 
     A study of the enumerable task may change the language and so has everything of its own; those
-    of other tasks share the task's models and draws, and its log F unless they change that.
+    of other tasks share the task's models and draws.
     """
     section, folder = config[task], f"{config['results_dir']}/{task}"
-    found = [Root(task, "", folder, folder, folder, section)]
+    found = [Root(task, "", folder, folder, section["logf"]["m"], section)]
     for name, study in section.get("studies", {}).items():
         own = f"{folder}/studies/{name}"
-        shared = own if task == "enumerable" else folder
-        pools = shared if study["logf"] == section["logf"] else own
-        found.append(Root(task, name, own, shared, pools, study))
+        shared, whose = (own, study) if task == "enumerable" else (folder, section)
+        found.append(Root(task, name, own, shared, whose["logf"]["m"], study))
     return found
 
 
@@ -73,7 +72,8 @@ class Run:
     seed: int
     root: str
     shared: str
-    pools: str
+    pool: str
+    """Name of the log F table below ``shared``; a run that needs none ignores it."""
     values: Mapping[str, Any]
     spec: Mapping[str, Any] = field(repr=False)
     """Everything beside its inputs and the code that shapes the run."""
@@ -103,11 +103,21 @@ class Run:
             paths["prompts"] = root / "prompts/train.parquet"
             paths["reward_model"] = root / "models/reward_model"
             if "logf" in self.instance.needs:
-                paths["logf"] = Path(self.pools) / "reference/logf/train.parquet"
+                paths |= self._distribution(root / "reference/logf")
             if self.pairing is not None:
                 paths["samples"] = root / "reference/samples/train.parquet"
                 paths["pairs"] = root / f"reference/pairs/{self.pairing.slug}.parquet"
         return {name: str(path) for name, path in paths.items()}
+
+    def _distribution(self, folder: Path) -> dict[str, Path]:
+        """The tables from which log F of a reward is estimated."""
+        settings = self.spec["logf"]
+        if settings["estimator"] == "ibs":  # asks the reference itself
+            return {}
+        paths = {"logf": folder / f"{self.pool}.parquet"}
+        if settings["estimator"] == "shared":
+            paths["prior"] = folder / f"prior-m{settings['m']}.parquet"
+        return paths
 
     def key(self) -> str:
         """Hash of spec, code and content of all inputs; a run with this key need not be redone."""
@@ -161,6 +171,25 @@ def expand(config: Mapping[str, Any]) -> list[Run]:
     return runs
 
 
+def advice(runs: list[Run]) -> list[str]:
+    """Settings that are allowed and yet no good, one line each.
+
+    Of best-of-n's responses a share of :math:`n / (n + m)` lies above a pool of m draws, where no
+    estimate by rank can tell one from another.
+    """
+    found: dict[str, None] = {}
+    for run in runs:
+        m, n = run.spec.get("logf", {}).get("m"), getattr(run.instance, "n", None)
+        if m is not None and n is not None and m < n:
+            where = f"{run.task}.studies.{run.study}" if run.study else run.task
+            found[
+                f"{where}: {run.method} {run.setting} estimates log F from m = {m} draws for n = "
+                f"{n:g}, above which {n / (n + m):.0%} of best-of-n's responses lie; raise logf.m "
+                "to n or more"
+            ] = None
+    return list(found)
+
+
 def _methods(config: Mapping[str, Any], sources: list[Root]) -> list[str]:
     """Every method that the task or one of its studies runs, each once."""
     named = [root.section.get("run_methods", config["run_methods"]) for root in sources]
@@ -181,12 +210,16 @@ def _runs_of(config: Mapping[str, Any], root: Root, method: str) -> list[Run]:
     if not isinstance(seeds, list) or not all(type(seed) is int and seed >= 0 for seed in seeds):
         raise ConfigError(f"methods.{method}.seeds: {seeds!r} is not a list of whole numbers >= 0")
     runs = []
-    for values in _settings(method, grid):
+    for values in _settings(root, method, grid):
         setting = _slug(grid, values)
+        values, logf = _split(root, method, values)
         instance = get_method(method)(**values)
+        pool = "train" if logf.get("m", root.m) == root.m else f"train-m{logf['m']}"
         for seed in seeds:
             spec = _spec(root, method, instance, values, seed)
-            where = (root.folder, root.shared, root.pools)
+            if "logf" in instance.needs and "online" in spec:
+                spec["logf"] = logf
+            where = (root.folder, root.shared, pool)
             runs.append(Run(root.task, root.study, method, setting, seed, *where, values, spec))
             _check_online(runs[-1], root)
             _check_offline(runs[-1], root)
@@ -211,13 +244,45 @@ def _check_budgets(root: Root) -> None:
                 f"{root.path}.budgets.{method}: no trained method has this name; accepted: "
                 f"{', '.join(trained)}"
             )
-        budgeted(root.task, root.section, method, _loop(get_method(method)), root.path)
+        _budgeted(root, method, _loop(get_method(method)))
         own = getattr(get_method(method), "defines", ())
         for key in (key for key in own if key in root.section["budgets"][method]):
             raise ConfigError(
                 f"{root.path}.budgets.{method}.{key}: {root.section['budgets'][method][key]!r} is "
                 f"not allowed, since the method itself defines {', '.join(own)}; leave it out"
             )
+
+
+def _budgeted(root: Root, method: str, loop: str) -> dict[str, Any]:
+    """Settings of a training loop with the budget of one method laid over them."""
+    path, own = f"{root.path}.budgets.{method}", root.section["budgets"].get(method, {})
+    combined = laid_over(root.task, root.section, loop, own, path)
+    check_section(path, {**root.section, loop: combined})
+    return combined
+
+
+def _split(
+    root: Root, method: str, values: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A method's own settings, and those of log F with what the method changes of them."""
+    own = {name: value for name, value in values.items() if name not in _logf_keys(root, method)}
+    changed = {name: value for name, value in values.items() if name not in own}
+    if root.section.get("exact_cdf"):
+        for name, value in changed.items():
+            raise ConfigError(
+                f"methods.{method}.{name}: {value!r} is not allowed where {root.path}.exact_cdf is "
+                "true, since nothing is estimated; give exact_cdf: false, or leave it out"
+            )
+        return own, {"estimator": "exact"}
+    logf = laid_over(root.task, root.section, "logf", changed, f"methods.{method}")
+    check_draws(f"methods.{method}.m", logf["m"], root.path, root.section["sampling"])
+    check_estimator(f"methods.{method}", root.section, logf)
+    return own, logf
+
+
+def _logf_keys(root: Root, method: str) -> list[str]:
+    """Keys of ``logf`` that a method may set for itself: all, if it uses log F."""
+    return list(root.section["logf"]) if "logf" in get_method(method).needs else []
 
 
 def _check_online(run: Run, root: Root) -> None:
@@ -250,9 +315,10 @@ def _check_offline(run: Run, root: Root) -> None:
         )
 
 
-def _settings(method: str, grid: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _settings(root: Root, method: str, grid: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Every combination of the listed values, each checked by the method itself."""
-    known = [item.name for item in fields(get_method(method)) if item.init]
+    own = [item.name for item in fields(get_method(method)) if item.init]
+    known = [*own, *_logf_keys(root, method)]
     for name in grid:
         if name not in known:
             raise ConfigError(
@@ -263,7 +329,7 @@ def _settings(method: str, grid: Mapping[str, Any]) -> list[dict[str, Any]]:
     combinations = [dict(zip(grid, chosen, strict=True)) for chosen in itertools.product(*lists)]
     for values in combinations:
         try:
-            get_method(method)(**values)
+            get_method(method)(**{name: values[name] for name in values if name in own})
         except TypeError as error:
             raise ConfigError(f"methods.{method}: {error}; see `vbon methods`") from error
     return combinations
@@ -289,7 +355,7 @@ def _spec(
     loop, section = _loop(instance), root.section
     if loop:
         sampling = section["sampling"]
-        spec[loop] = budgeted(root.task, section, method, loop, root.path)
+        spec[loop] = _budgeted(root, method, loop)
         if isinstance(instance, Anchored):
             spec[loop] = instance.loop(spec[loop])
         if isinstance(instance, Offline):
@@ -297,8 +363,6 @@ def _spec(
             spec[loop]["blocks"] = min(spec[loop]["blocks"], fitting)
         spec["sampling"] = {name: sampling[name] for name in ("max_new_tokens", "temperature")}
         spec["rewards"] = section["rewards"]
-        if "logf" in instance.needs:
-            spec["logf"] = section["logf"]
     return spec
 
 

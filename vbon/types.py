@@ -42,6 +42,11 @@ class Prompts:
     def __len__(self) -> int:
         return len(self.prompt_id)
 
+    def id_lists(self) -> list[list[int]]:
+        """Token ids of each prompt without padding."""
+        lengths = self.lengths.tolist()
+        return [row[:n] for row, n in zip(self.ids.tolist(), lengths, strict=True)]
+
     def select(self, index: Int[Tensor, " batch"]) -> "Prompts":
         """The prompts at ``index``, with padding no longer than they need."""
         lengths = self.lengths[index]

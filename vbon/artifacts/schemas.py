@@ -115,6 +115,11 @@ SCHEMAS: dict[str, Schema] = {
             },
         ),
         Schema(
+            "prior",
+            ("prompt_id",),
+            {"prompt_id": STRING, "knots": FLOATS, "shares": FLOATS, "worth": FLOAT},
+        ),
+        Schema(
             "history",
             ("step",),
             {
@@ -168,6 +173,8 @@ SCHEMAS: dict[str, Schema] = {
                 "train_seconds": FLOAT,
                 "sample_seconds": FLOAT,
                 "score_seconds": FLOAT,
+                "pool_sample_seconds": FLOAT,
+                "pool_score_seconds": FLOAT,
                 "peak_memory_mb": FLOAT,
                 "updates": LONG,
                 "hardware": STRING,

@@ -52,13 +52,14 @@ def _pool(folder: str, split: str, section: dict[str, Any], seed: int) -> None:
     prompts = ["--prompts", f"{folder}/prompts/{split}.parquet"]
     stream = ["--shard", "0", "--seed", str(seed)]
     drawn = ["--settings", json.dumps(sampling), "--draws", str(draws), "--output", samples]
-    pool.sample([*prompts, models[0], *stream, *drawn])
+    took = ["--seconds", f"{folder}/reference/seconds/samples-{split}-0.json"]
+    pool.sample([*prompts, models[0], *stream, *drawn, *took])
     scored = ["--settings", json.dumps(section["rewards"]), "--output", rewards]
-    pool.score([*prompts, *models, "--samples", samples, *scored])
+    took = ["--seconds", f"{folder}/reference/seconds/rewards-{split}-0.json"]
+    pool.score([*prompts, *models, "--samples", samples, *scored, *took])
     used = section["logf"]["m"] if split == "train" else sampling["test_draws"]
-    fit = ["--fit"] if section["logf"]["estimator"] == "exponential" else []
     output = ["--output", f"{folder}/reference/logf/{split}.parquet"]
-    pool.logf(["--rewards", rewards, "--draws", str(used), *fit, *output])
+    pool.logf(["--rewards", rewards, "--draws", str(used), *output])
 
 
 def _add_exact_cdf(folder: Path, made: dict[str, Any]) -> None:

@@ -1,12 +1,13 @@
 """Verbs that tell what would happen: ``plan``, ``check-config``, ``methods``, ``tasks``."""
 
+import sys
 from dataclasses import MISSING, fields
 
 import yaml
 
 from vbon.cli.options import parser
 from vbon.config import load, schema
-from vbon.plan import expand
+from vbon.plan import Run, advice, expand
 from vbon.registry import get_method, method_modules
 
 
@@ -18,9 +19,15 @@ def _load(verb: str, summary: str | None, arguments: list[str]) -> dict:
     return load(["config.yaml", *args.config, *args.configfile])
 
 
+def _advise(runs: list[Run]) -> None:
+    for line in advice(runs):
+        print(f"warning: {line}", file=sys.stderr)
+
+
 def plan(arguments: list[str]) -> None:
     """List the runs a configuration asks for; the last line counts those still to be trained."""
     runs = expand(_load("plan", plan.__doc__, arguments))
+    _advise(runs)
     todo = 0
     for run in runs:
         trained = run.instance.trained and not run.instance.is_reference
@@ -35,6 +42,7 @@ def check_config(arguments: list[str]) -> None:
     """Check a configuration, expand its grids, and print it with all defaults filled in."""
     config = _load("check-config", check_config.__doc__, arguments)
     runs = expand(config)
+    _advise(runs)
     print(yaml.safe_dump(config, sort_keys=False, default_flow_style=None, width=100), end="")
     print(f"# {len(runs)} runs")
 

@@ -1,5 +1,6 @@
-"""Verbs that make the reference pool: ``sample``, ``score``, ``merge``, ``logf``, ``pairs``."""
+"""Verbs of the reference pool: ``sample``, ``score``, ``merge``, ``logf``, ``prior``, ``pairs``."""
 
+import time
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import pandas as pd
 
 from vbon.artifacts import read_table, write_table
 from vbon.artifacts.fingerprint import content_hash, provenance
+from vbon.artifacts.tables import write_json
 from vbon.cli.options import parser, settings
 from vbon.errors import ArtifactError, DataError
 
@@ -21,20 +23,23 @@ def sample(arguments: list[str]) -> None:
     options.add_argument("--shard", type=int, required=True, help="number of the shard, from 0")
     options.add_argument("--seed", type=int, required=True)
     options.add_argument("--output", required=True)
+    options.add_argument("--seconds", required=True, help="output, .json: what it took")
     args = options.parse_args(arguments)
     chosen = args.settings
     table = read_table(args.prompts, "prompts")
     first = args.shard * chosen["prompts_per_shard"]
     table = table.iloc[first : first + chosen["prompts_per_shard"]]
-    frame = _draw(table, args.reference, chosen, args.draws, args.seed)
+    frame, seconds = _draw(table, args.reference, chosen, args.draws, args.seed)
     inputs = {"prompts": args.prompts, "reference": args.reference}
     made = {"seed": args.seed, "draws": args.draws, "shard": args.shard, **chosen}
     write_table(args.output, frame, "samples", provenance(made, inputs, ("vbon.sampling",)))
+    write_json(args.seconds, {"draws": args.draws, "seconds": seconds})
 
 
 def _draw(
     table: pd.DataFrame, reference: str, chosen: dict[str, Any], draws: int, seed: int
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, float]:
+    """All draws of a shard, and the seconds that drawing alone took."""
     import torch
 
     from vbon.evaluation.policy import describe
@@ -49,10 +54,11 @@ def _draw(
     # Prompts of one length go together, so that no padding is decoded; a prompt's draws depend
     # on its id alone, and the original order is restored below.
     order = table["prompt_ids"].map(len).argsort(kind="stable")
-    parts = []
+    parts, seconds = [], 0.0
     for start in range(0, len(table), chosen["prompts_per_batch"]):
         rows = table.iloc[order.iloc[start : start + chosen["prompts_per_batch"]]]
         prompts = Prompts.from_lists(rows["prompt_ids"].tolist(), rows["prompt_id"].tolist())
+        started = time.perf_counter()
         rollouts = draw(
             model,
             prompts,
@@ -62,16 +68,18 @@ def _draw(
             seed=derive_seed(seed, "pool"),
             temperature=chosen["temperature"],
         )
+        seconds += time.perf_counter() - started
         parts.append(describe(rollouts, prompts, tokenizer))
         print(f"{start + len(rows)}/{len(table)} prompts sampled", flush=True)
     position = {name: index for index, name in enumerate(table["prompt_id"])}
     frame = pd.concat(parts, ignore_index=True)
-    return frame.sort_values(
+    ordered = frame.sort_values(
         ["prompt_id", "draw"],
         key=lambda column: column.map(position) if column.name == "prompt_id" else column,
         kind="stable",
         ignore_index=True,
     )
+    return ordered, seconds
 
 
 def score(arguments: list[str]) -> None:
@@ -84,6 +92,7 @@ def score(arguments: list[str]) -> None:
     options.add_argument("--evaluator", required=True, help="model folder")
     options.add_argument("--settings", type=settings, required=True)
     options.add_argument("--output", required=True)
+    options.add_argument("--seconds", required=True, help="output, .json: what the reward took")
     args = options.parse_args(arguments)
 
     import torch
@@ -98,7 +107,10 @@ def score(arguments: list[str]) -> None:
     texts = full_texts(load_tokenizer(args.reference), ids, samples["response_ids"])
     size = args.settings["batch_size"]
     frame = samples[["prompt_id", "draw"]].copy()
-    rewards = load_reward_model(args.reward_model, size, args.settings["transform"])(texts)
+    reward_model = load_reward_model(args.reward_model, size, args.settings["transform"])
+    started = time.perf_counter()
+    rewards = reward_model(texts)
+    seconds = time.perf_counter() - started
     frame["reward"], frame["reward_prob"] = rewards.reward, rewards.prob
     frame["evaluator_reward"] = load_reward_model(args.evaluator, size)(texts).reward
     inputs = {
@@ -109,6 +121,7 @@ def score(arguments: list[str]) -> None:
     }
     made = provenance(args.settings, inputs, ("vbon.rewards",))
     write_table(args.output, frame, "rewards", made)
+    write_json(args.seconds, {"draws": int(frame["draw"].nunique()), "seconds": seconds})
 
 
 def merge(arguments: list[str]) -> None:
@@ -124,39 +137,95 @@ def merge(arguments: list[str]) -> None:
 
 
 def logf(arguments: list[str]) -> None:
-    """Sort each prompt's first m rewards, and fit the exponential curve where it is asked for."""
+    """Sort each prompt's first m rewards, and fit the exponential curve to them."""
     from vbon.logf import fit_exponential
 
     options = parser("logf", logf.__doc__)
     options.add_argument("--rewards", required=True)
     options.add_argument("--draws", type=int, required=True, help="draws a prompt to use")
-    options.add_argument("--fit", action="store_true", help="fit the exponential curve")
     options.add_argument("--output", required=True)
     args = options.parse_args(arguments)
-    rewards = read_table(args.rewards, "rewards")
+    pools = first_rewards(args.rewards, args.draws)
+    fits = np.array([fit_exponential(pool) for pool in pools], dtype=np.float64)
+    missing, rmse = int(np.isnan(fits[:, 2]).sum()), np.nanmedian(np.append(fits[:, 2], 0.0))
+    print(f"exponential fit: median error {rmse:.3g} nats; {missing} of {len(fits)} prompts "
+          "have none, for which add1 takes over")  # fmt: skip
+    frame = pd.DataFrame({"prompt_id": pools.index, "rewards_sorted": pools.to_numpy()})
+    frame["num_draws"] = args.draws
+    frame[["exp_a", "exp_b", "exp_rmse"]] = fits
+    made = provenance({"draws": args.draws}, {"rewards": args.rewards}, ("vbon.logf",))
+    write_table(args.output, frame, "logf", made)
+
+
+def first_rewards(path: str, draws: int) -> pd.Series:
+    """Each prompt's first rewards, ascending, by prompt_id in the table's order.
+
+    Raises:
+        ArtifactError: If a prompt has fewer draws.
+        DataError: If a reward is not finite.
+    """
+    rewards = read_table(path, "rewards", ["prompt_id", "draw", "reward"])
     bad = rewards[~np.isfinite(rewards["reward"])]
     if len(bad):
         row = bad.iloc[0]
         raise DataError(
-            f"{args.rewards}: column 'reward' is {row['reward']} for prompt {row['prompt_id']}, "
+            f"{path}: column 'reward' is {row['reward']} for prompt {row['prompt_id']}, "
             f"draw {row['draw']}; rewards must be finite"
         )
-    kept = rewards[rewards["draw"] < args.draws]
+    kept = rewards[rewards["draw"] < draws]
     pools = kept.groupby("prompt_id", sort=False)["reward"].agg(np.sort)
-    short = pools[pools.map(len) < args.draws]
+    short = pools[pools.map(len) < draws]
     if len(short):
         raise ArtifactError(
-            f"{args.rewards}: prompt {short.index[0]} has {len(short.iloc[0])} draws, "
-            f"{args.draws} are asked for (logf.m, sampling.test_draws)"
+            f"{path}: prompt {short.index[0]} has {len(short.iloc[0])} draws, "
+            f"{draws} are asked for (logf.m, sampling.test_draws)"
         )
-    fits = [fit_exponential(pool) if args.fit else (np.nan,) * 3 for pool in pools]
-    frame = pd.DataFrame({"prompt_id": pools.index, "rewards_sorted": pools.to_numpy()})
-    frame["num_draws"] = args.draws
-    frame[["exp_a", "exp_b", "exp_rmse"]] = np.array(fits, dtype=np.float64)
-    made = provenance(
-        {"draws": args.draws, "fit": args.fit}, {"rewards": args.rewards}, ("vbon.logf",)
+    return pools
+
+
+def prior(arguments: list[str]) -> None:
+    """Fit the distribution that all prompts share to each prompt's first m rewards."""
+    options = parser("prior", prior.__doc__)
+    options.add_argument("--rewards", required=True)
+    options.add_argument("--prompts", required=True)
+    options.add_argument("--reference", required=True, help="model folder")
+    options.add_argument("--reward-model", required=True, help="model folder")
+    options.add_argument("--settings", type=settings, required=True, help="how rewards are made")
+    options.add_argument("--draws", type=int, required=True, help="draws a prompt to use")
+    options.add_argument("--output", required=True)
+    args = options.parse_args(arguments)
+
+    from vbon.shared_cdf import fit_shared
+
+    features = features_of(args.prompts, args.reference, args.reward_model, args.settings)
+    names = read_table(args.prompts, "prompts", ["prompt_id"])["prompt_id"]
+    pools = first_rewards(args.rewards, args.draws).loc[names]
+    found = fit_shared(np.stack(pools.to_list()), *features)
+    print(f"the fit to {len(pools)} prompts is worth {found.worth:.1f} draws", flush=True)
+    frame = pd.DataFrame({"prompt_id": names, "shares": list(found.shares)})
+    frame["knots"], frame["worth"] = [found.knots] * len(frame), found.worth
+    names = ("rewards", "prompts", "reference", "reward_model")
+    inputs = {name: getattr(args, name) for name in names}
+    made = provenance({"draws": args.draws}, inputs, ("vbon.shared_cdf", "vbon.tasks.features"))
+    write_table(args.output, frame, "prior", made)
+
+
+def features_of(prompts: str, reference: str, reward_model: str, chosen: dict[str, Any]) -> Any:
+    """Features of a table's prompts in its order: :func:`vbon.tasks.features.prompt_features`."""
+    import torch
+
+    from vbon.models.language_model import load_language_model, load_tokenizer
+    from vbon.rewards import load_reward_model
+    from vbon.tasks.features import prompt_features
+    from vbon.training.runs import load_prompts
+
+    torch.set_num_threads(1)
+    return prompt_features(
+        load_prompts(prompts),
+        load_language_model(reference),
+        load_tokenizer(reference),
+        load_reward_model(reward_model, chosen["batch_size"], chosen["transform"]),
     )
-    write_table(args.output, frame, "logf", made)
 
 
 def pairs(arguments: list[str]) -> None:

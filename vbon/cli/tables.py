@@ -21,11 +21,12 @@ def aggregate(arguments: list[str]) -> None:
     options.add_argument("--folders", nargs="+", required=True, help="run folders, in table order")
     options.add_argument("--samples", nargs=2, required=True, help="train and test")
     options.add_argument("--rewards", required=True, help="of the test prompts")
+    options.add_argument("--seconds", nargs="+", required=True, help="of the training shards")
     options.add_argument("--settings", type=settings, required=True)
     options.add_argument("--points", required=True, help="output")
     options.add_argument("--costs", required=True, help="output")
     args = options.parse_args(arguments)
-    pool = Pool.load(args.samples, args.rewards, args.settings)
+    pool = Pool.load(args.samples, args.rewards, args.seconds, args.settings)
     points, costs = [], []
     for folder in map(Path, args.folders):
         record = json.loads((folder / "run.json").read_text())

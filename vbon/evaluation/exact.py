@@ -1,6 +1,7 @@
 """Tables of the enumerable task: trained policies and estimates against exact optima."""
 
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,21 +30,18 @@ class Language:
     responses: list[list[int]]
     log_ref: list[Strings]
     rewards: list[Strings]
-    pools: list[Draws]
 
     @classmethod
     def load(cls, root: str) -> "Language":
         """Read the language of a task or study."""
         table = read_table(Path(root) / "data/strings.parquet", "strings")
         prompts = read_table(Path(root) / "prompts/train.parquet", "prompts")
-        pools = read_table(Path(root) / "reference/logf/train.parquet", "logf")
         groups = [group for _, group in table.groupby("prompt_id", sort=False)]
         return cls(
             Prompts.from_lists(prompts["prompt_ids"].tolist(), prompts["prompt_id"].tolist()),
             [list(ids) for ids in groups[0]["response_ids"]],
             [group["log_prob"].to_numpy() for group in groups],
             [group["reward"].to_numpy() for group in groups],
-            pools.set_index("prompt_id").loc[prompts["prompt_id"], "rewards_sorted"].tolist(),
         )
 
     def __iter__(self) -> Any:
@@ -56,7 +54,8 @@ def compare(run: Run, section: Mapping[str, Any], language: Language) -> dict[st
 
     All numbers are exact sums over strings, averaged over prompts. ``tv_to_optimum`` and
     ``kl_to_optimum`` (KL(policy ‖ optimum)) refer to the optimum for the exact F, also where
-    the method was trained on an estimate of it; ``tv_to_estimated`` to that of the estimate.
+    the method was trained on an estimate of it; ``tv_to_estimated`` to that of the estimate, where
+    it comes from a pool.
 
     Returns:
         None for a run without a policy of its own, and for a method that has no finite optimum.
@@ -71,21 +70,24 @@ def compare(run: Run, section: Mapping[str, Any], language: Language) -> dict[st
         "seed": run.seed,
         "study": run.study or "main",
         "reward": section["reward"],
-        "cdf": "exact" if section["exact_cdf"] else str(section["logf"]["m"]),
+        "cdf": "exact" if section["exact_cdf"] else str(_logf_settings(run, section)["m"]),
+        "estimator": _logf_settings(run, section)["estimator"],
         "policy_class": section["policy_class"],
         "status": record["status"],
     }
     if record["status"] != "ok":
         return row
     settings = method.optimum_settings(record.get("mean_nll", np.nan))
+    pools = _pools_of(run)
     parts = []
     for index, (policy, log_ref, rewards) in _policies(run, language):
         best = oracle.optimum(method.optimum, log_ref, rewards, **settings)
         at_policy = oracle.objective(method.optimum, policy, log_ref, rewards, **settings)
         at_best = oracle.objective(method.optimum, best, log_ref, rewards, **settings)
         estimated = best
-        if not section["exact_cdf"] and "logf" in method.needs:
-            below = logf.estimate(rewards, language.pools[index], section["logf"]["estimator"])
+        estimator = _logf_settings(run, section)["estimator"]
+        if "logf" in method.needs and estimator in logf.POOL_ESTIMATORS:
+            below = logf.estimate(rewards, pools[index], estimator)
             estimated = oracle.optimum(
                 method.optimum, log_ref, rewards, **settings, log_below=below
             )
@@ -109,6 +111,19 @@ def compare(run: Run, section: Mapping[str, Any], language: Language) -> dict[st
     return row | pd.DataFrame(parts).mean().to_dict()
 
 
+def _logf_settings(run: Run, section: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Settings of log F of a run; of its section where it needs none."""
+    if section["exact_cdf"]:
+        return {"estimator": "exact"}
+    return run.spec.get("logf", section["logf"])
+
+
+def _pools_of(run: Run) -> list[Draws]:
+    """The pools that a run estimates log F from, none if it has none."""
+    path = run.inputs().get("logf")
+    return [] if path is None else read_table(path, "logf")["rewards_sorted"].tolist()
+
+
 def _policies(run: Run, language: Language) -> Any:
     """The policy's exact log-probs with reference and rewards, prompt by prompt."""
     import torch
@@ -130,17 +145,20 @@ def pool_study(
     For each of ``num_pools`` pools of M reference draws the optimum of pi_ref * F_hat^(n-1) is
     taken exactly and compared with that of the exact F. ``trained_tv`` is what training on one
     such pool attained, where a study of the config did so. ``digamma`` and ``posterior`` differ
-    by a constant, which no optimum can see.
+    by a constant, which no optimum can see. A share of best-of-n's responses lies above the whole
+    pool, ``saturation``, which is ``saturation_continuous`` = n / (n + m) where strings have no
+    mass.
 
     Returns:
-        Columns estimator, m, n, pools, tv, tv_se, kl, win_rate, win_rate_exact, trained_tv.
+        Columns estimator, m, n, pools, tv, tv_se, kl, win_rate, win_rate_exact, saturation,
+        saturation_continuous, trained_tv.
     """
     generator = np.random.default_rng(derive_seed(seed, "pool study"))
     trained = optima[(optima["method"] == "vbon_l") & (optima["policy_class"] == "tabular")]
     rows = []
     for m in settings["m"]:
         pools = [_draw_pools(parts, m, settings["num_pools"], generator) for parts in language]
-        for estimator in logf.RANK_BASED:
+        for estimator in logf.POOL_ESTIMATORS:
             for n in settings["n"]:
                 found = pd.DataFrame(
                     [
@@ -150,6 +168,7 @@ def pool_study(
                     ]
                 )
                 match = (trained["cdf"] == str(m)) & (trained["setting"] == f"n{n:g}")
+                match &= trained["estimator"] == estimator
                 rows.append(
                     {
                         "estimator": estimator,
@@ -161,9 +180,9 @@ def pool_study(
                         "kl": found["kl"].mean(),
                         "win_rate": found["win_rate"].mean(),
                         "win_rate_exact": found["win_rate_exact"].mean(),
-                        "trained_tv": trained.loc[match, "tv_to_optimum"].mean()
-                        if estimator == "add1"
-                        else np.nan,
+                        "saturation": found["saturation"].mean(),
+                        "saturation_continuous": n / (n + m),
+                        "trained_tv": trained.loc[match, "tv_to_optimum"].mean(),
                     }
                 )
     return pd.DataFrame(rows)
@@ -182,7 +201,9 @@ def _moved(
 ) -> dict[str, float]:
     """One pool's optimum of L against the exact one."""
     exact = oracle.optimum("lower_bound", log_ref, rewards, n=n)
-    below = logf.estimate(rewards, pool, estimator)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", logf.FitWarning)  # add1 then, as in training
+        below = logf.estimate(rewards, pool, estimator)
     moved = oracle.optimum("lower_bound", log_ref, rewards, n=n, log_below=below)
     measured = oracle.metrics(moved, log_ref, rewards)
     return {
@@ -190,6 +211,9 @@ def _moved(
         "kl": measured["kl"],
         "win_rate": measured["win_rate"],
         "win_rate_exact": oracle.metrics(exact, log_ref, rewards)["win_rate"],
+        "saturation": np.exp(oracle.optimum("best_of_n", log_ref, rewards, n=n))[
+            rewards > pool[-1]
+        ].sum(),
     }
 
 

@@ -1,5 +1,6 @@
 """Rows of ``points`` and ``costs``, from what a run left on disk. Loads no torch."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ class Pool:
         rewards: Ascending rewards of each test prompt.
         evaluator_rewards: The same by the held-out evaluator.
         first: Reward of each prompt's first draw.
+        seconds: Of sampling and of scoring one draw of every training prompt.
         train_tokens: Tokens of all training prompts' first draws: of none, of one, of two, ...
         temperature: At which policies are sampled.
         seed: Evaluation seed.
@@ -32,12 +34,26 @@ class Pool:
     evaluator_rewards: Pools
     first: dict[str, float]
     train_tokens: Int[np.ndarray, " stored"]
+    seconds: dict[str, float]
     temperature: float
     seed: int
 
     @classmethod
-    def load(cls, samples: Sequence[str], rewards: str, settings: dict[str, Any]) -> "Pool":
-        """Read the pool from the samples of both splits and the rewards of the test prompts."""
+    def load(
+        cls,
+        samples: Sequence[str],
+        rewards: str,
+        seconds: Sequence[str],
+        settings: dict[str, Any],
+    ) -> "Pool":
+        """Read the pool.
+
+        Args:
+            samples: Tables of the training and the test prompts.
+            rewards: Table of the test prompts.
+            seconds: What the shards of the training prompts took, ``samples-*`` and ``rewards-*``.
+            settings: ``test_draws``, ``temperature``, ``seed``.
+        """
         train = read_table(samples[0], "samples", ["draw", "response_ids"])
         lengths = train["response_ids"].map(len).groupby(train["draw"]).sum().sort_index()
         table = read_table(rewards, "rewards")
@@ -49,9 +65,19 @@ class Pool:
             {name: np.sort(group.to_numpy()) for name, group in grouped["evaluator_reward"]},
             first.to_dict(),
             np.append(0, lengths.cumsum().to_numpy()),
+            _seconds_a_draw(seconds),
             settings["temperature"],
             settings["seed"],
         )
+
+
+def _seconds_a_draw(files: Sequence[str]) -> dict[str, float]:
+    """Seconds of one draw of every training prompt, by kind of shard."""
+    total = {"samples": 0.0, "rewards": 0.0}
+    for file in map(Path, files):
+        took = json.loads(file.read_text())
+        total[file.name.partition("-")[0]] += took["seconds"] / took["draws"]
+    return total
 
 
 def _keys(record: dict[str, Any], pool: Pool) -> dict[str, Any]:
@@ -81,6 +107,9 @@ def point_of(record: dict[str, Any], responses: Path, pool: Pool) -> dict[str, A
         + int(pool.train_tokens[_stored_draws(record)]),
         "trainable_parameters": record["trainable_parameters"],
     }
+    if record["study"]:
+        settings = record["spec"].get("logf", {})
+        point |= {"m": settings.get("m", _NAN), "estimator": settings.get("estimator")}
     if record["status"] != "ok":
         return point
     if not responses.exists():
@@ -93,18 +122,25 @@ def point_of(record: dict[str, Any], responses: Path, pool: Pool) -> dict[str, A
 
 def _stored_draws(record: dict[str, Any]) -> int:
     """Draws a training prompt that the run used of those that were sampled before it."""
-    for_log_f = record["spec"].get("logf", {"m": 0})["m"]
+    settings = record["spec"].get("logf", {})
+    for_log_f = 0 if settings.get("estimator") == "ibs" else settings.get("m", 0)
     return max(for_log_f, record.get("stored_draws", 0))
 
 
 def cost_of(record: dict[str, Any], pool: Pool) -> dict[str, Any]:
-    """One row of ``costs``: what the run took, apart from the numbers that must repeat."""
-    seconds = record.get("seconds", {})
+    """One row of ``costs``: what the run took, apart from the numbers that must repeat.
+
+    ``pool_*_seconds`` is the run's share of what drawing and scoring the pool took: as many draws
+    of every training prompt as it used.
+    """
+    seconds, stored = record.get("seconds", {}), _stored_draws(record)
     return {
         **_keys(record, pool),
         "train_seconds": record["train_seconds"],
         "sample_seconds": seconds.get("sample", 0.0),
         "score_seconds": seconds.get("score", 0.0),
+        "pool_sample_seconds": stored * pool.seconds["samples"],
+        "pool_score_seconds": stored * pool.seconds["rewards"],
         "peak_memory_mb": record["peak_memory_mb"],
         "updates": record.get("updates", 0),
         "hardware": record["hardware"],

@@ -61,27 +61,17 @@ class Evaluator:
             seed=derive_seed(self.seed, "evaluation"),
             temperature=self.temperature,
         )
-        frame = self._describe(rollouts)
+        frame = describe(rollouts, self.prompts, self.tokenizer)
         prompts = self.prompts.select(rollouts.prompt_index)
         kl, k3, log_prob_ref = _divergences(
             policy, self.reference, prompts, rollouts, self.temperature
         )
         frame["kl"], frame["kl_k3"], frame["log_prob_ref"] = kl, k3, log_prob_ref
-        asked = self._prompt_ids()
-        ids = [asked[index] for index in rollouts.prompt_index.tolist()]
-        texts = full_texts(self.tokenizer, ids, frame["response_ids"])
+        texts = full_texts(self.tokenizer, prompts.id_lists(), frame["response_ids"])
         scores = self.reward_model(texts)
         frame["reward"], frame["reward_prob"] = scores.reward, scores.prob
         frame["evaluator_reward"] = self.evaluator(texts).reward
         return frame
-
-    def _prompt_ids(self) -> list[list[int]]:
-        lengths = self.prompts.lengths.tolist()
-        return [row[:n] for row, n in zip(self.prompts.ids.tolist(), lengths, strict=True)]
-
-    def _describe(self, rollouts: Rollouts) -> pd.DataFrame:
-        """Key, text, ids and log-prob of each response."""
-        return describe(rollouts, self.prompts, self.tokenizer)
 
 
 def describe(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from vbon.figures.draws import figure4, figure_estimators
 from vbon.figures.estimates import figure3
 from vbon.figures.optimum import figure_optimum
 from vbon.figures.tradeoff import figure2, figure6
@@ -39,9 +40,11 @@ FIGURES: dict[str, Callable[[Tables, Path], pd.DataFrame]] = {
     "figure2a": _tradeoff("win_rate", _WIN_RATE, _FIGURE_7_ONLY),
     "figure2b": _tradeoff("reward_prob", _REWARD, _FIGURE_7_ONLY),
     "figure3": lambda tables, stem: figure3(tables["rewards"], tables["prompts"], stem),
+    "figure4": lambda tables, stem: figure4(tables["points"], tables["costs"], stem),
     "figure6": _exact_and_bound,
     "figure7a": _tradeoff("win_rate", f"{_WIN_RATE}, with BoN-SFT"),
     "figure7b": _tradeoff("reward_prob", f"{_REWARD}, with BoN-SFT"),
+    "estimators": lambda tables, stem: figure_estimators(tables["estimators"], stem),
     "optimum": lambda tables, stem: figure_optimum(tables["optimum"], tables["curves"], stem),
 }
 """Functions of tables by name and an output path without suffix."""

@@ -55,9 +55,9 @@ class AnchoredTrainer(OnlineTrainer):
         asked = env.prompts.select(index)
         with clock("sample"):
             seed = derive_seed(self.seed, "rollouts", step)
-            rollouts = self._sample(self.policy, asked, draws, seed, self.baseline.head)
+            rollouts = env.sample(self.policy, asked, draws, seed, self.baseline.head)
             seed = derive_seed(self.seed, "anchor", step)
-            held = self._sample(self.anchor, asked, draws * self.method.anchor_draws, seed)
+            held = env.sample(self.anchor, asked, draws * self.method.anchor_draws, seed)
         prompts = asked.select(rollouts.prompt_index)
         with clock("score"):
             reward, anchor_rewards = self._score(asked, rollouts, held)

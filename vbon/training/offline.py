@@ -23,7 +23,6 @@ from transformers import PreTrainedModel
 from vbon.errors import ArtifactError
 from vbon.methods.base import Offline
 from vbon.models.language_model import response_logits, token_log_probs
-from vbon.sampling import sample
 from vbon.seeding import derive_seed
 from vbon.training.online import Diverged, Environment
 from vbon.types import OfflineBatch, Prompts
@@ -279,15 +278,8 @@ class OfflineTrainer:
         """Reward and KL of the policy, from the same prompts and uniform numbers each time."""
         env, asked = self.environment, self._asked
         started = time.perf_counter()
-        rollouts = sample(
-            self.policy,
-            asked,
-            draws=max(1, self.settings.monitor_rollouts // len(asked)),
-            max_new_tokens=env.max_new_tokens,
-            eos_token_id=env.eos_token_id,
-            seed=derive_seed(self.seed, "monitor"),
-            temperature=env.temperature,
-        )
+        draws = max(1, self.settings.monitor_rollouts // len(asked))
+        rollouts = env.sample(self.policy, asked, draws, derive_seed(self.seed, "monitor"))
         self.seconds["sample"] += time.perf_counter() - started
         started = time.perf_counter()
         prompts = asked.select(rollouts.prompt_index)

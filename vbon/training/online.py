@@ -54,6 +54,26 @@ class Environment:
     max_new_tokens: int
     temperature: float = 1.0
 
+    def sample(
+        self,
+        model: PreTrainedModel,
+        asked: Prompts,
+        draws: int,
+        seed: int,
+        value_head: nn.Module | None = None,
+    ) -> Rollouts:
+        """Responses of a model to some prompts, within the environment's limits."""
+        return sample(
+            model,
+            asked,
+            draws=draws,
+            max_new_tokens=self.max_new_tokens,
+            eos_token_id=self.eos_token_id,
+            seed=seed,
+            temperature=self.temperature,
+            value_head=value_head,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class OnlineSettings:
@@ -189,7 +209,7 @@ class OnlineTrainer:
         asked = env.prompts.select(index)
         with clock("sample"):
             seed = derive_seed(self.seed, "rollouts", step)
-            rollouts = self._sample(self.policy, asked, draws, seed, self.baseline.head)
+            rollouts = env.sample(self.policy, asked, draws, seed, self.baseline.head)
         prompts = asked.select(rollouts.prompt_index)
         with clock("score"):
             reward = env.score(prompts, rollouts)
@@ -200,27 +220,6 @@ class OnlineTrainer:
         self.episodes += len(rollouts)
         self.sampled_tokens += int(rollouts.response_mask.sum())
         return batch, row
-
-    def _sample(
-        self,
-        model: PreTrainedModel,
-        asked: Prompts,
-        draws: int,
-        seed: int,
-        value_head: nn.Module | None = None,
-    ) -> Rollouts:
-        """Responses of a model, within the environment's limits."""
-        env = self.environment
-        return sample(
-            model,
-            asked,
-            draws=draws,
-            max_new_tokens=env.max_new_tokens,
-            eos_token_id=env.eos_token_id,
-            seed=seed,
-            temperature=env.temperature,
-            value_head=value_head,
-        )
 
     @torch.no_grad()
     def _log_probs_under(

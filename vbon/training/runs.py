@@ -5,6 +5,8 @@ import platform
 import resource
 import shutil
 import time
+import warnings
+from dataclasses import replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -21,12 +23,13 @@ from transformers import PreTrainedModel
 from vbon.artifacts import SCHEMAS, read_table, write_table
 from vbon.artifacts.tables import write_json
 from vbon.errors import ArtifactError
+from vbon.logf import FitWarning
 from vbon.methods.base import Method, Offline, Online
 from vbon.models.language_model import check_tokenizer, load_language_model, load_tokenizer
 from vbon.models.trainable import CAPACITY, count_trainable, make_trainable, merged
 from vbon.rewards import full_texts, load_reward_model
 from vbon.training.anchored import make_online_trainer
-from vbon.training.cdf import EstimatedCDF, ExactCDF, RewardCDF
+from vbon.training.cdf import EstimatedCDF, ExactCDF, Prior, RewardCDF, SampledCDF
 from vbon.training.offline import Examples, OfflineSettings, OfflineTrainer
 from vbon.training.online import Diverged, Environment, OnlineSettings, OnlineTrainer, is_finite
 from vbon.types import Prompts, Rollouts
@@ -38,22 +41,47 @@ def load_prompts(path: str | Path) -> Prompts:
     return Prompts.from_lists(table["prompt_ids"].tolist(), table["prompt_id"].tolist())
 
 
-def load_cdf(path: str | Path, settings: dict[str, Any], prompts: Prompts) -> RewardCDF:
-    """The reference's reward distribution from the log F table, in the order of ``prompts``.
+def load_cdf(paths: dict[str, str], settings: dict[str, Any], prompts: Prompts) -> RewardCDF:
+    """The reference's reward distribution from its tables, in the order of ``prompts``.
+
+    Args:
+        paths: ``logf``, and ``prior`` for the estimator that needs it.
+        settings: Section ``logf`` of the config.
+        prompts: Training prompts.
 
     Raises:
-        ArtifactError: If the table lacks a prompt.
+        ArtifactError: If a table lacks a prompt.
     """
-    table = read_table(path, "logf").set_index("prompt_id")
-    missing = [name for name in prompts.prompt_id if name not in table.index]
-    if missing:
-        raise ArtifactError(f"{path}: column 'prompt_id' lacks {missing[0]}, which is a prompt")
-    table = table.loc[list(prompts.prompt_id)]
+    table = _rows_of(prompts, paths["logf"], "logf")
     if "levels" in table:
         return ExactCDF(*(_padded(table[name]) for name in ("levels", "log_below", "log_level")))
     pools = torch.from_numpy(np.stack(table["rewards_sorted"].to_list()))
     fitted = torch.from_numpy(table[["exp_a", "exp_b"]].to_numpy(np.float64, copy=True))
-    return EstimatedCDF(pools, fitted, settings["estimator"], settings["pooled_ties"])
+    chosen = {name: settings[name] for name in ("estimator", "pooled_ties", "mid_ranks")}
+    missing = int(fitted.isnan().any(1).sum())
+    if chosen["estimator"] == "exponential" and missing:
+        warnings.warn(
+            f"{paths['logf']}: {missing} of {len(table)} prompts have no exponential fit; add1 "
+            "takes over for them",
+            FitWarning,
+            stacklevel=2,
+        )
+    if "prior" not in paths:
+        return EstimatedCDF(pools, fitted, **chosen)
+    learned = _rows_of(prompts, paths["prior"], "prior")
+    knots = torch.from_numpy(np.array(learned["knots"].iloc[0]))
+    shares = torch.from_numpy(np.stack(learned["shares"].to_list()))
+    prior = Prior(knots, shares, float(learned["worth"].iloc[0]))
+    return EstimatedCDF(pools, fitted, **chosen, prior=prior)
+
+
+def _rows_of(prompts: Prompts, path: str, schema: str) -> pd.DataFrame:
+    """The rows of a table that belong to the prompts, in their order."""
+    table = read_table(path, schema).set_index("prompt_id")
+    missing = [name for name in prompts.prompt_id if name not in table.index]
+    if missing:
+        raise ArtifactError(f"{path}: column 'prompt_id' lacks {missing[0]}, which is a prompt")
+    return table.loc[list(prompts.prompt_id)]
 
 
 def _padded(rows: pd.Series) -> Float64[Tensor, "prompts levels"]:
@@ -105,15 +133,13 @@ class Inputs:
         )
 
         def score(prompts: Prompts, rollouts: Rollouts) -> Float64[Tensor, " batch"]:
-            lengths = prompts.lengths.tolist()
-            ids = [row[:n] for row, n in zip(prompts.ids.tolist(), lengths, strict=True)]
-            texts = full_texts(tokenizer, ids, rollouts.response_lists())
+            texts = full_texts(tokenizer, prompts.id_lists(), rollouts.response_lists())
             return torch.from_numpy(reward_model(texts).reward)
 
         prompts = load_prompts(self._paths["prompts"])
         cdf = None
         if "logf" in self._paths:
-            cdf = load_cdf(self._paths["logf"], self._spec["logf"], prompts)
+            cdf = load_cdf(self._paths, self._spec["logf"], prompts)
         limits = self._spec["sampling"]
         return Environment(
             prompts,
@@ -201,11 +227,28 @@ def _train(
         "policy": "policy" if status == "ok" else None,
         "trainable_parameters": count_trainable(policy),
         "episodes": trainer.episodes,
-        "sampled_tokens": trainer.sampled_tokens,
+        "sampled_tokens": trainer.sampled_tokens + _drawn_for_log_f(trainer.environment.cdf),
         "updates": trainer.updates,
         "seconds": trainer.seconds,
         **(_stored(method, trainer) if isinstance(trainer, OfflineTrainer) else {}),
     }
+
+
+def _drawn_for_log_f(cdf: RewardCDF | None) -> int:
+    """Tokens of the reference that were sampled during training, not before it."""
+    return cdf.sampled_tokens if isinstance(cdf, SampledCDF) else 0
+
+
+def _sampling_cdf(environment: Environment, max_draws: int, seed: int) -> SampledCDF:
+    """Log F from fresh draws of the environment's reference."""
+
+    def draw(rows: Tensor, count: int, seed: int) -> tuple[Float64[Tensor, "batch count"], int]:
+        asked = environment.prompts.select(rows)
+        rollouts = environment.sample(environment.reference, asked, count, seed)
+        reward = environment.score(asked.select(rollouts.prompt_index), rollouts)
+        return reward.reshape(-1, count), int(rollouts.response_mask.sum())
+
+    return SampledCDF(draw, max_draws, seed)
 
 
 def _loop_settings(section: dict[str, Any]) -> dict[str, Any]:
@@ -224,6 +267,9 @@ def _make_trainer(
 ) -> OnlineTrainer | OfflineTrainer:
     """The loop for the method's shape."""
     spec, environment, seed = run["spec"], inputs.environment, run["seed"]
+    if spec.get("logf", {}).get("estimator") == "ibs":
+        cdf = _sampling_cdf(environment, spec["logf"]["m"], seed)
+        environment = replace(environment, cdf=cdf)
     if isinstance(method, Online):
         settings = OnlineSettings(**_loop_settings(spec["online"]))
         return make_online_trainer(policy, method, environment, settings, seed)

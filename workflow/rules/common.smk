@@ -4,12 +4,13 @@ import json
 import os
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 from vbon.artifacts.fingerprint import code_fingerprint
 from vbon.config import resolve
 from vbon.errors import VbonError
 from vbon.ks import POOL, SIZES
-from vbon.plan import TRAIN_MODULES, jobs, roots
+from vbon.plan import TRAIN_MODULES, advice, jobs, roots
 from vbon.plan import expand as expand_runs
 from vbon.registry import method_modules
 
@@ -19,20 +20,30 @@ try:
 except VbonError as error:
     raise WorkflowError(f"configuration: {error}") from None
 
+for line in advice(RUNS):
+    logger.warning(line)
+
 RESULTS = config["results_dir"]
 TASKS = config["tasks"]
 JOBS = jobs(RUNS, config["runs_per_job"])
 ROOTS = {
-    root.folder.removeprefix(f"{RESULTS}/"): root for task in TASKS for root in roots(config, task)
+    root.folder.removeprefix(f"{RESULTS}/"): root
+    for task in TASKS
+    for root in roots(config, task)
 }
-BUILT = [task for task in TASKS if task != "enumerable"]  # whose models are built or loaded
+BUILT = [
+    task for task in TASKS if task != "enumerable"
+]  # whose models are built or loaded
 SPLITS = ("train", "test")
 ROLES = ("reference", "reward_model", "evaluator")
 FIGURES = {
     "sentiment": ["figure2a", "figure2b", "figure3", "figure6", "figure7a", "figure7b"],
     "enumerable": ["optimum"],
 }
-COMPARED = [task for task in TASKS if "figure2a" in FIGURES.get(task, [])]  # at equal KL
+DRAWN_STUDIES = ("figure4", "estimators")  # studies that have a figure of their own
+COMPARED = [
+    task for task in TASKS if "figure2a" in FIGURES.get(task, [])
+]  # at equal KL
 OPTIMA = ["optimum", "pools", "exact_and_bound", "limits", "curves"]
 SUFFIXES = ("pdf", "svg", "png", "csv")
 
@@ -43,6 +54,7 @@ wildcard_constraints:
     split="|".join(SPLITS),
     role="|".join(ROLES),
     shard=r"\d+",
+    m=r"\d+",
 
 
 def section(wildcards, *keys):
@@ -68,7 +80,32 @@ def shards(wildcards, kind):
     prompts = section(wildcards, "prompts", f"num_{wildcards.split}")
     count = -(-prompts // section(wildcards, "sampling", "prompts_per_shard"))
     folder = f"{RESULTS}/{wildcards.task}/reference/shards"
-    return [f"{folder}/{kind}-{wildcards.split}-{shard}.parquet" for shard in range(count)]
+    return [
+        f"{folder}/{kind}-{wildcards.split}-{shard}.parquet" for shard in range(count)
+    ]
+
+
+def model_options(*roles):
+    """Options that name the folders of models among a rule's inputs."""
+    return lambda wildcards, input: [
+        f"--{role.replace('_', '-')}={os.path.dirname(input[role])}" for role in roles
+    ]
+
+
+def seconds_of(root):
+    """What drawing and scoring the training prompts' pool took."""
+    task, shared = ROOTS[root].task, ROOTS[root].shared
+    count = 1
+    if task in BUILT:
+        count = -(
+            -config[task]["prompts"]["num_train"]
+            // ROOTS[root].section["sampling"]["prompts_per_shard"]
+        )
+    return [
+        f"{shared}/reference/seconds/{kind}-train-{shard}.json"
+        for kind in ("samples", "rewards")
+        for shard in range(count)
+    ]
 
 
 def draws(wildcards):
@@ -82,6 +119,19 @@ def draws(wildcards):
 def runs_of(root):
     """The runs of a task or study."""
     return [run for run in RUNS if run.root == f"{RESULTS}/{root}"]
+
+
+def studied(task, name):
+    """The runs of one study of a task."""
+    return [run for run in RUNS if run.task == task and run.study == name]
+
+
+def served(task):
+    """The first run of each setting of a task's methods."""
+    firsts = {}
+    for run in runs_of(task):
+        firsts.setdefault((run.method, run.setting), run)
+    return list(firsts.values())
 
 
 def language_of(section):
@@ -147,12 +197,22 @@ def tables_of(wildcards):
     folder = f"{RESULTS}/{wildcards.task}"
     if wildcards.name == "optimum":
         return {name: f"{folder}/tables/{name}.csv" for name in ("optimum", "curves")}
+    if wildcards.name == "estimators":
+        return {"estimators": f"{folder}/tables/estimators.csv"}
+    if wildcards.name == "figure4":
+        return {
+            name: f"{folder}/studies/figure4/{name}.parquet"
+            for name in ("points", "costs")
+        }
     if wildcards.name == "figure3":
         return {
             "rewards": f"{folder}/reference/rewards/train.parquet",
             "prompts": f"{folder}/prompts/train.parquet",
         }
-    tables = {"points": f"{folder}/points.parquet", "attainment": f"{folder}/tables/attainment.csv"}
+    tables = {
+        "points": f"{folder}/points.parquet",
+        "attainment": f"{folder}/tables/attainment.csv",
+    }
     if wildcards.name != "figure6":
         return tables | {"pareto": f"{folder}/pareto.parquet"}
     return tables | {"equivalence": path for path in equivalence_of(wildcards.task)}
@@ -164,6 +224,7 @@ def figures_and_tables():
         f"{RESULTS}/{task}/figures/{name}.{suffix}"
         for task in TASKS
         for name in FIGURES.get(task, [])
+        + [s for s in DRAWN_STUDIES if studied(task, s)]
         for suffix in SUFFIXES
     ]
     tables = [
@@ -175,6 +236,8 @@ def figures_and_tables():
             *["convergence"] * has_training(task),
             *["equivalence"] * has_equivalence(task),
             *["table1"] * has_table1(task),
+            *["estimators"] * bool(studied(task, "estimators")),
+            "inference",
         )
         for suffix in ("csv", "md")
     ]

@@ -1,7 +1,9 @@
 """The enumerable task: its languages, and every policy against its exact optimum."""
 
 LANGUAGES = {
-    f"{RESULTS}/{name}": root.section for name, root in ROOTS.items() if root.task == "enumerable"
+    f"{RESULTS}/{name}": root.section
+    for name, root in ROOTS.items()
+    if root.task == "enumerable"
 }
 
 ENUMERATE_MODULES = (
@@ -25,12 +27,20 @@ if LANGUAGES:
                 kind=["samples", "rewards", "logf"],
                 split=SPLITS,
             ),
+            expand(
+                "{root}/reference/seconds/{kind}-{split}-0.json",
+                root=LANGUAGES,
+                kind=["samples", "rewards"],
+                split=SPLITS,
+            ),
             expand("{root}/data/strings.parquet", root=LANGUAGES),
         log:
             "logs/enumerable/enumerate.log",
         threads: 1
         params:
-            roots=as_json({root: language_of(section) for root, section in LANGUAGES.items()}),
+            roots=as_json(
+                {root: language_of(section) for root, section in LANGUAGES.items()}
+            ),
             seed=config["seed"],
             code=code(*ENUMERATE_MODULES),
         shell:
@@ -52,7 +62,9 @@ if LANGUAGES:
         threads: 1
         params:
             runs=as_json([run.to_json() for run in RUNS if run.task == "enumerable"]),
-            sections=as_json({root: language_of(part) for root, part in LANGUAGES.items()}),
+            sections=as_json(
+                {root: language_of(part) for root, part in LANGUAGES.items()}
+            ),
             seed=config["seed"],
             folder=f"{RESULTS}/enumerable/tables",
             code=code("vbon.evaluation.exact"),

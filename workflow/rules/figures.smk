@@ -11,10 +11,12 @@ rule figure:
         "logs/{task}/{name}.log",
     wildcard_constraints:
         task="|".join(TASKS),
-        name="figure[0-9]+[ab]?|optimum",
+        name="figure[0-9]+[ab]?|optimum|estimators",
     threads: 1
     params:
-        tables=lambda wildcards: [f"{k}={path}" for k, path in tables_of(wildcards).items()],
+        tables=lambda wildcards: [
+            f"{k}={path}" for k, path in tables_of(wildcards).items()
+        ],
         stem=lambda wildcards, output: os.path.splitext(output[0])[0],
         code=code("vbon.figures.catalogue"),
     shell:

@@ -1,4 +1,4 @@
-"""The reference's draws, their rewards, each prompt's sorted rewards, and pairs of draws."""
+"""The reference's draws, their rewards, what log F is estimated from, and pairs of draws."""
 
 from vbon.plan import pair_files
 
@@ -9,7 +9,8 @@ rule sample:
         prompts=RESULTS + "/{task}/prompts/{split}.parquet",
         reference=RESULTS + "/{task}/models/reference/card.json",
     output:
-        RESULTS + "/{task}/reference/shards/samples-{split}-{shard}.parquet",
+        samples=RESULTS + "/{task}/reference/shards/samples-{split}-{shard}.parquet",
+        seconds=RESULTS + "/{task}/reference/seconds/samples-{split}-{shard}.json",
     log:
         "logs/{task}/sample-{split}-{shard}.log",
     threads: 1
@@ -32,7 +33,8 @@ rule sample:
     shell:
         "vbon sample --prompts {input.prompts:q} --reference {params.reference:q}"
         " --settings {params.settings:q} --draws {params.draws} --shard {wildcards.shard}"
-        " --seed {params.seed} --output {output:q} > {log:q} 2>&1"
+        " --seed {params.seed} --output {output.samples:q} --seconds {output.seconds:q}"
+        " > {log:q} 2>&1"
 
 
 rule score:
@@ -44,20 +46,19 @@ rule score:
         reward_model=RESULTS + "/{task}/models/reward_model/card.json",
         evaluator=RESULTS + "/{task}/models/evaluator/card.json",
     output:
-        RESULTS + "/{task}/reference/shards/rewards-{split}-{shard}.parquet",
+        rewards=RESULTS + "/{task}/reference/shards/rewards-{split}-{shard}.parquet",
+        seconds=RESULTS + "/{task}/reference/seconds/rewards-{split}-{shard}.json",
     log:
         "logs/{task}/score-{split}-{shard}.log",
     threads: 1
     params:
-        models=lambda wildcards, input: [
-            f"--{name.replace('_', '-')}={os.path.dirname(input[name])}"
-            for name in ("reference", "reward_model", "evaluator")
-        ],
+        models=model_options(*ROLES),
         settings=lambda wildcards: as_json(section(wildcards, "rewards")),
         code=code("vbon.rewards"),
     shell:
         "vbon score --samples {input.samples:q} --prompts {input.prompts:q} {params.models:q}"
-        " --settings {params.settings:q} --output {output:q} > {log:q} 2>&1"
+        " --settings {params.settings:q} --output {output.rewards:q}"
+        " --seconds {output.seconds:q} > {log:q} 2>&1"
 
 
 rule merge_samples:
@@ -87,30 +88,59 @@ rule merge_rewards:
 
 
 rule logf:
-    """Each prompt's rewards in order, as the estimates of log F need them."""
+    """Each prompt's rewards in order, and the curve that is fitted to them."""
     input:
-        lambda wildcards: f"{ROOTS[wildcards.root].shared}/reference/rewards/{wildcards.split}.parquet",
+        RESULTS + "/{task}/reference/rewards/{split}.parquet",
     output:
-        RESULTS + "/{root}/reference/logf/{split}.parquet",
+        RESULTS + "/{task}/reference/logf/{split}.parquet",
     log:
-        "logs/{root}/logf-{split}.log",
-    wildcard_constraints:
-        root="|".join(name for name, root in ROOTS.items() if root.task in BUILT) or "none",
+        "logs/{task}/logf-{split}.log",
     threads: 1
     params:
         draws=lambda wildcards: (
-            ROOTS[wildcards.root].section["logf"]["m"]
+            section(wildcards, "logf", "m")
             if wildcards.split == "train"
-            else ROOTS[wildcards.root].section["sampling"]["test_draws"]
-        ),
-        fit=lambda wildcards: (
-            "--fit"
-            if ROOTS[wildcards.root].section["logf"]["estimator"] == "exponential"
-            else ""
+            else section(wildcards, "sampling", "test_draws")
         ),
         code=code("vbon.logf"),
     shell:
-        "vbon logf --rewards {input:q} --draws {params.draws} {params.fit} --output {output:q}"
+        "vbon logf --rewards {input:q} --draws {params.draws} --output {output:q} > {log:q} 2>&1"
+
+
+rule logf_of:
+    """The same of another number of draws, for methods that set `m` themselves."""
+    input:
+        RESULTS + "/{root}/reference/rewards/train.parquet",
+    output:
+        RESULTS + "/{root}/reference/logf/train-m{m}.parquet",
+    log:
+        "logs/{root}/logf-train-m{m}.log",
+    threads: 1
+    params:
+        code=code("vbon.logf"),
+    shell:
+        "vbon logf --rewards {input:q} --draws {wildcards.m} --output {output:q} > {log:q} 2>&1"
+
+
+rule prior:
+    """What the first draws of all prompts have in common, for estimator `shared`."""
+    input:
+        rewards=RESULTS + "/{root}/reference/rewards/train.parquet",
+        prompts=RESULTS + "/{root}/prompts/train.parquet",
+        reference=RESULTS + "/{root}/models/reference/card.json",
+        reward_model=RESULTS + "/{root}/models/reward_model/card.json",
+    output:
+        RESULTS + "/{root}/reference/logf/prior-m{m}.parquet",
+    log:
+        "logs/{root}/prior-m{m}.log",
+    threads: 1
+    params:
+        models=model_options("reference", "reward_model"),
+        settings=lambda wildcards: as_json(ROOTS[wildcards.root].section["rewards"]),
+        code=code("vbon.shared_cdf", "vbon.tasks.features"),
+    shell:
+        "vbon prior --rewards {input.rewards:q} --prompts {input.prompts:q} {params.models:q}"
+        " --settings {params.settings:q} --draws {wildcards.m} --output {output:q}"
         " > {log:q} 2>&1"
 
 

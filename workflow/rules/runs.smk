@@ -11,9 +11,13 @@ for name, group in JOBS.items():
     runs_json = as_json([run.to_json() for run in group])
     trained = [run for run in group if run.instance.trained]
     # Data outside their bounds stop the workflow before anything is trained on them.
-    checked = {f"{RESULTS}/{task}/tables/data.csv"} if trained and task in BUILT else set()
+    checked = (
+        {f"{RESULTS}/{task}/tables/data.csv"} if trained and task in BUILT else set()
+    )
     needed = checked.union(*(map(file_of, run.inputs().values()) for run in group))
-    evaluated = set().union(*(map(file_of, run.evaluation_inputs().values()) for run in group))
+    evaluated = set().union(
+        *(map(file_of, run.evaluation_inputs().values()) for run in group)
+    )
 
     rule:
         name:
@@ -47,7 +51,9 @@ for name, group in JOBS.items():
         threads: 1
         params:
             runs=runs_json,
-            settings=as_json({root: measuring(root) for root in {run.root for run in group}}),
+            settings=as_json(
+                {root: measuring(root) for root in {run.root for run in group}}
+            ),
             seed=config["seed"],
             code=code("vbon.evaluation.policy"),
         shell:

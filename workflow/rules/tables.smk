@@ -4,18 +4,22 @@
 rule aggregate:
     """One row a run of a task, or of one of its studies."""
     input:
-        runs=lambda wildcards: [f"{run.folder}/run.json" for run in runs_of(wildcards.root)],
+        runs=lambda wildcards: [
+            f"{run.folder}/run.json" for run in runs_of(wildcards.root)
+        ],
         evaluated=lambda wildcards: [
             f"{RESULTS}/{group[0].task}/evaluated/{name}"
             for name, group in JOBS.items()
             if any(run.root == f"{RESULTS}/{wildcards.root}" for run in group)
         ],
         samples=lambda wildcards: [
-            f"{ROOTS[wildcards.root].shared}/reference/samples/{split}.parquet" for split in SPLITS
+            f"{ROOTS[wildcards.root].shared}/reference/samples/{split}.parquet"
+            for split in SPLITS
         ],
         rewards=lambda wildcards: (
             f"{ROOTS[wildcards.root].shared}/reference/rewards/test.parquet"
         ),
+        seconds=lambda wildcards: seconds_of(wildcards.root),
     output:
         points=RESULTS + "/{root}/points.parquet",
         points_csv=RESULTS + "/{root}/points.csv",
@@ -30,14 +34,16 @@ rule aggregate:
             {
                 "m": ROOTS[wildcards.root].section["logf"]["m"],
                 "test_draws": ROOTS[wildcards.root].section["sampling"]["test_draws"],
-                "temperature": ROOTS[wildcards.root].section["sampling"]["temperature"],
+                "temperature": ROOTS[wildcards.root].section["sampling"][
+                    "temperature"
+                ],
                 "seed": config["seed"],
             }
         ),
         code=code("vbon.evaluation.points"),
     shell:
         "vbon aggregate --folders {params.folders:q} --samples {input.samples:q}"
-        " --rewards {input.rewards:q} --settings {params.settings:q}"
+        " --rewards {input.rewards:q} --seconds {input.seconds:q} --settings {params.settings:q}"
         " --points {output.points:q} --costs {output.costs:q} > {log:q} 2>&1"
 
 
@@ -162,3 +168,65 @@ rule table1:
         code=code("vbon.ks"),
     shell:
         "vbon table1 --rewards {input:q} --output {output.table:q} > {log:q} 2>&1"
+
+
+rule estimators:
+    """Errors of the estimators of log F, and what policies attain with them."""
+    input:
+        rewards=RESULTS + "/{task}/reference/rewards/train.parquet",
+        prompts=RESULTS + "/{task}/prompts/train.parquet",
+        reference=RESULTS + "/{task}/models/reference/card.json",
+        reward_model=RESULTS + "/{task}/models/reward_model/card.json",
+        points=RESULTS + "/{task}/studies/estimators/points.parquet",
+    output:
+        table=RESULTS + "/{task}/tables/estimators.csv",
+        markdown=RESULTS + "/{task}/tables/estimators.md",
+    log:
+        "logs/{task}/estimators.log",
+    threads: 1
+    params:
+        models=model_options("reference", "reward_model"),
+        settings=lambda wildcards: as_json(section(wildcards, "rewards")),
+        n=lambda wildcards: studied(wildcards.task, "estimators")[0].instance.n,
+        code=code("vbon.estimators", "vbon.tasks.features"),
+    shell:
+        "vbon estimators --rewards {input.rewards:q} --prompts {input.prompts:q} {params.models:q}"
+        " --settings {params.settings:q} --n {params.n} --points {input.points:q}"
+        " --output {output.table:q} > {log:q} 2>&1"
+
+
+rule inference:
+    """Tokens and seconds of one returned response, by best-of-n and by each method's policies."""
+    input:
+        runs=lambda wildcards: [
+            f"{run.folder}/run.json" for run in served(wildcards.task)
+        ],
+        points=RESULTS + "/{task}/points.parquet",
+    output:
+        table=RESULTS + "/{task}/tables/inference.csv",
+        markdown=RESULTS + "/{task}/tables/inference.md",
+    log:
+        "logs/{task}/inference.log",
+    wildcard_constraints:
+        task="|".join(COMPARED) or "none",
+    threads: 1
+    params:
+        runs=lambda wildcards: as_json(
+            [run.to_json() for run in served(wildcards.task)]
+        ),
+        settings=lambda wildcards: as_json(
+            {
+                **section(wildcards, "rewards"),
+                **section(wildcards, "inference"),
+                **{
+                    name: section(wildcards, "sampling", name)
+                    for name in ("max_new_tokens", "temperature")
+                },
+            }
+        ),
+        seed=config["seed"],
+        code=code("vbon.evaluation.inference"),
+    shell:
+        "vbon inference --runs {params.runs:q} --points {input.points:q}"
+        " --settings {params.settings:q} --seed {params.seed} --output {output.table:q}"
+        " > {log:q} 2>&1"

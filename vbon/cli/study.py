@@ -1,0 +1,102 @@
+"""Verbs that study log F and what a response costs; they load models."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from vbon.artifacts import read_table
+from vbon.cli.data import write_report
+from vbon.cli.options import parser, settings
+from vbon.cli.pool import features_of
+from vbon.errors import ArtifactError
+from vbon.plan import Run
+
+
+def estimators(arguments: list[str]) -> None:
+    """Compare the estimators of log F: their errors, and what policies attain with them."""
+    from vbon.estimators import estimators_table
+    from vbon.shared_cdf import fit_shared
+
+    options = parser("estimators", estimators.__doc__)
+    options.add_argument("--rewards", required=True, help="of the training prompts")
+    options.add_argument("--prompts", required=True)
+    options.add_argument("--reference", required=True, help="model folder")
+    options.add_argument("--reward-model", required=True, help="model folder")
+    options.add_argument("--settings", type=settings, required=True, help="how rewards are made")
+    options.add_argument("--n", type=float, required=True, help="best-of-n that is aimed at")
+    options.add_argument("--points", required=True, help="of the study's runs")
+    options.add_argument("--output", required=True, help=".csv; a .md is written beside it")
+    args = options.parse_args(arguments)
+    features = features_of(args.prompts, args.reference, args.reward_model, args.settings)
+    rewards = read_table(args.rewards, "rewards", ["prompt_id", "draw", "reward"])
+    names = read_table(args.prompts, "prompts", ["prompt_id"])["prompt_id"]
+    table = rewards.pivot(index="prompt_id", columns="draw", values="reward").loc[names]
+    points = read_table(args.points, "points")
+    compared = estimators_table(
+        table.sort_index(axis=1).to_numpy(),
+        lambda pools: fit_shared(pools, *features),
+        args.n,
+        points[(points["n"] == args.n) & (points["status"] == "ok")],
+    )
+    write_report(compared, args.output, str(Path(args.output).with_suffix(".md")))
+
+
+def inference(arguments: list[str]) -> None:
+    """Measure tokens and seconds of one returned response, by best-of-n and by policies."""
+    options = parser("inference", inference.__doc__)
+    options.add_argument("--runs", type=settings, required=True, help="list of runs")
+    options.add_argument("--points", required=True)
+    options.add_argument("--settings", type=settings, required=True)
+    options.add_argument("--seed", type=int, required=True)
+    options.add_argument("--output", required=True, help=".csv; a .md is written beside it")
+    args = options.parse_args(arguments)
+
+    import torch
+
+    from vbon.evaluation.inference import Server
+    from vbon.models.language_model import load_language_model, load_tokenizer
+    from vbon.rewards import load_reward_model
+    from vbon.training.runs import load_prompts
+
+    torch.set_num_threads(1)
+    runs, chosen = [Run(**run) for run in args.runs], args.settings
+    inputs = runs[0].evaluation_inputs()
+    prompts = load_prompts(inputs["prompts"])
+    server = Server(
+        prompts.select(torch.arange(min(chosen["prompts"], len(prompts)))),
+        load_tokenizer(inputs["reference"]),
+        load_reward_model(inputs["reward_model"], chosen["batch_size"], chosen["transform"]),
+        chosen["max_new_tokens"],
+        chosen["temperature"],
+        args.seed,
+    )
+    reference = load_language_model(inputs["reference"])
+    server.cost(reference)  # the first call is slower than any other
+    rows = []
+    for run in runs:
+        record = json.loads((Path(run.folder) / "run.json").read_text())
+        if record["status"] != "ok":
+            continue
+        own = record["policy"] == "policy"
+        model = load_language_model(Path(run.folder) / "policy") if own else reference
+        draws = 1 if run.instance.trained else int(getattr(run.instance, "n", 1))
+        cost = server.cost(model, draws)
+        rows.append((run.method, run.setting, run.seed, draws, cost.tokens, cost.sample_seconds,
+                     cost.score_seconds, cost.seconds))  # fmt: skip
+        print(f"{run.method} {run.setting}: {cost.tokens:.1f} tokens, {cost.seconds:.2g} s",
+              flush=True)  # fmt: skip
+    columns = ["method", "setting", "seed", "draws", "tokens", "sample_seconds", "score_seconds",
+               "seconds"]  # fmt: skip
+    table = pd.DataFrame(rows, columns=columns)
+    base = table[table["method"] == "reference"]
+    if len(base) != 1:
+        raise ArtifactError(
+            f"runs: {len(base)} of them are the reference, to which costs are relative; list "
+            "`reference` in run_methods"
+        )
+    for name in ("tokens", "seconds"):
+        table[f"relative_{name}"] = table[name] / base[name].item()
+    measured = read_table(args.points, "points")[["method", "setting", "seed", "win_rate", "kl"]]
+    table = table.merge(measured, on=["method", "setting", "seed"], validate="one_to_one")
+    write_report(table, args.output, str(Path(args.output).with_suffix(".md")))

@@ -1,0 +1,171 @@
+"""What more draws a prompt buy: figure 4 of arXiv:2407.06057, and the estimators of log F."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from vbon.errors import DataError
+from vbon.figures.style import DPI, INK, drawing, save_figure
+
+PHASES = {
+    "pool_sample": "draws for log F",
+    "pool_score": "their rewards",
+    "train_sample": "rollouts",
+    "train_score": "their rewards",
+    "train_update": "updates and the rest",
+}
+"""Where a run's time goes: making the pool, then training."""
+_COLOURS = ("#0072b2", "#56b4e9", "#d55e00", "#e69f00", "#bbbbbb")
+_KEYS = ["method", "setting", "seed", "m"]
+
+ESTIMATORS = {
+    "add1": ("add1 (the paper's)", "#d55e00", "s"),
+    "digamma": ("digamma", "#0072b2", "o"),
+    "posterior": ("posterior mean", "#56b4e9", "v"),
+    "exponential": ("exponential", "#e69f00", "^"),
+    "shared": ("shared over prompts", "#009e73", "D"),
+}
+"""Label, colour and marker of each estimator, in the order of legends."""
+
+
+def minutes_by_phase(points: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
+    """Minutes of each run, split by phase, beside what it attained.
+
+    The pool of a run is a part of one that was drawn and scored once; its minutes are that part
+    of the measured ones.
+
+    Args:
+        points: Of runs that differ in m.
+        costs: Of the same runs.
+
+    Returns:
+        Columns method, setting, seed, m, ``{phase}_minutes`` for each of :data:`PHASES`, minutes,
+        win_rate, reward_prob, reward.
+    """
+    keys = ["method", "setting", "seed"]
+    runs = points.merge(costs, on=keys, suffixes=("", "_of_costs"), validate="one_to_one")
+    seconds = {
+        "pool_sample": runs["pool_sample_seconds"],
+        "pool_score": runs["pool_score_seconds"],
+        "train_sample": runs["sample_seconds"],
+        "train_score": runs["score_seconds"],
+    }
+    seconds["train_update"] = runs["train_seconds"] - runs["sample_seconds"] - runs["score_seconds"]
+    table = runs[_KEYS].copy()
+    for phase in PHASES:
+        table[f"{phase}_minutes"] = seconds[phase] / 60
+    table["minutes"] = table.filter(like="_minutes").sum(axis=1)
+    return table.join(runs[["win_rate", "reward_prob", "reward"]]).sort_values(["m", "seed"])
+
+
+def figure4(points: pd.DataFrame, costs: pd.DataFrame, out_stem: Path) -> pd.DataFrame:
+    """Draw win rate and mean reward against minutes, one point for each m with ± sd over seeds.
+
+    Args:
+        points: Of runs of one method and n that differ in m and seed.
+        costs: Of the same runs.
+        out_stem: Path without suffix of the ``.pdf``, ``.svg``, ``.png`` and ``.csv`` to write.
+
+    Returns:
+        The table of :func:`minutes_by_phase`, as in the ``.csv``.
+
+    Raises:
+        DataError: If no run is fine.
+    """
+    table = minutes_by_phase(points[points["status"] == "ok"], costs)
+    if table.empty:
+        raise DataError("points: no run of figure 4 is fine; see the status column")
+    reward = "reward" if table["reward_prob"].isna().all() else "reward_prob"
+    with drawing():
+        figure = Figure(figsize=(7.4, 2.9), dpi=DPI, layout="constrained")
+        left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1, 1.05))
+        _attained(left, table, "win_rate", "Win rate")
+        label = "Mean reward" if reward == "reward" else "Mean probability of positive"
+        _attained(middle, table, reward, label)
+        _stacked(right, table)
+        figure.suptitle(f"vBoN, N = {points['n'].iloc[0]:g}: what more draws for log F buy", size=9)
+        save_figure(figure, Path(out_stem))
+    table.to_csv(f"{out_stem}.csv", index=False, lineterminator="\n")
+    return table
+
+
+def _attained(axes: Axes, table: pd.DataFrame, metric: str, label: str) -> None:
+    """Mean and standard deviation over seeds, a colour for each m."""
+    groups = table.groupby("m")
+    mean, spread = groups[["minutes", metric]].mean(), groups[["minutes", metric]].std().fillna(0)
+    axes.plot(mean["minutes"], mean[metric], color="#bbbbbb", linewidth=0.9, zorder=1)
+    shades = colormaps["viridis_r"](np.linspace(0.12, 1.0, len(mean)))
+    for shade, (m, row) in zip(shades, mean.iterrows(), strict=True):
+        axes.errorbar(
+            row["minutes"], row[metric], xerr=spread.loc[m, "minutes"], yerr=spread.loc[m, metric],
+            fmt="o", color=shade, markersize=5, elinewidth=0.9, capsize=2.5, zorder=3,
+        )  # fmt: skip
+        axes.annotate(
+            f"{m:g}", (row["minutes"], row[metric]), (4, 5), textcoords="offset points", size=7
+        )
+    axes.set(xlabel="Minutes, on one core", ylabel=label)
+    axes.margins(x=0.12, y=0.15)
+
+
+def _stacked(axes: Axes, table: pd.DataFrame) -> None:
+    """Mean minutes of each phase, one bar for each m."""
+    names = [f"{phase}_minutes" for phase in PHASES]
+    means = table.groupby("m")[names].mean()
+    position, bottom = np.arange(len(means)), np.zeros(len(means))
+    for name, label, colour in zip(names, PHASES.values(), _COLOURS, strict=True):
+        shown = f"pool: {label}" if name.startswith("pool") else f"training: {label}"
+        axes.bar(position, means[name], 0.72, bottom, color=colour, label=shown)
+        bottom += means[name].to_numpy()
+    axes.set_xticks(position, labels=[f"{m:g}" for m in means.index])
+    axes.set(xlabel="Draws a prompt for log F, M", ylabel="Minutes", ylim=(0, 1.75 * bottom.max()))
+    handles, labels = axes.get_legend_handles_labels()
+    axes.legend(handles[::-1], labels[::-1], loc="upper left", fontsize=6.5)
+
+
+def figure_estimators(table: pd.DataFrame, out_stem: Path) -> pd.DataFrame:
+    """Draw the error of each estimator of log F, and what a policy attains with it, against M.
+
+    Args:
+        table: Of :func:`vbon.estimators.estimators_table`.
+        out_stem: Path without suffix of the ``.pdf``, ``.svg``, ``.png`` and ``.csv`` to write.
+
+    Returns:
+        What was drawn, as in the ``.csv``.
+    """
+    with drawing():
+        figure = Figure(figsize=(7.2, 3.2), dpi=DPI, layout="constrained")
+        errors, ideal = figure.subplots(1, 2)
+        for name, part in table.groupby("estimator", sort=False):
+            label, colour, marker = ESTIMATORS[name]
+            line = {"color": colour, "marker": marker, "markersize": 4, "linewidth": 1.1}
+            errors.plot(part["m"], part["rmse_90"], label=label, **line)
+            ideal.plot(part["m"], part["ideal_win_rate"], **line)
+            trained = part.dropna(subset=["win_rate"])
+            ideal.errorbar(
+                trained["m"], trained["win_rate"], yerr=trained["win_rate_se"], fmt=marker,
+                color=colour, markerfacecolor="white", markersize=5, elinewidth=0.9, capsize=2,
+            )  # fmt: skip
+        n = float(table["n"].iloc[0])
+        ideal.axhline(n / (n + 1), color=INK, linewidth=0.8, linestyle=(0, (4, 2)), zorder=0)
+        ideal.annotate(
+            f"best-of-{n:g}", (1, n / (n + 1)), (-2, 3), xycoords=("axes fraction", "data"),
+            textcoords="offset points", ha="right", size=7,
+        )  # fmt: skip
+        for axes in (errors, ideal):
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(sorted(table["m"].unique()))
+            axes.set_xticklabels([f"{m:g}" for m in sorted(table["m"].unique())])
+            axes.minorticks_off()
+            axes.set_xlabel("Draws a prompt, M")
+        errors.set_yscale("log", base=2)
+        errors.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
+        errors.set_ylabel(r"RMSE of $\log F$ at F = 0.9 (nats)")
+        ideal.set_ylabel("Win rate: ideal optimiser; hollow: trained")
+        figure.legend(*errors.get_legend_handles_labels(), loc="outside lower center", ncols=5)
+        save_figure(figure, Path(out_stem))
+    table.to_csv(f"{out_stem}.csv", index=False, lineterminator="\n")
+    return table
