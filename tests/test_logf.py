@@ -40,14 +40,14 @@ def test_values_by_hand():
 
 
 @pytest.mark.parametrize("share", [0.01, 0.1, 0.3, 0.9])
-@pytest.mark.parametrize("size", [1, 5, 20, 200])
+@pytest.mark.parametrize("size", [2, 5, 20, 200])
 def test_digamma_has_exactly_the_bias_of_the_tail_of_the_log_series(share, size):
     k = np.arange(size + 1, 20_000)
     bias = np.sum((1 - share) ** k / k)
     assert exact_mean("digamma", share, size) == pytest.approx(math.log(share) + bias, abs=1e-12)
 
 
-@pytest.mark.parametrize("size", [1, 20, 200])
+@pytest.mark.parametrize("size", [2, 20, 200])
 def test_posterior_averages_minus_one_over_the_reference(size):
     """With F uniform every K has probability 1/(M+1), whatever M."""
     values = logf.estimate(np.arange(size + 1) - 0.5, np.arange(float(size)), "posterior")
@@ -150,13 +150,13 @@ def test_exponential_is_a_least_squares_fit():
         assert error(a + da, b + db) > rmse
 
 
-@pytest.mark.parametrize("pool", [[1.0], [1.0, 2.0], [2.0] * 30, [0.0, 1.0, math.inf]])
-def test_exponential_falls_back_where_no_fit_exists(pool):
+@pytest.mark.parametrize("pool", [[1.0, 2.0], [2.0] * 30, [0.0, 1.0, math.inf]])
+def test_exponential_falls_back_where_no_fit_exists_and_says_so(pool):
     assert all(math.isnan(value) for value in logf.fit_exponential(pool))
     rewards = np.array([0.5, 3.0])
-    np.testing.assert_array_equal(
-        logf.estimate(rewards, pool, "exponential"), logf.estimate(rewards, pool)
-    )
+    with pytest.warns(logf.FitWarning, match="1 of 1 pools have no exponential fit; add1"):
+        found = logf.estimate(rewards, pool, "exponential")
+    np.testing.assert_array_equal(found, logf.estimate(rewards, pool))
 
 
 def test_exponential_falls_back_row_by_row_and_is_never_positive():
@@ -223,6 +223,24 @@ def test_floor_is_the_add1_of_many_draws():
         (lambda: logf.estimate(math.nan, [0.0]), DataError, "rewards: 1 values are NaN"),
         (lambda: logf.estimate(0.0, [math.nan]), DataError, "sorted_rewards: 1 values are NaN"),
         (lambda: logf.estimate(0.0, []), DataError, "pool is empty"),
+        (lambda: logf.estimate(0.0, [1.0]), DataError, "one draw is no distribution"),
+        (lambda: logf.estimate(0.0, [1.0], "exponential"), DataError, "one draw is no dist"),
+        (lambda: logf.estimate(0.0, [0.0, 1.0], "shared"), ConfigError, "needs the fit to all"),
+        (
+            lambda: logf.estimate([0.0], [0.0, 1.0], "shared", prior=([0.5, 0.5], 3)),
+            DataError,
+            r"expected shares between 0 and 1 of shape \(1,\)",
+        ),
+        (
+            lambda: logf.estimate(0.0, [0.0, 1.0], "shared", prior=(1.0, 3)),
+            DataError,
+            "between 0 and 1",
+        ),
+        (
+            lambda: logf.estimate(0.0, [0.0, 1.0], "exponential", mid_ranks=True),
+            ConfigError,
+            "not allowed with estimator 'exponential'",
+        ),
         (lambda: logf.estimate([0.0], np.zeros((1, 0))), DataError, "pool is empty"),
         (lambda: logf.estimate(0.0, [1.0, 0.0]), DataError, "not ascending"),
         (lambda: logf.estimate(np.zeros(3), np.zeros((2, 4))), DataError, r"\(2, 4\) serve"),
@@ -238,3 +256,55 @@ def test_bad_input_is_named(call, error, message):
     with pytest.raises(error, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+def test_shared_without_a_pool_of_weight_is_the_mean_under_the_prior_alone():
+    """log F under Beta(a, b) has mean psi(a) - psi(a + b); counts add to a and b."""
+    pool, rewards = np.arange(9.0), np.array([2.5, 8.5])
+    share, worth = np.array([0.3, 0.8]), 40.0
+    found = logf.estimate(rewards, pool, "shared", prior=(share, worth))
+    expected = digamma(worth * share + [3, 9]) - digamma(worth + 9)
+    np.testing.assert_allclose(found, expected, atol=1e-14)
+    sure = logf.estimate(rewards, pool, "shared", prior=(share, 1e9))
+    np.testing.assert_allclose(sure, np.log(share), atol=1e-7)
+
+
+def test_shared_is_posterior_where_the_prior_is_uniform_and_worth_one_draw_each_way():
+    """Beta(1, 1) expects one half and is worth two draws; K of M under it is `posterior`."""
+    pool = np.arange(7.0)
+    rewards = np.arange(8) - 0.5
+    found = logf.estimate(rewards, pool, "shared", prior=(np.full(8, 0.5), 2.0))
+    np.testing.assert_allclose(found, logf.estimate(rewards, pool, "posterior"), atol=1e-14)
+
+
+@pytest.mark.parametrize("estimator", logf.RANK_BASED)
+def test_mid_ranks_count_half_of_what_is_level(estimator):
+    pool, rewards = np.array([0.0, 1.0, 1.0, 2.0]), np.array([1.0, 0.5, 2.0])
+    below, level = logf.counts(rewards, pool)
+    found = logf.estimate(rewards, pool, estimator, mid_ranks=True)
+    ranks = below + level / 2
+    expected = {
+        "add1": np.log((ranks + 1) / 5),
+        "digamma": digamma(ranks + 1) - digamma(5),
+        "posterior": digamma(ranks + 1) - digamma(6),
+    }
+    np.testing.assert_allclose(found, expected[estimator], atol=1e-14)
+    plain = logf.estimate(rewards, pool, estimator)
+    assert (found > plain).tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3])
+def test_truncated_ibs_has_the_mean_of_digamma(share):
+    """Mean over 40,000 rewards against -sum (1-F)^k / k up to the limit; 4 standard errors."""
+    rng, limit = np.random.default_rng(7), 12
+    sizes = iter([1, 1, 2, 4, 8])
+
+    def draw(active):
+        return rng.uniform(size=(len(active), next(sizes)))
+
+    values = logf.ibs(np.full(40_000, share), draw, max_draws=limit, truncated=True)
+    k = np.arange(1, limit + 1)
+    expected = -np.sum((1 - share) ** k / k)
+    assert abs(values.mean() - expected) < 4 * values.std() / 200
+    assert values.min() == pytest.approx(-np.sum(1 / k))
+    assert expected == pytest.approx(exact_mean("digamma", share, limit))

@@ -5,7 +5,7 @@ import yaml
 
 from vbon.config import load, merge, resolve
 from vbon.errors import ConfigError
-from vbon.plan import expand, jobs, pair_files
+from vbon.plan import advice, expand, jobs, pair_files
 
 ROOT = Path(__file__).parent.parent
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -202,8 +202,9 @@ def test_slugs_name_the_swept_fields():
 
 def test_a_method_may_have_seeds_of_its_own():
     found = runs({"methods": {"vbon": {"seeds": [5, 6, 7]}}, "tasks": ["sentiment"]})
-    assert {run.seed for run in found if run.method == "vbon"} == {5, 6, 7}
-    assert {run.seed for run in found if run.method == "dpo"} == set(DEFAULT["seeds"])
+    own = [run for run in found if not run.study]  # studies may have others
+    assert {run.seed for run in own if run.method == "vbon"} == {5, 6, 7}
+    assert {run.seed for run in own if run.method == "dpo"} == set(DEFAULT["seeds"])
 
 
 def test_studies_have_roots_of_their_own():
@@ -240,3 +241,58 @@ def test_the_matched_study_gives_every_method_as_many_responses_and_parameters()
             found.setdefault(run.method, set()).add((responses, loop["trainable"]))
     assert set(found) == {"bon_sft", "ppo", "dpo", "bonbon", "vbon"}
     assert set.union(*found.values()) == {(64 * 512, "all")}
+
+
+def vbon_runs(changes, **sentiment):
+    given = {"run_methods": ["vbon"], "seeds": [0], "tasks": ["sentiment"]}
+    given |= {"methods": {"vbon": {"n": 4, **changes}}, "sentiment": sentiment}
+    return expand(resolve(given))
+
+
+def test_a_method_may_sweep_how_log_f_is_estimated():
+    found = vbon_runs({"m": [16, 600], "estimator": ["add1", "shared", "ibs"], "mid_ranks": False})
+    inputs = {run.setting: {k: Path(v).stem for k, v in run.inputs().items()} for run in found}
+    assert {run.spec["logf"]["m"] for run in found} == {16, 600}
+    assert inputs["m16-add1"]["logf"] == inputs["m16-shared"]["logf"] == "train-m16"
+    assert inputs["m600-add1"]["logf"] == "train"  # the task's own m
+    assert inputs["m16-shared"]["prior"] == "prior-m16"
+    assert not {"logf", "prior"} & set(inputs["m16-ibs"])
+    assert "prior" not in inputs["m600-add1"]
+    assert all(run.values == {"n": 4} for run in found)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentiment", "message"),
+    [
+        ({"m": 900}, {}, r"methods\.vbon\.m: 900 draws asked for, sentiment\.sampling"),
+        ({"m": 1}, {}, r"methods\.vbon\.m: 1 is not allowed.*give 2 or more"),
+        ({"estimator": "median"}, {}, r"methods\.vbon\.estimator: 'median' is not allowed"),
+        ({"mid_ranks": True, "estimator": "ibs"}, {}, r"methods\.vbon\.mid_ranks: True"),
+        (
+            {"estimator": "shared"},
+            {"prompts": {"num_train": 4}},
+            r"methods\.vbon\.estimator: 'shared' learns from 8 training prompts or more",
+        ),
+        ({}, {"logf": {"estimator": "exponential", "mid_ranks": True}}, r"sentiment\.logf\.mid_"),
+    ],
+)
+def test_estimates_that_cannot_be_made_are_refused_by_name(changes, sentiment, message):
+    with pytest.raises(ConfigError, match=message):
+        vbon_runs(changes, **sentiment)
+
+
+def test_a_method_without_log_f_has_no_such_settings():
+    with pytest.raises(ConfigError, match=r"methods\.ppo\.m: unknown setting; accepted: kl_coef"):
+        runs({"methods": {"ppo": {"m": 4}}})
+
+
+def test_where_f_is_exact_nothing_can_be_estimated():
+    with pytest.raises(ConfigError, match=r"methods\.vbon\.m: 8 is not allowed where enumerable"):
+        runs({"enumerable": {"methods": {"vbon": {"m": 8}}}})
+
+
+def test_fewer_draws_than_n_are_advised_against_and_no_others():
+    assert advice(runs()) == []
+    (line,) = advice(vbon_runs({"n": [8, 40], "m": 16}))
+    assert line.startswith("sentiment: vbon n40 estimates log F from m = 16 draws for n = 40")
+    assert "above which 71% of best-of-n's responses lie" in line

@@ -24,7 +24,7 @@ SIZES = (4, 8, 16, 32, 64, 128, 250)
 MOST_BLOCKS = 6
 """Disjoint blocks of so many draws over which errors are averaged."""
 
-Rewards = Float64[np.ndarray, "prompts draws"]
+Rewards = Float64[np.ndarray, "prompts _"]
 _ATTAINED = ("win_rate", "win_rate_se", "kl")
 
 

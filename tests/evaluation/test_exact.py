@@ -28,7 +28,7 @@ def language() -> exact.Language:
     log_ref = enumerable.log_probs(reference, prompts, responses).numpy()
     table = enumerable.make_rewards(frame, responses, 3, "injective", seed=0)
     rewards = table["reward"].to_numpy().reshape(2, -1)
-    return exact.Language(prompts, responses, list(log_ref), list(rewards), list(rewards))
+    return exact.Language(prompts, responses, list(log_ref), list(rewards))
 
 
 def test_limits_of_the_optima(language):
@@ -53,13 +53,20 @@ def test_exact_and_bound_coincide_for_long_strings():
 
 def test_an_estimated_cdf_moves_the_optimum_less_with_more_draws(language):
     settings = {"num_pools": 60, "m": [8, 128], "n": [4]}
-    none = pd.DataFrame(columns=["method", "policy_class", "cdf", "setting", "tv_to_optimum"])
-    table = exact.pool_study(language, settings, none, seed=0).set_index(["estimator", "m"])
+    keys = ["method", "policy_class", "cdf", "estimator", "setting"]
+    row = ["vbon_l", "tabular", "8", "add1", "n4"]
+    trained = pd.DataFrame([[*row, 0.25]], columns=[*keys, "tv_to_optimum"])
+    table = exact.pool_study(language, settings, trained, seed=0).set_index(["estimator", "m"])
     few, many = table.loc[("add1", 8)], table.loc[("add1", 128)]
     assert few["pools"] == 120
     assert few["tv"] - many["tv"] > 4 * np.hypot(few["tv_se"], many["tv_se"])
     # a constant added to log F changes no optimum
     assert table.loc[("digamma", 8), "tv"] == pytest.approx(table.loc[("posterior", 8), "tv"])
+    assert few["trained_tv"] == 0.25
+    assert table["trained_tv"].count() == 1
+    # strings have mass, and what is level with the pool's best is not above it
+    assert few["saturation_continuous"] == pytest.approx(4 / 12)
+    assert 0 < many["saturation"] < few["saturation"] < 4 / 12
 
 
 def test_curves_are_the_oracles(language):

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from vbon.artifacts import SCHEMAS, write_table
+from vbon.artifacts.tables import write_json
 from vbon.errors import ArtifactError
 from vbon.evaluation.points import Pool, cost_of, point_of
 
@@ -29,12 +30,18 @@ def write_pool(folder):
     write_table(paths[1], samples, "samples")
     write_table(paths[2], rewards, "rewards")
     settings = {"test_draws": 4, "temperature": 0.7, "seed": 5}
-    return Pool.load([str(path) for path in paths[:2]], str(paths[2]), settings), rewards
+    seconds = []
+    for name, took in {"samples-train-0": 6, "samples-train-1": 3, "rewards-train-0": 12}.items():
+        seconds.append(str(folder / f"{name}.json"))
+        write_json(seconds[-1], {"draws": 6, "seconds": took})
+    tables = [str(path) for path in paths]
+    return Pool.load(tables[:2], tables[2], seconds, settings), rewards
 
 
 def record(**changes):
     plain = {
         "task": "sentiment",
+        "study": "",
         "method": "vbon",
         "setting": "n4",
         "seed": 1,
@@ -79,6 +86,8 @@ def test_the_pool_holds_the_ranking_draws_only(tmp_path):
         ({"spec": {}}, 100),
         ({"spec": {}, "sampled_tokens": 0, "stored_draws": 4}, 20),
         ({"spec": {"logf": {"m": 3}}, "stored_draws": 2}, 112),
+        ({"spec": {"logf": {"m": 3, "estimator": "ibs"}}}, 100),
+        ({"spec": {"logf": {"estimator": "exact"}}}, 100),
     ],
 )
 def test_a_point_has_every_column_and_counts_the_tokens_of_its_pool(tmp_path, changes, tokens):
@@ -116,6 +125,8 @@ def test_costs_have_their_columns(tmp_path):
     cost = cost_of(record(), pool)
     assert set(cost) == set(SCHEMAS["costs"].columns)
     assert (cost["train_seconds"], cost["sample_seconds"], cost["score_seconds"]) == (2, 0.5, 0.25)
+    # One draw of every prompt takes 6 / 6 + 3 / 6 seconds, its reward 12 / 6.
+    assert (cost["pool_sample_seconds"], cost["pool_score_seconds"]) == (4.5, 6)
     untrained = record()
     del untrained["seconds"], untrained["updates"]
     assert cost_of(untrained, pool)["updates"] == 0
@@ -124,3 +135,15 @@ def test_costs_have_their_columns(tmp_path):
 def test_points_are_made_without_torch():
     code = "import sys, vbon.evaluation.points as _; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_points_of_a_study_say_how_log_f_was_estimated(tmp_path):
+    pool, _ = write_pool(tmp_path)
+    path = tmp_path / "responses.parquet"
+    write_responses(path, [0.0, 0.0])
+    settings = {"m": 3, "estimator": "shared"}
+    point = point_of(record(study="few", spec={"logf": settings}), path, pool)
+    assert {name: point[name] for name in settings} == settings
+    other = point_of(record(study="few", spec={}), path, pool)
+    assert np.isnan(other["m"])
+    assert other["estimator"] is None

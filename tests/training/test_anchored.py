@@ -201,13 +201,13 @@ def test_each_response_has_its_own_draws_of_the_anchor_and_the_best_is_imitated(
 
 def test_of_equal_draws_of_the_anchor_the_first_is_taken(monkeypatch):
     drawn = []
-    sample = OnlineTrainer._sample
+    sample = Environment.sample
 
     def recorded(self, *parts):
         drawn.append(sample(self, *parts))
         return drawn[-1]
 
-    monkeypatch.setattr(OnlineTrainer, "_sample", recorded)
+    monkeypatch.setattr(Environment, "sample", recorded)
     _, trainer = moved_trainer(Bond(updates=1))
     trainer.environment = dataclasses.replace(
         trainer.environment,
@@ -312,14 +312,14 @@ def test_a_short_run_is_the_beginning_of_a_long_one():
 
 def test_tokens_of_all_three_draws_are_counted(monkeypatch):
     counted = []
-    sample = OnlineTrainer._sample
+    sample = Environment.sample
 
     def recorded(self, *parts):
         rollouts = sample(self, *parts)
         counted.append((len(rollouts), int(rollouts.response_mask.sum())))
         return rollouts
 
-    monkeypatch.setattr(OnlineTrainer, "_sample", recorded)
+    monkeypatch.setattr(Environment, "sample", recorded)
     trainer = gpt2_trainer(Bond(updates=2))
     list(trainer)
     assert [rows for rows, _ in counted] == [16, 32] * 2

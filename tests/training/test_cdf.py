@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from scipy.special import digamma
 
 from vbon import logf
 from vbon.errors import DataError
 from vbon.methods.vbon import VBoN
 from vbon.objectives.best_of_n import log_masses
-from vbon.training.cdf import EstimatedCDF, ExactCDF, RewardCDF
+from vbon.training.cdf import EstimatedCDF, ExactCDF, Prior, RewardCDF, SampledCDF
 from vbon.types import Scored
 
 MAPS = {"exp": np.exp, "cube": lambda reward: reward**3, "shift": lambda reward: 7 + 2 * reward}
@@ -125,3 +126,64 @@ def test_both_kinds_serve_a_method(language):
         assert VBoN(n=4).reward(scored).isfinite().all()
     assert isinstance(cdf, EstimatedCDF)
     assert isinstance(language.cdf, ExactCDF)
+
+
+def test_shared_adds_the_pools_counts_to_the_prior():
+    pools, index, rewards, log_prob_ref = example(decimals=4)
+    knots = np.array([-0.5, 0.5])
+    shares = np.array([[0.2, 0.5, 0.8], [0.1, 0.4, 0.7], [0.3, 0.6, 0.9]])
+    prior = Prior(torch.from_numpy(knots), torch.from_numpy(shares), 25.0)
+    arrays = torch.from_numpy(pools), torch.full((3, 2), torch.nan).double()
+    cdf = EstimatedCDF(*arrays, "shared", prior=prior)
+    below, _ = look_up(cdf, index, rewards, log_prob_ref - 50)
+    cell = (rewards >= -0.5).astype(int) + (rewards >= 0.5)
+    counted = (pools[index] < rewards[:, None]).sum(1)
+    expected = digamma(counted + 25 * shares[index, cell]) - digamma(75)
+    np.testing.assert_allclose(below.numpy(), expected, atol=1e-12)
+
+
+def test_mid_ranks_reach_the_estimate():
+    pools, index, rewards, log_prob_ref = example()
+    arrays = torch.from_numpy(pools), torch.full((3, 2), torch.nan).double()
+    cdf = EstimatedCDF(*arrays, mid_ranks=True)
+    below, _ = look_up(cdf, index, rewards, log_prob_ref - 50)
+    halves = (pools[index] < rewards[:, None]).sum(1) + (pools[index] <= rewards[:, None]).sum(1)
+    np.testing.assert_allclose(below.numpy(), np.log((halves / 2 + 1) / 51), atol=1e-12)
+
+
+def sampled(seed=0, max_draws=64):
+    """Fresh rewards of prompt i are uniform between 0 and i + 1; a draw takes two tokens."""
+
+    def draw(rows, count, seed):
+        generator = torch.Generator().manual_seed(seed % 2**32)
+        uniform = torch.rand(len(rows), count, generator=generator, dtype=torch.float64)
+        return uniform * (rows[:, None] + 1), 2 * uniform.numel()
+
+    return SampledCDF(draw, max_draws, seed)
+
+
+def test_fresh_draws_are_of_each_rewards_own_prompt_and_unbiased():
+    """20,000 rewards a prompt; 4 standard errors."""
+    index = np.repeat([0, 1], 20_000)
+    rewards = np.full(40_000, 0.6)  # F is .6 and .3
+    cdf = sampled(max_draws=4096)
+    below, level = look_up(cdf, index, rewards, np.full(40_000, -50.0))
+    assert (level == -50).all()
+    for prompt, share in enumerate((0.6, 0.3)):
+        values = below[torch.from_numpy(index == prompt)]
+        error = values.std().item() / np.sqrt(len(values))
+        assert abs(values.mean().item() - np.log(share)) < 4 * error
+    # 1/F draws are needed, and doubling asks for at most about twice as many.
+    needed = 20_000 * (1 / 0.6 + 1 / 0.3)
+    assert needed < cdf.sampled_tokens / 2 < 2.5 * needed
+
+
+def test_fresh_draws_follow_from_the_seed_and_differ_from_call_to_call():
+    asked = np.zeros(50, int), np.full(50, 0.4), np.full(50, -50.0)
+    first, again, other = sampled(), sampled(), sampled(seed=1)
+    before = look_up(first, *asked)[0]
+    assert torch.equal(before, look_up(again, *asked)[0])
+    assert not torch.equal(before, look_up(first, *asked)[0])
+    assert not torch.equal(before, look_up(other, *asked)[0])
+    lowest = look_up(sampled(max_draws=8), np.zeros(1, int), np.zeros(1), np.full(1, -50.0))[0]
+    assert lowest.item() == pytest.approx(-sum(1 / k for k in range(1, 9)))

@@ -25,7 +25,7 @@ from vbon.artifacts import read_provenance, read_table, write_table
 from vbon.cli import main
 from vbon.errors import ArtifactError
 from vbon.evaluation.policy import Evaluator, describe
-from vbon.logf import fit_exponential
+from vbon.logf import FitWarning, fit_exponential
 from vbon.methods.base import Offline
 from vbon.models.language_model import load_language_model, load_tokenizer
 from vbon.plan import Run, pair_files
@@ -37,7 +37,7 @@ from vbon.training.runs import Inputs, carry_out, in_child, load_cdf, load_promp
 
 TOKENS = 6
 SAMPLING = {"max_new_tokens": TOKENS, "temperature": 1.0}
-LOGF = {"m": 24, "estimator": "add1", "pooled_ties": False}
+LOGF = {"m": 24, "estimator": "add1", "pooled_ties": False, "mid_ranks": False}
 ONLINE = settings(
     rollouts=16, draws_per_prompt=4, minibatch=8, epochs=2, learning_rate=5e-3, iterations=3
 )
@@ -118,6 +118,7 @@ def make_run(
     online=ONLINE,
     offline=OFFLINE,
     capacity=ALL,
+    logf=LOGF,
     **values,
 ):
     values = values or {"n": 4}
@@ -131,7 +132,7 @@ def make_run(
     if issubclass(get_method(method), Offline):
         spec["offline"] = dataclasses.asdict(offline) | capacity
     else:
-        spec |= {"online": dataclasses.asdict(online) | capacity, "logf": LOGF}
+        spec |= {"online": dataclasses.asdict(online) | capacity, "logf": logf}
     setting = "-".join(f"{name}{value}" for name, value in values.items())
     return Run(
         task="sentiment",
@@ -141,7 +142,7 @@ def make_run(
         seed=seed,
         root=str(root),
         shared=str(root),
-        pools=str(root),
+        pool="train",
         values=values,
         spec=spec,
     )
@@ -469,7 +470,7 @@ def test_rows_of_the_log_f_table_follow_the_prompts(world):
     table = read_table(path, "logf")
     write_table(path, table.iloc[::-1], "logf")
     prompts = load_prompts(world / "prompts/train.parquet")
-    cdf = load_cdf(path, LOGF, prompts)
+    cdf = load_cdf({"logf": str(path)}, LOGF, prompts)
     assert isinstance(cdf, EstimatedCDF)
     assert cdf.sorted_rewards.tolist() == [row.tolist() for row in table["rewards_sorted"]]
     assert cdf.fitted.tolist() == table[["exp_a", "exp_b"]].to_numpy().tolist()
@@ -480,7 +481,7 @@ def test_a_prompt_without_log_f_is_named(world):
     path = world / "reference/logf/train.parquet"
     write_table(path, read_table(path, "logf").iloc[1:], "logf")
     with pytest.raises(ArtifactError, match="lacks p0, which is a prompt"):
-        load_cdf(path, LOGF, load_prompts(world / "prompts/train.parquet"))
+        load_cdf({"logf": str(path)}, LOGF, load_prompts(world / "prompts/train.parquet"))
 
 
 def test_exact_levels_in_the_table_take_the_place_of_the_pool(world):
@@ -491,7 +492,7 @@ def test_exact_levels_in_the_table_take_the_place_of_the_pool(world):
     table["log_below"] = [np.log(row / len(row), where=row > 0, out=row * 0 - 9) for row in levels]
     table["log_level"] = [np.full(len(row), -np.log(len(row))) for row in levels]
     write_table(path, table, "logf")
-    cdf = load_cdf(path, LOGF, load_prompts(world / "prompts/train.parquet"))
+    cdf = load_cdf({"logf": str(path)}, LOGF, load_prompts(world / "prompts/train.parquet"))
     assert isinstance(cdf, ExactCDF)
     asked = torch.tensor([3, 1, 0]), torch.tensor([3.0, 1.0, 0.0]).double()
     below, level = cdf(*asked, torch.zeros(3).double())
@@ -512,3 +513,45 @@ def test_a_child_that_fails_is_reported(tmp_path):
     assert (tmp_path / "file").read_text() == "done"
     with pytest.raises(ChildProcessError, match="code 3"):
         in_child(fail)
+
+
+def test_inverse_binomial_sampling_reads_no_pool_and_its_draws_are_counted(world):
+    fresh = LOGF | {"estimator": "ibs", "m": 8}
+    runs = [make_run(world, logf=fresh), make_run(world, seed=1)]
+    assert "logf" not in runs[0].inputs()
+    beyond = []
+    for run in runs:
+        assert carry(run) == "ok"
+        history = read_table(Path(run.folder, "history.parquet"), "history")
+        episodes = history["episodes"].diff().fillna(history["episodes"])
+        record = json.loads(Path(run.folder, "run.json").read_text())
+        beyond.append(record["sampled_tokens"] - history["response_length"] @ episodes)
+    # Each of the 48 rollouts asks for one draw of up to six tokens or more.
+    assert beyond[0] > 48
+    assert beyond[1] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_missing_fit_is_told_once_and_not_where_it_is_not_used(world):
+    path = world / "reference/logf/train.parquet"
+    table = read_table(path, "logf")
+    table.loc[0, "exp_a"] = np.nan
+    write_table(path, table, "logf")
+    prompts = load_prompts(world / "prompts/train.parquet")
+    with pytest.warns(FitWarning, match="1 of 4 prompts have no exponential fit; add1"):
+        load_cdf({"logf": str(path)}, LOGF | {"estimator": "exponential"}, prompts)
+    load_cdf({"logf": str(path)}, LOGF, prompts)
+
+
+def test_the_prior_is_read_in_the_order_of_the_prompts(world):
+    prompts = load_prompts(world / "prompts/train.parquet")
+    names = list(reversed(prompts.prompt_id))
+    frame = pd.DataFrame({"prompt_id": names, "worth": 30.0})
+    frame["knots"] = [[0.0, 1.0]] * 4
+    frame["shares"] = [[0.1 * row, 0.5, 0.9] for row in range(1, 5)]
+    path = world / "reference/logf/prior-m24.parquet"
+    write_table(path, frame, "prior")
+    paths = {"logf": str(world / "reference/logf/train.parquet"), "prior": str(path)}
+    cdf = load_cdf(paths, LOGF | {"estimator": "shared"}, prompts)
+    share, worth = cdf.prior(torch.tensor([0, 3, 3]), torch.tensor([-1.0, -1.0, 0.0]).double())
+    assert share.tolist() == pytest.approx([0.4, 0.1, 0.5])
+    assert worth == 30

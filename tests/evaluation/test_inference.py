@@ -1,0 +1,56 @@
+"""What a returned response costs: every token counted, every draw scored, the clock split."""
+
+import numpy as np
+import pytest
+from support import Language
+
+from vbon.evaluation import inference
+from vbon.evaluation.inference import Server
+from vbon.rewards import Rewards
+from vbon.sampling import sample
+from vbon.tasks.enumerable import build_tokenizer
+
+LANGUAGE, LETTERS = Language(), build_tokenizer(3)
+
+
+def make_server(scored, **changes):
+    def score(texts):
+        scored.append(len(texts))
+        return Rewards(np.zeros(len(texts)), np.full(len(texts), 0.5))
+
+    parts = {"max_new_tokens": LANGUAGE.tokens, "temperature": 1.0, "seed": 0, "repeats": 1}
+    return Server(LANGUAGE.prompts, LETTERS, score, **(parts | changes))
+
+
+@pytest.mark.parametrize(("draws", "rows"), [(1, 4096), (32, 4096), (32, 32)])
+def test_every_draw_is_generated_and_scored_where_there_is_a_choice(monkeypatch, draws, rows):
+    monkeypatch.setattr(inference, "_ROWS", rows)
+    scored, tokens = [], []
+
+    def counted(*parts, **settings):
+        rollouts = sample(*parts, **settings)
+        tokens.append(int(rollouts.response_mask.sum()))
+        return rollouts
+
+    monkeypatch.setattr(inference, "sample", counted)
+    prompts = len(LANGUAGE.prompts)
+    cost = make_server(scored).cost(LANGUAGE.reference, draws)
+    assert cost.tokens == sum(tokens) / prompts
+    assert sum(scored) == (0 if draws == 1 else prompts * draws)
+    assert len(tokens) == (1 if rows == 4096 else prompts)  # batches
+    assert cost.sample_seconds > 0
+    assert (cost.score_seconds > 0) == (draws > 1)
+    assert cost.seconds == cost.sample_seconds + cost.score_seconds
+
+
+def test_best_of_n_generates_n_times_the_tokens():
+    """Mean tokens of 256 draws against 256 times those of one; 4 standard errors of the latter."""
+    one, many = (make_server([]).cost(LANGUAGE.reference, draws).tokens for draws in (1, 256))
+    assert many / 256 == pytest.approx(one, abs=4 * LANGUAGE.tokens / 2 / np.sqrt(2))
+
+
+def test_the_fastest_of_several_measurements_counts(monkeypatch):
+    ticks = iter([0, 5, 10, 12, 20, 23])  # 5, 2 and 3 seconds
+    monkeypatch.setattr(inference.time, "perf_counter", lambda: next(ticks))
+    server = make_server([], repeats=3)
+    assert server.cost(LANGUAGE.reference).sample_seconds == 2 / len(LANGUAGE.prompts)
