@@ -34,7 +34,10 @@ def test_every_draw_is_generated_and_scored_where_there_is_a_choice(monkeypatch,
 
     monkeypatch.setattr(inference, "sample", counted)
     prompts = len(LANGUAGE.prompts)
-    cost = make_server(scored).cost(LANGUAGE.reference, draws)
+    policy, reference = LANGUAGE.policy(), LANGUAGE.reference
+    cost, base = make_server(scored).cost(policy, reference, draws)
+    assert base.tokens == tokens.pop() / prompts  # the reference, once and in one batch
+    assert (base.score_seconds, base.sample_seconds > 0) == (0, True)
     assert cost.tokens == sum(tokens) / prompts
     assert sum(scored) == (0 if draws == 1 else prompts * draws)
     assert len(tokens) == (1 if rows == 4096 else prompts)  # batches
@@ -45,12 +48,13 @@ def test_every_draw_is_generated_and_scored_where_there_is_a_choice(monkeypatch,
 
 def test_best_of_n_generates_n_times_the_tokens():
     """Mean tokens of 256 draws against 256 times those of one; 4 standard errors of the latter."""
-    one, many = (make_server([]).cost(LANGUAGE.reference, draws).tokens for draws in (1, 256))
-    assert many / 256 == pytest.approx(one, abs=4 * LANGUAGE.tokens / 2 / np.sqrt(2))
+    reference = LANGUAGE.reference
+    many, one = make_server([]).cost(reference, reference, 256)
+    assert many.tokens / 256 == pytest.approx(one.tokens, abs=4 * LANGUAGE.tokens / 2 / np.sqrt(2))
 
 
 def test_the_fastest_of_several_measurements_counts(monkeypatch):
-    ticks = iter([0, 5, 10, 12, 20, 23])  # 5, 2 and 3 seconds
+    ticks = iter([0, 5, 10, 19, 20, 22, 30, 38, 40, 43, 50, 57])  # in turn 5, 9, 2, 8, 3, 7
     monkeypatch.setattr(inference.time, "perf_counter", lambda: next(ticks))
-    server = make_server([], repeats=3)
-    assert server.cost(LANGUAGE.reference).sample_seconds == 2 / len(LANGUAGE.prompts)
+    costs = make_server([], repeats=3).cost(LANGUAGE.policy(), LANGUAGE.reference)
+    assert [cost.sample_seconds * len(LANGUAGE.prompts) for cost in costs] == [2, 7]

@@ -9,8 +9,10 @@ from vbon.artifacts import read_table
 from vbon.cli.data import write_report
 from vbon.cli.options import parser, settings
 from vbon.cli.pool import features_of
-from vbon.errors import ArtifactError
 from vbon.plan import Run
+
+_COSTS = ("tokens", "sample_seconds", "score_seconds", "seconds")
+_RELATIVE = ("tokens", "seconds")
 
 
 def estimators(arguments: list[str]) -> None:
@@ -72,7 +74,7 @@ def inference(arguments: list[str]) -> None:
         args.seed,
     )
     reference = load_language_model(inputs["reference"])
-    server.cost(reference)  # the first call is slower than any other
+    server.cost(reference, reference)  # the first call is slower than any other
     rows = []
     for run in runs:
         record = json.loads((Path(run.folder) / "run.json").read_text())
@@ -81,22 +83,17 @@ def inference(arguments: list[str]) -> None:
         own = record["policy"] == "policy"
         model = load_language_model(Path(run.folder) / "policy") if own else reference
         draws = 1 if run.instance.trained else int(getattr(run.instance, "n", 1))
-        cost = server.cost(model, draws)
-        rows.append((run.method, run.setting, run.seed, draws, cost.tokens, cost.sample_seconds,
-                     cost.score_seconds, cost.seconds))  # fmt: skip
+        cost, base = server.cost(model, reference, draws)
+        rows.append(
+            {
+                **{"method": run.method, "setting": run.setting, "seed": run.seed, "draws": draws},
+                **{name: getattr(cost, name) for name in _COSTS},
+                **{f"relative_{n}": getattr(cost, n) / getattr(base, n) for n in _RELATIVE},
+            }
+        )
         print(f"{run.method} {run.setting}: {cost.tokens:.1f} tokens, {cost.seconds:.2g} s",
               flush=True)  # fmt: skip
-    columns = ["method", "setting", "seed", "draws", "tokens", "sample_seconds", "score_seconds",
-               "seconds"]  # fmt: skip
-    table = pd.DataFrame(rows, columns=columns)
-    base = table[table["method"] == "reference"]
-    if len(base) != 1:
-        raise ArtifactError(
-            f"runs: {len(base)} of them are the reference, to which costs are relative; list "
-            "`reference` in run_methods"
-        )
-    for name in ("tokens", "seconds"):
-        table[f"relative_{name}"] = table[name] / base[name].item()
-    measured = read_table(args.points, "points")[["method", "setting", "seed", "win_rate", "kl"]]
-    table = table.merge(measured, on=["method", "setting", "seed"], validate="one_to_one")
+    keys = ["method", "setting", "seed"]
+    measured = read_table(args.points, "points")[[*keys, "win_rate", "kl"]]
+    table = pd.DataFrame(rows).merge(measured, on=keys, validate="one_to_one")
     write_report(table, args.output, str(Path(args.output).with_suffix(".md")))

@@ -56,15 +56,23 @@ class Server:
     seed: int
     repeats: int = 3
 
-    def cost(self, model: PreTrainedModel, draws: int = 1) -> Cost:
-        """Cost of the best of so many draws of a model, or of its only one.
+    def cost(
+        self, model: PreTrainedModel, reference: PreTrainedModel, draws: int = 1
+    ) -> tuple[Cost, Cost]:
+        """Cost of the best of so many draws of a model, and of one draw of the reference.
+
+        The two are measured in turn, so that a machine that is slow for a while is slow for both.
 
         Args:
             model: Policy or reference.
+            reference: The reference.
             draws: Draws a prompt; more than one are scored.
         """
-        measured = [self._serve(model, draws) for _ in range(self.repeats)]
-        return min(measured, key=lambda cost: cost.seconds)
+        measured = [
+            (self._serve(model, draws), self._serve(reference, 1)) for _ in range(self.repeats)
+        ]
+        ours, theirs = zip(*measured, strict=True)
+        return tuple(min(costs, key=lambda cost: cost.seconds) for costs in (ours, theirs))
 
     def _serve(self, model: PreTrainedModel, draws: int) -> Cost:
         """Answer every prompt once."""

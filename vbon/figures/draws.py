@@ -99,13 +99,14 @@ def _attained(axes: Axes, table: pd.DataFrame, metric: str, label: str) -> None:
     mean, spread = groups[["minutes", metric]].mean(), groups[["minutes", metric]].std().fillna(0)
     axes.plot(mean["minutes"], mean[metric], color="#bbbbbb", linewidth=0.9, zorder=1)
     shades = colormaps["viridis_r"](np.linspace(0.12, 1.0, len(mean)))
-    for shade, (m, row) in zip(shades, mean.iterrows(), strict=True):
+    for index, (shade, (m, row)) in enumerate(zip(shades, mean.iterrows(), strict=True)):
         axes.errorbar(
             row["minutes"], row[metric], xerr=spread.loc[m, "minutes"], yerr=spread.loc[m, metric],
             fmt="o", color=shade, markersize=5, elinewidth=0.9, capsize=2.5, zorder=3,
         )  # fmt: skip
+        side = (4, 6) if index % 2 else (4, -11)  # neighbours are close where M is small
         axes.annotate(
-            f"{m:g}", (row["minutes"], row[metric]), (4, 5), textcoords="offset points", size=7
+            f"{m:g}", (row["minutes"], row[metric]), side, textcoords="offset points", size=7
         )
     axes.set(xlabel="Minutes, on one core", ylabel=label)
     axes.margins(x=0.12, y=0.15)
@@ -164,7 +165,9 @@ def figure_estimators(table: pd.DataFrame, out_stem: Path) -> pd.DataFrame:
         errors.set_yscale("log", base=2)
         errors.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
         errors.set_ylabel(r"RMSE of $\log F$ at F = 0.9 (nats)")
-        ideal.set_ylabel("Win rate: ideal optimiser; hollow: trained")
+        ideal.set_ylabel("Win rate")
+        errors.set_title("Error of one prompt's log F", size=8.5)
+        ideal.set_title("An ideal optimiser's policy (lines), trained ones (hollow)", size=8.5)
         figure.legend(*errors.get_legend_handles_labels(), loc="outside lower center", ncols=5)
         save_figure(figure, Path(out_stem))
     table.to_csv(f"{out_stem}.csv", index=False, lineterminator="\n")
