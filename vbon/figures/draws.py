@@ -167,7 +167,7 @@ def figure_estimators(table: pd.DataFrame, out_stem: Path) -> pd.DataFrame:
         errors.set_ylabel(r"RMSE of $\log F$ at F = 0.9 (nats)")
         ideal.set_ylabel("Win rate")
         errors.set_title("Error of one prompt's log F", size=8.5)
-        ideal.set_title("An ideal optimiser's policy (lines), trained ones (hollow)", size=8.5)
+        ideal.set_title("Policies: ideal (lines) and trained (hollow)", size=8.5)
         figure.legend(*errors.get_legend_handles_labels(), loc="outside lower center", ncols=5)
         save_figure(figure, Path(out_stem))
     table.to_csv(f"{out_stem}.csv", index=False, lineterminator="\n")
