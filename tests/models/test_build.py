@@ -180,5 +180,5 @@ def test_data_that_cannot_train(reviews, tmp_path):
     tokenizer = build_tokenizer(reviews["text"], classifier=True)
     with pytest.raises(DataError, match="column 'label' holds one class in"):
         build_classifier(reviews[reviews["label"] == 1], tokenizer, SMALL, 0, tmp_path)
-    with pytest.raises(DataError, match=r"build\.held_out 0\.2 of 2 reviews is 0"):
+    with pytest.raises(DataError, match=r"build\.held_out 0\.2 of 2 examples is 0"):
         build_reference(["a film", "b film"], build_tokenizer(["a"]), SMALL, 0, tmp_path)

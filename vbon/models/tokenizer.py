@@ -19,6 +19,7 @@ def build_tokenizer(
     vocab_size: int = 512,
     max_tokens: int = 96,
     classifier: bool = False,
+    side: str = "right",
 ) -> PreTrainedTokenizerFast:
     """Build a tokenizer whose tokens carry their leading space, so decoding is concatenation.
 
@@ -32,6 +33,8 @@ def build_tokenizer(
         max_tokens: The tokenizer's ``model_max_length``.
         classifier: Whether texts are framed as ``<cls> text <sep>``; otherwise nothing is added
             and ``<eos>`` is there for the language model.
+        side: Where texts are padded and cut: ``left`` where what matters stands at their end, so
+            that a batch of prompts can be continued.
 
     Returns:
         A fast tokenizer with distinct padding, end (or frame) and, for words, unknown tokens.
@@ -83,6 +86,8 @@ def build_tokenizer(
         pad_token=PAD,
         unk_token=UNKNOWN,
         model_max_length=max_tokens,
+        padding_side=side,
+        truncation_side=side,
         clean_up_tokenization_spaces=False,
         **names,
     )

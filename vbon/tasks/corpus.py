@@ -3,10 +3,9 @@
 import gzip
 import hashlib
 import json
-import logging
 import math
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from vbon.seeding import derive_seed
 from vbon.tasks.grammar import write_reviews
 
 PARTS = ("reference", "reward_model", "evaluator", "train", "test")
-_LOG = logging.getLogger(__name__)
 
 
 def load_reviews(
@@ -60,37 +58,64 @@ def load_reviews(
         reviews = write_reviews(num_reviews, seed)
         reviews.attrs["duplicates"] = 0
         return reviews
-    if source.endswith((".jsonl", ".jsonl.gz")):
-        rows: Iterable[tuple[int, Any]] = _read_json_lines(Path(source))
-        name, unit = Path(source).name.split(".jsonl")[0], "line"
-    else:
-        rows, name, unit = _read_dataset(source), source.split(":")[0].replace("/", "-"), "row"
     found = pd.DataFrame(
         [
-            (
-                f"{name}-{number:06d}",
-                *_checked(row, f"{source}, {unit} {number}", text_column, label_column),
-            )
-            for number, row in rows
+            (name, *_checked(row, where, text_column, label_column))
+            for name, where, row in read_rows(source, "reviews.source")
         ],
         columns=["source_id", "text", "label"],
     )
     if found.empty:
         raise DataError(f"{source} holds no reviews; one JSON object a line is expected")
-    reviews = found.drop_duplicates("text", ignore_index=True)
-    duplicates = len(found) - len(reviews)
-    if duplicates:
-        _LOG.info("%s: dropped %d rows whose text had occurred before", source, duplicates)
-    if num_reviews is not None and num_reviews < len(reviews):
-        chosen = sorted(_shuffled(reviews["text"], seed, "choice")[:num_reviews])
-        reviews = reviews.loc[chosen].reset_index(drop=True)
-    reviews.attrs["duplicates"] = duplicates
-    return reviews
+    return distinct(found, "text", num_reviews, seed)
 
 
-def _read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
+def distinct(found: pd.DataFrame, column: str, count: int | None, seed: int) -> pd.DataFrame:
+    """Rows whose text had not occurred before, at most ``count`` of them chosen by the seed.
+
+    Args:
+        found: All rows.
+        column: Where a row keeps its text.
+        count: How many to keep; None for all.
+        seed: Of the choice.
+
+    Returns:
+        The rows in their order; ``attrs["duplicates"]`` is the number of rows that repeated a text.
+    """
+    rows = found.drop_duplicates(column, ignore_index=True)
+    duplicates = len(found) - len(rows)
+    if count is not None and count < len(rows):
+        chosen = sorted(_shuffled(rows[column], seed, "choice")[:count])
+        rows = rows.loc[chosen].reset_index(drop=True)
+    rows.attrs["duplicates"] = duplicates
+    return rows
+
+
+def read_rows(source: str, key: str) -> Iterator[tuple[str, str, Any]]:
+    """Read a local file of JSON lines, or a dataset by its id.
+
+    Args:
+        source: A ``.jsonl`` or ``.jsonl.gz`` file, or an id with its split after a colon.
+        key: Where the source stands in the config, for messages.
+
+    Yields:
+        A name for each row that does not depend on others, where it stands, and the row.
+
+    Raises:
+        DataError: If the source cannot be read, with the number of the bad line.
+    """
+    if source.endswith((".jsonl", ".jsonl.gz")):
+        rows = _read_json_lines(Path(source), key)
+        name, unit = Path(source).name.split(".jsonl")[0], "line"
+    else:
+        rows, name, unit = _read_dataset(source, key), source.split(":")[0].replace("/", "-"), "row"
+    for number, row in rows:
+        yield f"{name}-{number:06d}", f"{source}, {unit} {number}", row
+
+
+def _read_json_lines(path: Path, key: str) -> Iterator[tuple[int, Any]]:
     if not path.is_file():
-        raise DataError(f"reviews.source {str(path)!r} does not exist; give a .jsonl(.gz) file")
+        raise DataError(f"{key} {str(path)!r} does not exist; give a .jsonl(.gz) file")
     opener = gzip.open if path.suffix == ".gz" else open
     number = 0
     try:
@@ -107,7 +132,7 @@ def _read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
         raise DataError(f"{path}, after line {number}: cannot be read ({error})") from error
 
 
-def _read_dataset(source: str) -> Iterator[tuple[int, Any]]:
+def _read_dataset(source: str, key: str) -> Iterator[tuple[int, Any]]:
     from datasets import load_dataset
 
     name, _, split = source.partition(":")
@@ -116,7 +141,7 @@ def _read_dataset(source: str) -> Iterator[tuple[int, Any]]:
     except Exception as error:  # the library raises many kinds: no network, unknown id or split
         reason = " ".join(str(error).split())[:200]
         raise DataError(
-            f"reviews.source {source!r} could not be loaded ({type(error).__name__}: {reason}); "
+            f"{key} {source!r} could not be loaded ({type(error).__name__}: {reason}); "
             "give 'grammar', a local .jsonl(.gz) file, or a dataset id that is cached or reachable"
         ) from error
     yield from enumerate(dataset, start=1)
@@ -174,30 +199,45 @@ def split_reviews(reviews: pd.DataFrame, fractions: Mapping[str, float], seed: i
         >>> reviews["part"].value_counts().to_dict()["reference"]
         50
     """
+    if not reviews["text"].is_unique:
+        raise DataError("reviews repeat a text, so parts could share it; drop repeated texts first")
+    return assign_parts(reviews, "text", fractions, seed, "reviews")
+
+
+def assign_parts(
+    rows: pd.DataFrame, column: str, fractions: Mapping[str, float], seed: int, kind: str
+) -> pd.DataFrame:
+    """Rows with a column ``part``; see :func:`split_reviews`.
+
+    Args:
+        rows: Rows with distinct texts.
+        column: Where a row keeps its text.
+        fractions: Share of each part.
+        seed: Another seed gives another split.
+        kind: What the rows are, which is also their section of the config.
+    """
     if set(fractions) != set(PARTS):
         raise ConfigError(
-            f"reviews.fractions names {sorted(fractions)}; it must name each of {sorted(PARTS)}"
+            f"{kind}.fractions names {sorted(fractions)}; it must name each of {sorted(PARTS)}"
         )
     low = [f"{part}: {share}" for part, share in fractions.items() if not share > 0]
     if low or not math.isclose(sum(fractions.values()), 1.0, abs_tol=1e-9):
         raise ConfigError(
-            f"reviews.fractions has {low[0] if low else f'sum {sum(fractions.values()):g}'}; "
+            f"{kind}.fractions has {low[0] if low else f'sum {sum(fractions.values()):g}'}; "
             "shares must be positive and add up to 1"
         )
-    if not reviews["text"].is_unique:
-        raise DataError("reviews repeat a text, so parts could share it; drop repeated texts first")
-    order = _shuffled(reviews["text"], seed, "split")
-    parts = [""] * len(reviews)
+    order = _shuffled(rows[column], seed, "split")
+    parts = [""] * len(rows)
     start, share = 0, 0.0
     for part in PARTS:
         share += fractions[part]
-        stop = round(share * len(reviews))
+        stop = round(share * len(rows))
         if stop == start:
             raise DataError(
-                f"reviews.fractions gives no review to part {part!r} of {len(reviews)}; "
-                "raise reviews.num_reviews or its share"
+                f"{kind}.fractions gives no {kind[:-1]} to part {part!r} of {len(rows)}; "
+                f"raise {kind}.num_{kind} or its share"
             )
         for row in order[start:stop]:
             parts[row] = part
         start = stop
-    return reviews.assign(part=parts)
+    return rows.assign(part=parts)

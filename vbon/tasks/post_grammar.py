@@ -1,0 +1,218 @@
+"""Posts that ask for advice, and summaries of them, from a seeded grammar.
+
+A post states a handful of facts (who, for how long, what happened to what, how it feels, what to
+do), each in words of a class of its own, between sentences that do not matter. A summary repeats
+some of the facts, perhaps wrongly, and perhaps rambles; its hidden quality adds these up. What a
+summary should say is therefore known, which for real posts it never is.
+The posts are synthetic: only quantities that do not depend on English carry over to real text.
+"""
+
+import math
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from vbon.errors import ConfigError
+from vbon.seeding import derive_seed
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(" ".join(text.split()).split(", "))
+
+
+@dataclass(frozen=True)
+class _Topic:
+    """What is particular to a subreddit."""
+
+    who: tuple[str, ...]
+    did: tuple[str, ...]
+    what: tuple[str, ...]
+    plan: tuple[str, ...]
+
+
+_LOVE = _Topic(
+    _listed("girlfriend, boyfriend, wife, husband, fiance, ex, crush, partner"),
+    _listed("forgot, cancelled, ruined, hid, faked, read, mocked, missed"),
+    _listed("birthday, wedding, texts, trip, anniversary, diary, dinner, secret"),
+    _listed("leave, forgive, confront, marry, trust, apologize"),
+)
+TOPICS: Mapping[str, _Topic] = {
+    "relationships": _LOVE,
+    "relationship_advice": _LOVE,
+    "jobs": _Topic(
+        _listed("boss, manager, coworker, client, recruiter"),
+        _listed("rejected, stole, delayed, cut, questioned"),
+        _listed("salary, report, promotion, contract, interview"),
+        _listed("quit, complain, negotiate, resign"),
+    ),
+    "legaladvice": _Topic(
+        _listed("landlord, neighbor, tenant, lawyer, roommate"),
+        _listed("broke, damaged, kept, blocked, sold"),
+        _listed("lease, fence, deposit, driveway, window"),
+        _listed("sue, move, settle, pay"),
+    ),
+    "dogs": _Topic(
+        _listed("puppy, terrier, beagle, poodle, collie"),
+        _listed("ate, chewed, buried, scratched, dropped"),
+        _listed("shoes, leash, sofa, carpet, blanket"),
+        _listed("train, adopt, walk, feed"),
+    ),
+}
+"""Subreddits; the first two are about the same things."""
+
+OPEN = {
+    "span": _listed("two, three, four, five, six, seven, eight, nine"),
+    "unit": _listed("days, weeks, months, years"),
+    "feeling": _listed("hurt, angry, lost, guilty, scared, jealous, lonely, confused"),
+    "food": _listed("pizza, soup, pasta, salad, rice"),
+    "weather": _listed("rainy, sunny, cold, windy, foggy"),
+    "day": _listed("monday, friday, sunday, tuesday"),
+}
+"""Words that every subreddit uses; the last three are beside the point."""
+
+EVENTS = (
+    "my {who} {did} the {what}",
+    "my {who} just {did} the {what}",
+    "so my {who} {did} the {what}",
+)
+"""How a summary begins."""
+
+CLAUSES = {
+    ("span", "unit"): ("after {span} {unit}", "{span} {unit} in", "{span} {unit} together"),
+    ("feeling",): ("feeling {feeling}", "left me {feeling}", "{feeling} since"),
+    ("plan",): ("wondering whether to {plan}", "could {plan}", "maybe {plan}"),
+}
+"""What may follow in any order, by the facts that it states."""
+
+WORTH = {"who": 1.2, "did": 1.2, "what": 1.2, "span": 0.5, "unit": 0.5, "feeling": 0.7, "plan": 1.0}
+"""What a summary gains by a right fact."""
+WRONG_COST = 0.5
+"""What a wrong fact costs, as a share of the worth of the right one."""
+RAMBLE_COST = 1.0
+"""What each clause beside the point costs."""
+RATER_SLOPE = 3.0
+"""Raters prefer the better of two summaries with log-odds of this times the difference."""
+QUALITIES = (0.4, 0.6, 0.8, 0.95)
+"""How likely a writer is to get each thing right; every summary has a writer of one of these."""
+
+
+class _Writer:
+    """Writes one post after another from one stream of random numbers."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+
+    def pick(self, subreddit: str, name: str) -> str:
+        return self.random.choice(OPEN.get(name) or getattr(TOPICS[subreddit], name))
+
+    def facts(self, subreddit: str) -> dict[str, str]:
+        return {name: self.pick(subreddit, name) for name in WORTH}
+
+    def aside(self) -> str:
+        """A sentence that does not matter."""
+        food, weather, day = (self.random.choice(OPEN[name]) for name in ("food", "weather", "day"))
+        return self.random.choice(
+            (f"we had {food} on {day}.", f"it was {weather} here.", f"i do like {food}.")
+        )
+
+    def title(self, subreddit: str, facts: Mapping[str, str]) -> str:
+        choose = self.random.choice
+        return choose(
+            (
+                f"need help with my {facts['who']}",
+                f"my {facts['who']} {facts['did']} the {facts['what']}",
+                f"am i wrong to {facts['plan']}",
+                f"i feel {facts['feeling']}",
+            )
+        )
+
+    def post(self, facts: Mapping[str, str]) -> str:
+        """All facts in any order, the question last, two paragraphs."""
+        long = f"{facts['span']} {facts['unit']}"
+        first = self.random.choice(
+            (f"i met my {facts['who']} {long} ago.", f"my {facts['who']} came {long} ago.")
+        )
+        event = f"then my {facts['who']} {facts['did']} the {facts['what']}."
+        feeling = self.random.choice(
+            (f"now i feel {facts['feeling']}.", f"it makes me {facts['feeling']}.")
+        )
+        sentences = [first, event, feeling, self.aside()]
+        self.random.shuffle(sentences)
+        question = self.random.choice(
+            (f"should i {facts['plan']}?", f"is it time to {facts['plan']}?")
+        )
+        return "\n".join((" ".join(sentences[:2]), " ".join((*sentences[2:], question))))
+
+    def summary(self, subreddit: str, facts: Mapping[str, str]) -> tuple[str, float]:
+        """A summary by some writer, and its hidden quality."""
+        draw, skill = self.random.random, self.random.choice(QUALITIES)
+        said, value = dict(facts), dict(WORTH)
+        for name, worth in WORTH.items():
+            if draw() > 0.5 + skill / 2:
+                said[name] = self.pick(subreddit, name)
+                value[name] = worth if said[name] == facts[name] else -WRONG_COST * worth
+        clauses = []
+        for names, wordings in CLAUSES.items():
+            if draw() < skill:
+                clauses.append(self.random.choice(wordings).format(**said))
+            else:
+                value |= dict.fromkeys(names, 0.0)
+        quality = sum(value.values())
+        self.random.shuffle(clauses)
+        parts = [self.random.choice(EVENTS).format(**said), *clauses]
+        if draw() > skill:
+            where = self.random.randrange(1, len(parts) + 1)
+            parts.insert(where, f"anyway {self.aside()}".removesuffix("."))
+            quality -= RAMBLE_COST
+        return ", ".join(parts) + ".", quality
+
+
+def write_posts(num_posts: int, seed: int) -> pd.DataFrame:
+    r"""Write distinct posts, each with a reference summary and a pair of rated ones.
+
+    Half of the posts are of the first two subreddits. The rated summaries have hidden qualities
+    :math:`q_1, q_2`; the first is preferred with log-odds :math:`\lambda (q_1 - q_2)`.
+
+    Args:
+        num_posts: How many posts; at least one.
+        seed: The same seed gives the same posts.
+
+    Returns:
+        Columns ``subreddit``, ``title``, ``post``, ``summary``, ``chosen``, ``rejected``: text.
+
+    Raises:
+        ConfigError: If ``num_posts`` is below one.
+
+    Example:
+        >>> posts = write_posts(100, seed=0)
+        >>> len(posts), bool(posts["post"].is_unique), bool((posts.chosen != posts.rejected).all())
+        (100, True, True)
+    """
+    if num_posts < 1:
+        raise ConfigError(f"posts.num_posts is {num_posts}; give at least 1")
+    writer = _Writer(derive_seed(seed, "posts"))
+    subreddits = list(TOPICS)
+    shares = [0.25, 0.25, *[0.5 / (len(subreddits) - 2)] * (len(subreddits) - 2)]
+    rows: dict[str, dict[str, str]] = {}
+    while len(rows) < num_posts:
+        subreddit = writer.random.choices(subreddits, shares)[0]
+        facts = writer.facts(subreddit)
+        title, post = writer.title(subreddit, facts), writer.post(facts)
+        summary, _ = writer.summary(subreddit, facts)
+        rated = _rated(writer, subreddit, facts)
+        row = {"subreddit": subreddit, "title": title, "post": post, "summary": summary, **rated}
+        rows.setdefault(post, row)
+    return pd.DataFrame(list(rows.values()))
+
+
+def _rated(writer: _Writer, subreddit: str, facts: Mapping[str, str]) -> dict[str, str]:
+    """Two differing summaries in the order in which a rater put them."""
+    first, second = writer.summary(subreddit, facts), writer.summary(subreddit, facts)
+    while first[0] == second[0]:
+        second = writer.summary(subreddit, facts)
+    gap = RATER_SLOPE * (first[1] - second[1])
+    if writer.random.random() >= 1 / (1 + math.exp(-gap)):
+        first, second = second, first
+    return {"chosen": first[0], "rejected": second[0]}

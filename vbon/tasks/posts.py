@@ -1,0 +1,201 @@
+"""Posts with summaries: from the grammar, a JSON-lines file or a dataset hub; and their prompts.
+
+The prompt is that of Stiennon et al. (arXiv:2009.01325, appendix B) as Huang et al.
+(arXiv:2403.17031) give it: subreddit, title and post, then ``TL;DR:``, which a summary follows.
+"""
+
+import random
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from vbon.errors import ConfigError, DataError
+from vbon.seeding import derive_seed
+from vbon.tasks.corpus import assign_parts, distinct, read_rows
+from vbon.tasks.post_grammar import write_posts
+from vbon.tasks.prompts import prompt_id
+
+COLUMNS = ("subreddit", "title", "post", "summary")
+IN_DOMAIN, OUT_OF_DOMAIN = "in_domain", "out_of_domain"
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+
+
+def load_posts(settings: Mapping[str, Any], seed: int) -> pd.DataFrame:
+    """Load posts, check every row, pair summaries and assign each post to one part.
+
+    Posts that repeat an earlier one are dropped. Where the source has no pairs of summaries, the
+    summary is preferred to a corruption of it.
+
+    Args:
+        settings: The section ``posts`` of the config.
+        seed: Of the grammar, of the choice among the rows of a file, of corruptions and parts.
+
+    Returns:
+        Schema "posts"; ``attrs["duplicates"]`` is the number of posts dropped.
+
+    Raises:
+        DataError: In one line, with the number of the bad line and the columns found.
+        ConfigError: If a setting cannot work.
+    """
+    source, count = settings["source"], settings["num_posts"]
+    if source == "grammar":
+        if count is None:
+            raise ConfigError("posts.num_posts is null; the grammar needs a number of posts")
+        posts = write_posts(count, seed)
+        posts.insert(0, "source_id", [f"post-{number:06d}" for number in range(count)])
+        posts.attrs["duplicates"] = 0
+    else:
+        found = pd.DataFrame(
+            [{"source_id": n, **_checked(r, at)} for n, at, r in read_rows(source, "posts.source")]
+        )
+        if found.empty:
+            raise DataError(f"{source} holds no posts; one JSON object a line is expected")
+        posts = distinct(found, "post", count, seed)
+        posts["chosen"], posts["rejected"] = posts["summary"], corrupted(posts["summary"], seed)
+    home = posts["subreddit"].isin(settings["in_domain"])
+    posts["domain"] = home.map({True: IN_DOMAIN, False: OUT_OF_DOMAIN})
+    return assign_parts(posts, "post", settings["fractions"], seed, "posts")
+
+
+def _checked(row: Any, where: str) -> dict[str, str]:
+    if not isinstance(row, dict):
+        raise DataError(f"{where}: is not a JSON object but {type(row).__name__}")
+    for column in COLUMNS:
+        if column not in row:
+            raise DataError(f"{where}: no column {column!r}; columns found: {', '.join(row)}")
+        value = row[column]
+        empty = column != "title" and isinstance(value, str) and not value.strip()
+        if not isinstance(value, str) or empty:
+            raise DataError(f"{where}: column {column!r} is empty or not text; got {value!r}")
+    return {column: row[column].strip() for column in COLUMNS}
+
+
+def corrupted(summaries: "pd.Series[str]", seed: int) -> list[str]:
+    """A worse summary for each: another post's, or with a sentence dropped or exchanged.
+
+    A summary of one sentence loses the second half of its words instead.
+
+    Example:
+        >>> corrupted(pd.Series(["my boss lied. should i quit?", "my dog ate it."]), seed=0)[1]
+        'my dog'
+    """
+    texts, worse = summaries.tolist(), []
+    if len(set(texts)) < 2:
+        raise DataError(f"column 'summary': {len(texts)} posts share one summary; two are needed")
+    for number, text in enumerate(texts):
+        stream = random.Random(derive_seed(seed, "corrupted", text, number))
+        other = stream.choice(texts)
+        while other == text:
+            other = stream.choice(texts)
+        candidates = [other, *_damaged(text, other, stream)]
+        worse.append(stream.choice([made for made in candidates if made and made != text]))
+    return worse
+
+
+def _damaged(text: str, other: str, stream: random.Random) -> tuple[str, str]:
+    """The text without one of its sentences, and with one of another text's in its place."""
+    own, strange = _SENTENCE_END.split(text), _SENTENCE_END.split(other)
+    place = stream.randrange(len(own))
+    kept = [*own[:place], *own[place + 1 :]]
+    if not kept:
+        words = text.split(" ")
+        kept = [" ".join(words[: len(words) // 2])]
+    exchanged = [*own[:place], stream.choice(strange), *own[place + 1 :]]
+    return " ".join(kept), " ".join(exchanged)
+
+
+def render(subreddit: str, title: str, post: str) -> str:
+    r"""What a summary is to follow.
+
+    Example:
+        >>> render("dogs", "My terrier", "It ate the sofa.")
+        'SUBREDDIT: r/dogs\n\nTITLE: My terrier\n\nPOST: It ate the sofa.\n\nTL;DR:'
+    """
+    return f"SUBREDDIT: r/{subreddit}\n\nTITLE: {title}\n\nPOST: {post}\n\nTL;DR:"
+
+
+def prompt_text(row: Mapping[str, str], tokenizer: Any, max_tokens: int) -> str:
+    """The prompt of a post, cut so that it has at most ``max_tokens`` tokens.
+
+    The post ends at the last newline within the budget; where it has none, at the end of the last
+    sentence, and failing that of the last word.
+
+    Raises:
+        ConfigError: If subreddit and title alone exceed the budget.
+    """
+    post = row["post"]
+    while True:
+        text = render(row["subreddit"], row["title"], post)
+        excess = len(tokenizer(text, add_special_tokens=False)["input_ids"]) - max_tokens
+        if excess <= 0:
+            return text
+        if not post:
+            raise ConfigError(
+                f"prompts.max_tokens is {max_tokens}; the title of a post of r/{row['subreddit']} "
+                f"needs {excess} more"
+            )
+        post = _shortened(post, excess, tokenizer)
+
+
+def _shortened(post: str, excess: int, tokenizer: Any) -> str:
+    """The post without its last ``excess`` tokens, back to the end of a line or sentence."""
+    offsets = tokenizer(post, add_special_tokens=False, return_offsets_mapping=True)
+    starts = [start for start, _ in offsets["offset_mapping"]]
+    kept = post[: starts[-min(excess, len(starts))]]
+    if (cut := kept.rfind("\n")) > 0:
+        return kept[:cut].rstrip()
+    ends = [match.start() for match in _SENTENCE_END.finditer(kept)]
+    return kept[: ends[-1] if ends else max(kept.rfind(" "), 0)].rstrip()
+
+
+def make_post_prompts(
+    posts: pd.DataFrame, tokenizer: Any, split: str, settings: Mapping[str, Any]
+) -> pd.DataFrame:
+    """Prompts of one split: in-domain ones to train on, both domains in equal parts to test.
+
+    Args:
+        posts: Rows of schema "posts".
+        tokenizer: A Hugging Face tokenizer of the reference.
+        split: ``train`` or ``test``.
+        settings: The section ``prompts`` of the config.
+
+    Returns:
+        Schema "prompts", those of a domain together.
+
+    Raises:
+        ConfigError: If an odd number of test prompts is asked for.
+        DataError: If a domain has fewer posts than are needed.
+    """
+    total, domains = settings[f"num_{split}"], [IN_DOMAIN]
+    if split == "test":
+        domains = [IN_DOMAIN, OUT_OF_DOMAIN]
+        if total % 2:
+            raise ConfigError(f"prompts.num_test is {total}; two equal domains need an even number")
+    parts = []
+    for domain in domains:
+        rows = posts[(posts["part"] == split) & (posts["domain"] == domain)]
+        parts.append(_prompts(rows, tokenizer, total // len(domains), settings["max_tokens"]))
+    frame = pd.concat(parts, ignore_index=True)
+    sizes = frame["domain"].value_counts()
+    assert sizes.nunique() == 1, f"domains of {split} prompts differ in size: {sizes.to_dict()}"
+    return frame
+
+
+def _prompts(rows: pd.DataFrame, tokenizer: Any, count: int, max_tokens: int) -> pd.DataFrame:
+    """The first ``count`` distinct prompts of posts of one domain."""
+    texts = [prompt_text(row, tokenizer, max_tokens) for row in rows.to_dict("records")]
+    frame = rows[["source_id", "domain"]].assign(prompt=texts)
+    frame = frame.drop_duplicates("prompt", ignore_index=True)
+    if len(frame) < count:
+        raise DataError(
+            f"prompts: {len(rows)} posts give {len(frame)} distinct prompts, {count} are asked "
+            "for; raise posts.num_posts, change posts.in_domain or lower the number of prompts"
+        )
+    frame = frame.head(count)
+    ids = tokenizer(frame["prompt"].tolist(), add_special_tokens=False)["input_ids"]
+    frame["prompt_ids"] = ids
+    keys = zip(frame["source_id"], ids, strict=True)
+    frame["prompt_id"] = [prompt_id(source, tokens) for source, tokens in keys]
+    return frame[["prompt_id", "prompt", "prompt_ids", "source_id", "domain"]]
