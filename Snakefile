@@ -27,5 +27,5 @@ rule all:
     input:
         figures_and_tables(),
         expand(f"{RESULTS}/{{task}}/tables/data.md", task=BUILT),
-        expand(f"{RESULTS}/{{task}}/pareto.parquet", task=TASKS),
+        expand(f"{RESULTS}/{{task}}/pareto.parquet", task=POOLED),
         expand(f"{RESULTS}/{{root}}/points.parquet", root=ROOTS),

@@ -176,6 +176,21 @@ def _listed(accepted: Any) -> str:
     return ", ".join(map(str, accepted)) if isinstance(accepted, list) else str(accepted)
 
 
+def test_splits(section: Mapping[str, Any]) -> dict[str, float]:
+    """Temperature of each set of responses to the test prompts, by its name in file names.
+
+    Example:
+        >>> test_splits({"evaluation": {"temperatures": [0.5, 1]}})
+        {'test-t0.5': 0.5, 'test-t1': 1}
+        >>> test_splits({"evaluation": {}, "sampling": {"temperature": 1.0}})
+        {'test': 1.0}
+    """
+    named = section["evaluation"].get("temperatures")
+    if named is None:
+        return {"test": section["sampling"]["temperature"]}
+    return {f"test-t{temperature:g}": temperature for temperature in named}
+
+
 def check_draws(key: str, m: int, name: str, sampling: Mapping[str, Any]) -> None:
     """Refuse to estimate log F from more draws than there are.
 
@@ -248,8 +263,22 @@ def check_section(name: str, task: Mapping[str, Any]) -> None:
             f"{name}.evaluation.responses: {task['evaluation']['responses']} asked for, "
             f"{name}.sampling.fresh_draws gives the reference {sampling['fresh_draws']}"
         )
-    if "prompts" in task and task["prompts"]["max_tokens"] < task["prompts"]["min_tokens"]:
+    if "posts" in task:
+        _check_room(name, task)
+    elif "prompts" in task and task["prompts"]["max_tokens"] < task["prompts"]["min_tokens"]:
         raise ConfigError(
             f"{name}.prompts.max_tokens: {task['prompts']['max_tokens']} is below "
             f"{name}.prompts.min_tokens = {task['prompts']['min_tokens']}"
         )
+
+
+def _check_room(name: str, task: Mapping[str, Any]) -> None:
+    """Refuse a model that is built too short for a prompt and its longest response."""
+    needed = task["prompts"]["max_tokens"] + task["sampling"]["max_new_tokens"]
+    for role in ("reference", "reward_model", "evaluator"):
+        model = task[role]
+        if model["id"] is None and model["build"]["max_tokens"] < needed:
+            raise ConfigError(
+                f"{name}.{role}.build.max_tokens: {model['build']['max_tokens']} is too short for "
+                f"{name}.prompts.max_tokens and {name}.sampling.max_new_tokens, {needed} together"
+            )

@@ -102,6 +102,8 @@ class Run:
         if _loop(self.instance):
             paths["prompts"] = root / "prompts/train.parquet"
             paths["reward_model"] = root / "models/reward_model"
+            if self.spec["rewards"].get("monitored"):
+                paths["evaluator"] = root / "models/evaluator"
             if "logf" in self.instance.needs:
                 paths |= self._distribution(root / "reference/logf")
             if self.pairing is not None:
@@ -140,14 +142,18 @@ class Run:
         """The run as plain values, for a command line."""
         return {item.name: getattr(self, item.name) for item in fields(self)}
 
-    def evaluation_inputs(self) -> dict[str, str]:
-        """The artifacts its evaluation reads, beside the run itself."""
+    def evaluation_inputs(self, split: str) -> dict[str, str]:
+        """The artifacts its evaluation reads, beside the run itself.
+
+        Args:
+            split: One of :func:`vbon.config.test_splits`.
+        """
         root = Path(self.shared)
         paths = {
             "prompts": root / "prompts/test.parquet",
-            "samples": root / "reference/samples/test.parquet",
-            "rewards": root / "reference/rewards/test.parquet",
-            "logf": root / "reference/logf/test.parquet",
+            "samples": root / f"reference/samples/{split}.parquet",
+            "rewards": root / f"reference/rewards/{split}.parquet",
+            "logf": root / f"reference/logf/{split}.parquet",
             **{name: root / "models" / name for name in ("reference", "reward_model", "evaluator")},
         }
         return {name: str(path) for name, path in paths.items()}

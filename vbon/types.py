@@ -1,7 +1,7 @@
 """Batches that pass between sampler, scorer, methods and trainers. A mask's True always counts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 import torch
@@ -81,6 +81,11 @@ class Rollouts:
     def log_prob(self) -> Float64[Tensor, " batch"]:
         """Log-prob of the whole response, in nats."""
         return self.token_log_probs.double().sum(1)
+
+    def head(self, count: int) -> "Rollouts":
+        """The first rollouts, without values."""
+        names = [item.name for item in fields(self) if item.name != "values"]
+        return Rollouts(**{name: getattr(self, name)[:count] for name in names})
 
     def response_lists(self) -> list[list[int]]:
         """Token ids of each response without padding."""

@@ -62,6 +62,24 @@ SCHEMAS: dict[str, Schema] = {
             {"source_id": STRING, "text": STRING, "label": INT, "part": STRING},
         ),
         Schema(
+            "posts",
+            ("source_id",),
+            dict.fromkeys(
+                (
+                    "source_id",
+                    "subreddit",
+                    "domain",
+                    "title",
+                    "post",
+                    "summary",
+                    "chosen",
+                    "rejected",
+                    "part",
+                ),
+                STRING,
+            ),
+        ),
+        Schema(
             "prompts",
             ("prompt_id",),
             {
@@ -147,6 +165,7 @@ SCHEMAS: dict[str, Schema] = {
                 "log_prob_ref": FLOAT,
                 "kl": FLOAT,
                 "kl_k3": FLOAT,
+                "sample_seed": INT,
                 **_REWARDS,
             },
         ),

@@ -11,14 +11,16 @@ from vbon.errors import VbonError
 
 VERBS = {
     "reviews": ("vbon.cli.data", "load labelled reviews and assign each to one purpose"),
+    "posts": ("vbon.cli.data", "load posts with summaries and assign each to one purpose"),
     "build": ("vbon.cli.models", "train, or point to, a reference, reward model or evaluator"),
-    "prompts": ("vbon.cli.data", "cut prompts from reviews"),
+    "prompts": ("vbon.cli.data", "make prompts of reviews or posts"),
     "sample": ("vbon.cli.pool", "draw reference responses to one shard of prompts"),
     "score": ("vbon.cli.pool", "score the responses of one shard"),
     "merge": ("vbon.cli.pool", "join shards"),
     "logf": ("vbon.cli.pool", "sort each prompt's rewards for the estimates of log F"),
     "prior": ("vbon.cli.pool", "fit the reward distribution that all prompts share"),
     "pairs": ("vbon.cli.pool", "choose the pairs that offline methods are trained on"),
+    "baselines": ("vbon.cli.data", "hold the reference's summaries against the posts' beginnings"),
     "data-report": ("vbon.cli.data", "measure the data and refuse them outside their bounds"),
     "enumerate": ("vbon.cli.enumerable", "write enumerable languages and their pools"),
     "train": ("vbon.cli.runs", "carry out runs that are not done yet"),

@@ -1,11 +1,11 @@
-"""Verbs that make and check data: ``reviews``, ``prompts``, ``data-report``."""
+"""Verbs that make and check data: ``reviews``, ``posts``, ``prompts``, ``data-report``."""
 
 import json
 from pathlib import Path
 
 import pandas as pd
 
-from vbon.artifacts import read_table, write_table
+from vbon.artifacts import read_provenance, read_table, write_table
 from vbon.artifacts.fingerprint import provenance
 from vbon.artifacts.tables import atomic_path
 from vbon.cli.options import pairs, parser, settings
@@ -34,26 +34,46 @@ def reviews(arguments: list[str]) -> None:
     write_table(args.output, frame, "reviews", made)
 
 
+def posts(arguments: list[str]) -> None:
+    """Load posts with summaries and assign each to one part."""
+    from vbon.tasks.posts import load_posts
+
+    options = parser("posts", posts.__doc__)
+    options.add_argument("--settings", type=settings, required=True)
+    options.add_argument("--seed", type=int, required=True)
+    options.add_argument("--output", required=True)
+    args = options.parse_args(arguments)
+    frame = load_posts(args.settings, args.seed)
+    print(f"{len(frame)} posts, {frame.attrs['duplicates']} repeated posts dropped")
+    made = provenance({"seed": args.seed, **args.settings}, {}, ("vbon.tasks.posts",))
+    write_table(args.output, frame, "posts", made)
+
+
 def prompts(arguments: list[str]) -> None:
-    """Cut the training and the test prompts from reviews of their own."""
+    """Make the training and the test prompts from reviews or posts of their own."""
     from vbon.models.language_model import load_tokenizer
+    from vbon.tasks.posts import make_post_prompts
     from vbon.tasks.prompts import make_prompts
 
     options = parser("prompts", prompts.__doc__)
-    options.add_argument("--reviews", required=True)
+    options.add_argument("--texts", required=True, help="table of reviews or posts")
     options.add_argument("--reference", required=True, help="model folder, for its tokenizer")
     options.add_argument("--settings", type=settings, required=True)
     options.add_argument("--seed", type=int, required=True)
     options.add_argument("--train", required=True, help="output")
     options.add_argument("--test", required=True, help="output")
     args = options.parse_args(arguments)
-    chosen, table = args.settings, read_table(args.reviews, "reviews")
+    chosen, (kind, table) = args.settings, read_texts(args.texts)
     tokenizer = load_tokenizer(args.reference)
     made = provenance(
-        {"seed": args.seed, **chosen}, {"reviews": args.reviews}, ("vbon.tasks.prompts",)
+        {"seed": args.seed, **chosen}, {"texts": args.texts}, (f"vbon.tasks.{_PROMPTS[kind]}",)
     )
     taken: list[list[int]] = []
     for split in ("train", "test"):
+        if kind == "posts":
+            frame = make_post_prompts(table, tokenizer, split, chosen)
+            write_table(getattr(args, split), frame, "prompts", made)
+            continue
         frame = make_prompts(
             table[table["part"] == split],
             tokenizer,
@@ -67,27 +87,87 @@ def prompts(arguments: list[str]) -> None:
         write_table(getattr(args, split), frame, "prompts", made)
 
 
+_PROMPTS = {"reviews": "prompts", "posts": "posts"}
+
+
+def read_texts(path: str) -> tuple[str, pd.DataFrame]:
+    """The texts of a task, and whether they are reviews or posts."""
+    kind = "posts" if read_provenance(path).get("schema") == "posts" else "reviews"
+    return kind, read_table(path, kind)
+
+
+def baselines(arguments: list[str]) -> None:
+    """Hold the reference's draws against the posts' beginnings, by evaluator and ROUGE."""
+    import torch
+
+    from vbon.models.language_model import load_tokenizer
+    from vbon.rewards import load_reward_model
+    from vbon.tasks.baselines import DRAWN, LEAD, WRITTEN
+    from vbon.tasks.baselines import baselines as compare
+
+    options = parser("baselines", baselines.__doc__)
+    for name in ("texts", "prompts", "samples"):
+        options.add_argument(f"--{name}", required=True)
+    options.add_argument("--reference", required=True, help="model folder, for its tokenizer")
+    options.add_argument("--evaluator", required=True, help="model folder")
+    options.add_argument("--settings", type=settings, required=True, help="of rewards")
+    options.add_argument("--output", required=True, help=".csv; a .md is written beside it")
+    args = options.parse_args(arguments)
+    torch.set_num_threads(1)
+    tokenizer = load_tokenizer(args.reference)
+    samples = read_table(args.samples, "samples")
+    frame = read_table(args.prompts, "prompts").merge(
+        samples[samples["draw"] == 0], on="prompt_id", validate="one_to_one"
+    )
+    written = read_table(args.texts, "posts").set_index("source_id").loc[frame["source_id"]]
+    own, begun = (
+        tokenizer(written[column].tolist(), add_special_tokens=False)["input_ids"]
+        for column in ("summary", "post")
+    )
+    lengths = frame["response_ids"].map(len)
+    responses = {
+        DRAWN: frame["response_ids"],
+        LEAD: [ids[:length] for ids, length in zip(begun, lengths, strict=True)],
+        WRITTEN: own,
+    }
+    evaluator = load_reward_model(args.evaluator, args.settings["batch_size"])
+    texts = {
+        name: tokenizer.batch_decode([list(ids) for ids in found], skip_special_tokens=True)
+        for name, found in responses.items()
+    }
+    # A response is the prompt's continuation and begins with a space, which a post does not.
+    asked = frame["prompt"].tolist()
+    rewards = {
+        name: evaluator([f"{a} {b.lstrip()}" for a, b in zip(asked, found, strict=True)]).reward
+        for name, found in texts.items()
+    }
+    table = compare(texts, rewards, written["summary"].tolist())
+    write_report(table, args.output, str(Path(args.output).with_suffix(".md")))
+
+
 def data_report(arguments: list[str]) -> None:
     """Measure the data of a task; refuse them if a quantity is outside its bounds."""
     from vbon.tasks.report import assert_report
     from vbon.tasks.report import data_report as measure
 
     options = parser("data-report", data_report.__doc__)
-    for name in ("reviews", "train", "test", "samples", "rewards"):
+    for name in ("texts", "train", "test", "samples", "rewards"):
         options.add_argument(f"--{name}", required=True)
     options.add_argument("--cards", nargs="+", required=True, help="model cards, name=path")
     options.add_argument("--checks", type=settings, required=True)
+    options.add_argument("--baselines", help="table of the verb of that name, for posts")
     options.add_argument("--csv", required=True, help="output")
     options.add_argument("--markdown", required=True, help="output")
     args = options.parse_args(arguments)
     cards = {name: json.loads(Path(path).read_text()) for name, path in pairs(args.cards).items()}
     report = measure(
-        read_table(args.reviews, "reviews"),
+        read_texts(args.texts)[1],
         {split: read_table(getattr(args, split), "prompts") for split in ("train", "test")},
         read_table(args.samples, "samples"),
         read_table(args.rewards, "rewards"),
         {name: card["metrics"] for name, card in cards.items()},
         args.checks,
+        pd.read_csv(args.baselines) if args.baselines else None,
     )
     write_report(report, args.csv, args.markdown)
     assert_report(report)

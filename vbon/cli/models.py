@@ -1,15 +1,19 @@
 """The verb ``build``: models that a task needs, trained here or named by a Hugging Face id."""
 
+import itertools
 from pathlib import Path
+from typing import Any
 
-from vbon.artifacts import read_table
+import pandas as pd
+
 from vbon.artifacts.fingerprint import provenance
 from vbon.artifacts.tables import write_json
+from vbon.cli.data import read_texts
 from vbon.cli.options import parser, settings
 
 
 def build(arguments: list[str]) -> None:
-    """Train a model from scratch on its own reviews, or point to one that exists.
+    """Train a model from scratch on its own texts, or point to one that exists.
 
     The card (metrics and provenance) is written last: where it stands, the model is complete.
     """
@@ -17,7 +21,8 @@ def build(arguments: list[str]) -> None:
     options.add_argument(
         "--role", choices=["reference", "reward_model", "evaluator"], required=True
     )
-    options.add_argument("--reviews", required=True)
+    options.add_argument("--texts", required=True, help="table of reviews or posts")
+    options.add_argument("--prompt-tokens", type=int, required=True, help="longest prompt")
     options.add_argument("--settings", type=settings, required=True, help="the model's section")
     options.add_argument("--tokenizer", type=settings, required=True, help="tokenizer settings")
     options.add_argument("--seed", type=int, required=True)
@@ -32,32 +37,72 @@ def build(arguments: list[str]) -> None:
         metrics = {}
     else:
         (card.parent / "pointer.json").unlink(missing_ok=True)
-        metrics = _train(args.role, args.reviews, chosen["build"], args.tokenizer, args.seed, card)
+        size = chosen["build"], args.tokenizer, args.prompt_tokens
+        metrics = _train(args.role, args.texts, *size, args.seed, card.parent)
     made = {"seed": args.seed, "role": args.role, "model": chosen, "tokenizer": args.tokenizer}
-    record = provenance(made, {"reviews": args.reviews}, ("vbon.models.build",))
+    made["prompt_tokens"] = args.prompt_tokens
+    record = provenance(made, {"texts": args.texts}, ("vbon.models.build",))
     write_json(card, {"metrics": metrics, **record})
 
 
 def _train(
-    role: str, reviews: str, chosen: dict, tokenizer: dict, seed: int, card: Path
+    role: str,
+    texts: str,
+    chosen: dict[str, Any],
+    tokenizer: dict[str, Any],
+    prompt_tokens: int,
+    seed: int,
+    folder: Path,
 ) -> dict[str, float]:
     import torch
 
-    from vbon.models.build import build_classifier, build_reference, build_tokenizer
     from vbon.seeding import derive_seed
 
     torch.set_num_threads(1)
-    table = read_table(reviews, "reviews")
-    own = table[table["part"] == role]
-    classifier = role != "reference"
-    vocabulary = build_tokenizer(
-        own["text"],
-        kind=tokenizer["kind"],
-        vocab_size=tokenizer["vocab_size"],
-        max_tokens=chosen["max_tokens"],
-        classifier=classifier,
+    kind, table = read_texts(texts)
+    own, stream = table[table["part"] == role], derive_seed(seed, role)
+    if kind == "posts":
+        return _train_on_posts(role, own, chosen, tokenizer, prompt_tokens, stream, folder)
+    return _train_on_reviews(role, own, chosen, tokenizer, stream, folder)
+
+
+def _train_on_reviews(
+    role: str, own: pd.DataFrame, chosen: dict, tokenizer: dict, seed: int, folder: Path
+) -> dict[str, float]:
+    from vbon.models.build import build_classifier, build_reference, build_tokenizer
+
+    options = {**tokenizer, "max_tokens": chosen["max_tokens"]}
+    if role == "reference":
+        vocabulary = build_tokenizer(own["text"], **options)
+        return build_reference(own["text"], vocabulary, chosen, seed, folder)
+    vocabulary = build_tokenizer(own["text"], **options, classifier=True)
+    return build_classifier(own, vocabulary, chosen, seed, folder)
+
+
+def _train_on_posts(
+    role: str,
+    own: pd.DataFrame,
+    chosen: dict,
+    tokenizer: dict,
+    prompt_tokens: int,
+    seed: int,
+    folder: Path,
+) -> dict[str, float]:
+    from vbon.models.build import build_reference, build_scorer, build_tokenizer
+    from vbon.tasks.posts import prompt_texts, render
+
+    # A batch of prompts is continued at its end, which is also where a score is read off.
+    options = {**tokenizer, "max_tokens": chosen["max_tokens"], "side": "left"}
+    sides = ["summary"] if role == "reference" else ["chosen", "rejected"]
+    whole = [render(*row) for row in zip(own["subreddit"], own["title"], own["post"], strict=True)]
+    texts = itertools.chain(whole, *(" " + own[side] for side in sides))
+    vocabulary = build_tokenizer(texts, **options)
+    asked = prompt_texts(own, vocabulary, prompt_tokens)
+    if role == "reference":
+        return build_reference(
+            (" " + own["summary"]).tolist(), vocabulary, chosen, seed, folder, asked
+        )
+    pairs = pd.DataFrame(
+        {side: [f"{a} {b}" for a, b in zip(asked, own[side], strict=True)] for side in sides}
     )
-    stream = derive_seed(seed, role)
-    if classifier:
-        return build_classifier(own, vocabulary, chosen, stream, card.parent)
-    return build_reference(own["text"], vocabulary, chosen, stream, card.parent)
+    return build_scorer(pairs, vocabulary, chosen, seed, folder)

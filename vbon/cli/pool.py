@@ -98,7 +98,7 @@ def score(arguments: list[str]) -> None:
     import torch
 
     from vbon.models.language_model import load_tokenizer
-    from vbon.rewards import full_texts, load_reward_model
+    from vbon.rewards import full_texts, load_reward_model, replace_unfinished
 
     torch.set_num_threads(1)
     samples = read_table(args.samples, "samples")
@@ -111,7 +111,9 @@ def score(arguments: list[str]) -> None:
     started = time.perf_counter()
     rewards = reward_model(texts)
     seconds = time.perf_counter() - started
-    frame["reward"], frame["reward_prob"] = rewards.reward, rewards.prob
+    finished = samples["finished"].to_numpy()
+    frame["reward"] = replace_unfinished(rewards.reward, finished, args.settings)
+    frame["reward_prob"] = rewards.prob
     frame["evaluator_reward"] = load_reward_model(args.evaluator, size)(texts).reward
     inputs = {
         "samples": args.samples,

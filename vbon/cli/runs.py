@@ -5,8 +5,12 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from vbon.artifacts import read_provenance, read_table, write_table
 from vbon.artifacts.fingerprint import content_hash, provenance
@@ -86,27 +90,41 @@ def evaluate(arguments: list[str]) -> None:
     options.add_argument("--settings", type=settings, required=True, help="{root: settings}")
     options.add_argument("--seed", type=int, required=True)
     args = options.parse_args(arguments)
-    measures: dict[str, _Measure] = {}
+    measures: dict[tuple[str, str], _Measure] = {}
     for run in (Run(**run) for run in args.runs):
-        output = Path(run.folder) / "responses" / "test.parquet"
-        record = json.loads((Path(run.folder) / "run.json").read_text())
-        inputs, chosen = run.evaluation_inputs(), args.settings[run.root]
-        shared = {name: content_hash(path) for name, path in inputs.items()}
-        made = provenance(
-            {"seed": args.seed, "values": dict(run.values), "inputs": shared, **chosen},
-            {"run": Path(run.folder) / "policy"} if record["policy"] == "policy" else {},
-            ("vbon.evaluation.policy", "vbon.cli.runs"),
-        )
-        if output.exists() and _key(output) == made["key"]:
-            output.touch()
-            continue
-        if record["status"] != "ok":
-            shutil.rmtree(output.parent, ignore_errors=True)
-            continue
-        if run.root not in measures:
-            measures[run.root] = _Measure(inputs, chosen, args.seed)
-        write_table(output, measures[run.root](run, record), "responses", made)
-        print(f"[{run.task}] evaluated {run.method} {run.setting} seed {run.seed}", flush=True)
+        chosen = dict(args.settings[run.root])
+        for split, temperature in chosen.pop("splits").items():
+            _evaluate(run, split, {**chosen, "temperature": temperature}, args.seed, measures)
+
+
+def _evaluate(
+    run: Run,
+    split: str,
+    chosen: dict[str, Any],
+    seed: int,
+    measures: "dict[tuple[str, str], _Measure]",
+) -> None:
+    """Sample and score what one run made at one temperature, unless that is on disk already."""
+    output = Path(run.folder) / "responses" / f"{split}.parquet"
+    record = json.loads((Path(run.folder) / "run.json").read_text())
+    inputs = run.evaluation_inputs(split)
+    shared = {name: content_hash(path) for name, path in inputs.items()}
+    made = provenance(
+        {"seed": seed, "values": dict(run.values), "inputs": shared, **chosen},
+        {"run": Path(run.folder) / "policy"} if record["policy"] == "policy" else {},
+        ("vbon.evaluation.policy", "vbon.cli.runs"),
+    )
+    if output.exists() and _key(output) == made["key"]:
+        output.touch()
+        return
+    if record["status"] != "ok":
+        shutil.rmtree(output.parent, ignore_errors=True)
+        return
+    key = (run.root, split)
+    if key not in measures:
+        measures[key] = _Measure(inputs, chosen, seed)
+    write_table(output, measures[key](run, record), "responses", made)
+    print(f"[{run.task}] evaluated {run.method} {run.setting} seed {run.seed} {split}", flush=True)
 
 
 def _key(path: Path) -> str | None:
@@ -130,6 +148,7 @@ class _Measure:
 
         torch.set_num_threads(1)
         self._inputs, self._chosen = inputs, chosen
+        self._sample_seeds = chosen.get("sample_seeds") or [seed]
         size = chosen["batch_size"]
         self._evaluator = Evaluator(
             prompts=load_prompts(inputs["prompts"]),
@@ -141,25 +160,41 @@ class _Measure:
             max_new_tokens=chosen["max_new_tokens"],
             temperature=chosen["temperature"],
             seed=seed,
+            rewards=chosen,
         )
 
-    def __call__(self, run: Run, record: dict[str, Any]) -> Any:
-        from vbon.evaluation.policy import select_responses
+    def __call__(self, run: Run, record: dict[str, Any]) -> pd.DataFrame:
+        """Responses of one run by every sample seed, draws numbered through."""
+        answer = self._sampled(run, record) if run.instance.trained else self._selected(run)
+        parts = []
+        for block, sample_seed in enumerate(self._sample_seeds):
+            part = answer(block, sample_seed)
+            part["draw"] += block * self._chosen["responses"]
+            parts.append(part.assign(sample_seed=sample_seed))
+        return pd.concat(parts, ignore_index=True)
+
+    def _sampled(self, run: Run, record: dict[str, Any]) -> Callable[[int, int], pd.DataFrame]:
+        """Responses of a policy by the number of a sample seed, and the seed."""
         from vbon.models.language_model import load_language_model
 
-        method = run.instance
-        if not method.trained:
-            pools = read_table(self._inputs["logf"], "logf").set_index("prompt_id")
-            return select_responses(
-                method, self._fresh(), pools["rewards_sorted"], self._chosen["responses"]
-            )
         folder = Path(run.folder) / "policy"
         path = folder if record["policy"] == "policy" else Path(self._inputs["reference"])
-        return self._evaluator.evaluate(load_language_model(path))
+        policy = load_language_model(path)
+        return lambda _, seed: replace(self._evaluator, seed=seed).evaluate(policy)
 
-    def _fresh(self) -> Any:
-        """Scored draws outside the ranking pool."""
+    def _selected(self, run: Run) -> Callable[[int, int], pd.DataFrame]:
+        """Responses chosen among draws of the reference, others for each sample seed."""
+        from vbon.evaluation.policy import select_responses
+
+        pools = read_table(self._inputs["logf"], "logf").set_index("prompt_id")["rewards_sorted"]
         samples = read_table(self._inputs["samples"], "samples")
         rewards = read_table(self._inputs["rewards"], "rewards")
-        merged = samples.merge(rewards, on=["prompt_id", "draw"], validate="one_to_one")
-        return merged[merged["draw"] >= self._chosen["test_draws"]]
+        scored = samples.merge(rewards, on=["prompt_id", "draw"], validate="one_to_one")
+        first, size = self._chosen["test_draws"], self._chosen["fresh_draws"]
+        blocks = (scored["draw"] - first) // size
+
+        def answer(block: int, _: int) -> pd.DataFrame:
+            fresh = scored[blocks == block]
+            return select_responses(run.instance, fresh, pools, self._chosen["responses"])
+
+        return answer

@@ -15,24 +15,27 @@ from vbon.errors import ArtifactError
 
 def aggregate(arguments: list[str]) -> None:
     """Gather the points and costs of all runs of a task."""
-    from vbon.evaluation.points import Pool, cost_of, point_of
+    from vbon.evaluation.points import Measurement, cost_of, points_of
 
     options = parser("aggregate", aggregate.__doc__)
     options.add_argument("--folders", nargs="+", required=True, help="run folders, in table order")
-    options.add_argument("--samples", nargs=2, required=True, help="train and test")
-    options.add_argument("--rewards", required=True, help="of the test prompts")
+    options.add_argument("--samples", required=True, help="of the training prompts")
+    options.add_argument("--prompts", required=True, help="test prompts")
+    options.add_argument("--rewards", nargs="+", required=True, help="of test prompts, name=path")
     options.add_argument("--seconds", nargs="+", required=True, help="of the training shards")
     options.add_argument("--settings", type=settings, required=True)
     options.add_argument("--points", required=True, help="output")
     options.add_argument("--costs", required=True, help="output")
     args = options.parse_args(arguments)
-    pool = Pool.load(args.samples, args.rewards, args.seconds, args.settings)
+    rewards = pairs(args.rewards)
+    measurement = Measurement.load(args.samples, args.prompts, rewards, args.seconds, args.settings)
     points, costs = [], []
     for folder in map(Path, args.folders):
         record = json.loads((folder / "run.json").read_text())
-        points.append(point_of(record, folder / "responses" / "test.parquet", pool))
-        costs.append(cost_of(record, pool))
-    made = {"runs": len(points), "rewards": content_hash(args.rewards)}
+        points += points_of(record, folder / "responses", measurement)
+        costs.append(cost_of(record, measurement))
+    hashes = {name: content_hash(path) for name, path in rewards.items()}
+    made = {"runs": len(costs), "rewards": hashes}
     for output, rows, schema in ((args.points, points, "points"), (args.costs, costs, "costs")):
         frame = pd.DataFrame(rows)
         write_both(output, frame, schema, made)

@@ -1,6 +1,7 @@
 """Responses of a policy to the test prompts, with everything that the metrics are made of."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from vbon.methods.base import Selection
 from vbon.models.language_model import response_logits
 from vbon.objectives.best_of_n import cap_log_below, kl_upper_bound, log_bon_ratio
 from vbon.objectives.kl import kl_full, kl_k3
-from vbon.rewards import RewardModel, full_texts
+from vbon.rewards import RewardModel, full_texts, replace_unfinished
 from vbon.sampling import sample
 from vbon.seeding import derive_seed
 from vbon.types import Prompts, Rollouts
@@ -38,6 +39,7 @@ class Evaluator:
         max_new_tokens: Length limit.
         temperature: Of sampling and of both models' log-probs.
         seed: Shared by all methods, so that differences between them are not differences of luck.
+        rewards: The section ``rewards`` of the config.
     """
 
     prompts: Prompts
@@ -49,6 +51,7 @@ class Evaluator:
     max_new_tokens: int
     temperature: float
     seed: int
+    rewards: Mapping[str, Any] = field(default_factory=dict)
 
     def evaluate(self, policy: PreTrainedModel) -> pd.DataFrame:
         """Sample and score a policy; rows of schema "responses"."""
@@ -69,7 +72,9 @@ class Evaluator:
         frame["kl"], frame["kl_k3"], frame["log_prob_ref"] = kl, k3, log_prob_ref
         texts = full_texts(self.tokenizer, prompts.id_lists(), frame["response_ids"])
         scores = self.reward_model(texts)
-        frame["reward"], frame["reward_prob"] = scores.reward, scores.prob
+        finished = frame["finished"].to_numpy()
+        frame["reward"] = replace_unfinished(scores.reward, finished, self.rewards)
+        frame["reward_prob"] = scores.prob
         frame["evaluator_reward"] = self.evaluator(texts).reward
         return frame
 

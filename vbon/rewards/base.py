@@ -1,11 +1,11 @@
 """What every reward model returns, and the maps that may be laid over it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 from numpy.typing import NDArray
 
 from vbon.errors import DataError
@@ -40,6 +40,35 @@ def transformed(
             "check the reward model and rewards.transform"
         )
     return reward
+
+
+def replace_unfinished(
+    reward: Float64[np.ndarray, " texts"],
+    finished: Bool[np.ndarray, " texts"],
+    settings: Mapping[str, Any],
+) -> Float64[np.ndarray, " texts"]:
+    """Training rewards, with one number in the place of those of responses that did not end.
+
+    The number stands on the reward model's scale and is transformed as rewards are, so that a
+    transform still changes no rank.
+
+    Args:
+        reward: On the training scale.
+        finished: Whether an end-of-sequence token was sampled.
+        settings: The section ``rewards`` of the config: ``missing_eos``, ``transform``.
+
+    Example:
+        >>> chosen = {"missing_eos": -2.0, "transform": "cube"}
+        >>> replace_unfinished(np.array([1.0, 5.0]), np.array([True, False]), chosen).tolist()
+        [1.0, -8.0]
+    """
+    penalty = settings.get("missing_eos")
+    if penalty is None:
+        return reward
+    named = "(without an end, rewards.missing_eos)"
+    return np.where(
+        finished, reward, transformed(np.array([penalty]), settings["transform"], [named])
+    )
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
-"""Sequence classifiers as reward models: the positive class's logit is the reward."""
+"""Sequence classifiers as reward models: the reward is the positive class's or the only logit."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -21,7 +22,7 @@ _TEXTS = 8192  # tokenised at a time: lists of token ids of a whole pool take gi
 
 
 class ClassifierReward:
-    """Score texts with a two-class classifier in Hugging Face's format.
+    """Score texts with a classifier, or a scalar reward model, in Hugging Face's format.
 
     Args:
         path: Model folder or pointer.
@@ -46,7 +47,8 @@ class ClassifierReward:
                 f"{self._model.config.vocab_size}; use the tokenizer saved with the model"
             )
         self._batch_size, self._transform = batch_size, transform
-        self._positive = _positive_class(self._model.config.id2label, path)
+        scalar = self._model.config.num_labels == 1
+        self._positive = 0 if scalar else _positive_class(self._model.config.id2label, path)
         self._pad_id = self._tokenizer.pad_token_id or 0
         self._longest = min(
             self._tokenizer.model_max_length, self._model.config.max_position_embeddings
@@ -65,6 +67,8 @@ class ClassifierReward:
             logits[start : start + len(part)] = self._logits(part)
         raw = logits[:, self._positive].numpy()
         reward = transformed(raw, self._transform, texts)
+        if logits.shape[1] == 1:
+            return Rewards(reward, np.full(len(texts), np.nan))
         return Rewards(reward, torch.softmax(logits, 1)[:, self._positive].numpy())
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
@@ -73,7 +77,7 @@ class ClassifierReward:
             # Without the offsets and masks that nobody asks for here: half the time.
             backend = self._tokenizer.backend_tokenizer
             backend.no_padding()
-            backend.enable_truncation(self._longest)
+            backend.enable_truncation(self._longest, direction=self._tokenizer.truncation_side)
             return [encoding.ids for encoding in backend.encode_batch_fast(list(texts))]
         options = {"truncation": True, "max_length": self._longest}
         return self._tokenizer(list(texts), return_attention_mask=False, **options)["input_ids"]

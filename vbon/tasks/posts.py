@@ -116,6 +116,11 @@ def render(subreddit: str, title: str, post: str) -> str:
     return f"SUBREDDIT: r/{subreddit}\n\nTITLE: {title}\n\nPOST: {post}\n\nTL;DR:"
 
 
+def prompt_texts(posts: pd.DataFrame, tokenizer: Any, max_tokens: int) -> list[str]:
+    """The prompt of each post; see :func:`prompt_text`."""
+    return [prompt_text(row, tokenizer, max_tokens) for row in posts.to_dict("records")]
+
+
 def prompt_text(row: Mapping[str, str], tokenizer: Any, max_tokens: int) -> str:
     """The prompt of a post, cut so that it has at most ``max_tokens`` tokens.
 
@@ -185,8 +190,7 @@ def make_post_prompts(
 
 def _prompts(rows: pd.DataFrame, tokenizer: Any, count: int, max_tokens: int) -> pd.DataFrame:
     """The first ``count`` distinct prompts of posts of one domain."""
-    texts = [prompt_text(row, tokenizer, max_tokens) for row in rows.to_dict("records")]
-    frame = rows[["source_id", "domain"]].assign(prompt=texts)
+    frame = rows[["source_id", "domain"]].assign(prompt=prompt_texts(rows, tokenizer, max_tokens))
     frame = frame.drop_duplicates("prompt", ignore_index=True)
     if len(frame) < count:
         raise DataError(

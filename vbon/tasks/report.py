@@ -59,27 +59,30 @@ def duplicate_share(samples: pd.DataFrame) -> float:
 
 
 def data_report(
-    reviews: pd.DataFrame,
+    texts: pd.DataFrame,
     prompts: Mapping[str, pd.DataFrame],
     samples: pd.DataFrame,
     rewards: pd.DataFrame,
     metrics: Mapping[str, Mapping[str, float]],
     checks: Mapping[str, Sequence[float | None]],
+    baselines: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Measure the data of a task and compare them with their bounds.
 
     Args:
-        reviews: Schema "reviews".
+        texts: Schema "reviews" or "posts".
         prompts: ``{"train": …, "test": …}``, schema "prompts".
         samples: Schema "samples", the reference's draws for the train prompts.
         rewards: Schema "rewards" of the same draws.
         metrics: What the builders returned, for example ``{"reward_model": {"accuracy": 0.85}}``;
             a number appears as the quantity ``reward_model_accuracy``.
         checks: ``{quantity: [low, high]}``; null leaves a side open. Bounds are inclusive.
+        baselines: What :func:`vbon.tasks.baselines.baselines` returns; its numbers appear as
+            quantities such as ``reference_minus_lead_rougeL``.
 
     Returns:
-        Rows (quantity, value, low, high, ok): counts of reviews and prompts, ``p_positive`` (the
-        reference's mean probability of POSITIVE), ``reward_sd_within`` and ``reward_sd_between``
+        Rows (quantity, value, low, high, ok): counts of texts and prompts, ``p_positive`` (the
+        reference's mean probability of POSITIVE, if there is one), ``reward_mean``, ``reward_sd_within`` and ``reward_sd_between``
         prompts (logits), ``duplicate_share``, ``tied_share`` (draws of differing text whose
         reward equals another's of the same prompt), ``spearman_within``, ``finished_share``,
         ``response_tokens`` and the metrics. A quantity without bounds is always ok.
@@ -96,28 +99,34 @@ def data_report(
             "draws; score the same draws again"
         )
     by_prompt = draws.groupby("prompt_id", sort=False)["reward"]
-    texts = draws.drop_duplicates(["prompt_id", "response"])
+    differing = draws.drop_duplicates(["prompt_id", "response"])
     shared = set(prompts["train"]["prompt_ids"].map(tuple)) & set(
         prompts["test"]["prompt_ids"].map(tuple)
     )
     measured: dict[str, float] = {
-        "num_reviews": len(reviews),
-        "positive_reviews": reviews["label"].mean(),
+        **_described(texts),
         "num_train_prompts": len(prompts["train"]),
         "num_test_prompts": len(prompts["test"]),
         "prompts_in_both": len(shared),
         "draws_per_prompt": len(draws) / draws["prompt_id"].nunique(),
         "p_positive": draws["reward_prob"].mean(),
+        "reward_mean": draws["reward"].mean(),
         "reward_sd_within": by_prompt.std().mean(),
         "reward_sd_between": by_prompt.mean().std(),
         "duplicate_share": duplicate_share(samples),
-        "tied_share": texts.duplicated(["prompt_id", "reward"]).mean(),
+        "tied_share": differing.duplicated(["prompt_id", "reward"]).mean(),
         "spearman_within": spearman_within(rewards),
         "finished_share": samples["finished"].mean(),
         "response_tokens": samples["response_ids"].map(len).mean(),
     }
     for model, numbers in metrics.items():
         measured |= {f"{model}_{name}": value for name, value in numbers.items()}
+    if baselines is not None:
+        numbers = baselines.set_index("candidate").drop(columns="posts")
+        measured |= {
+            f"{row}_{name}": x for row, part in numbers.iterrows() for name, x in part.items()
+        }
+    measured = {name: value for name, value in measured.items() if not np.isnan(value)}
     unknown = [name for name in checks if name not in measured]
     if unknown:
         raise ConfigError(f"checks.{unknown[0]} is not measured; known are {', '.join(measured)}")
@@ -132,6 +141,13 @@ def data_report(
         free = name not in checks
         rows.append((name, float(value), low, high, bool(free or low <= value <= high)))
     return pd.DataFrame(rows, columns=["quantity", "value", "low", "high", "ok"])
+
+
+def _described(texts: pd.DataFrame) -> dict[str, float]:
+    """What there is to say of the texts themselves."""
+    if "label" in texts:
+        return {"num_reviews": len(texts), "positive_reviews": texts["label"].mean()}
+    return {"num_posts": len(texts), "in_domain_posts": (texts["domain"] == "in_domain").mean()}
 
 
 def assert_report(report: pd.DataFrame) -> None:
@@ -151,5 +167,5 @@ def assert_report(report: pd.DataFrame) -> None:
         row = failing.iloc[0]
         raise DataError(
             f"{row.quantity} is {row.value:.4g}, accepted are {row.low:g} to {row.high:g} "
-            f"(checks.{row.quantity}); change the task's reviews or builds, or the bounds"
+            f"(checks.{row.quantity}); change the task's texts or builds, or the bounds"
         )

@@ -67,6 +67,7 @@ class AnchoredTrainer(OnlineTrainer):
             scored = self._look_up(index[rollouts.prompt_index], reward, log_probs_ref)
         scored = dataclasses.replace(scored, anchor_rewards=anchor_rewards)
         batch, row = self._advantages(prompts, rollouts, scored, log_probs_ref, log_probs_anchor)
+        row |= env.evaluated(prompts, rollouts)
         log_ratio = (rollouts.token_log_probs - log_probs_anchor).double()
         row["kl_anchor"] = log_ratio.sum(1).mean().item()
         self.episodes += len(rollouts)

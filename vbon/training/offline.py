@@ -294,6 +294,7 @@ class OfflineTrainer:
             "kl": log_ratio.mean().item(),
             "eos_rate": rollouts.finished.double().mean().item(),
             "response_length": rollouts.response_mask.sum(1).double().mean().item(),
+            **env.evaluated(prompts, rollouts),
         }
 
     @property

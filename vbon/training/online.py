@@ -44,6 +44,8 @@ class Environment:
         eos_token_id: The token that ends a response.
         max_new_tokens: Length limit of a response.
         temperature: Of sampling and of every log-prob.
+        evaluator: Rewards of rollouts by the held-out evaluator, for the history alone.
+        monitored: How many rollouts of a row of the history the evaluator is asked about.
     """
 
     prompts: Prompts
@@ -53,6 +55,16 @@ class Environment:
     eos_token_id: int
     max_new_tokens: int
     temperature: float = 1.0
+    evaluator: Score | None = None
+    monitored: int = 0
+
+    def evaluated(self, prompts: Prompts, rollouts: Rollouts) -> dict[str, float]:
+        """What the evaluator says of the first rollouts; nothing is learnt from it."""
+        if self.evaluator is None:
+            return {}
+        count = min(self.monitored, len(rollouts))
+        rewards = self.evaluator(prompts.select(torch.arange(count)), rollouts.head(count))
+        return {"evaluator_reward": rewards.mean().item()}
 
     def sample(
         self,
@@ -217,6 +229,7 @@ class OnlineTrainer:
         with clock("lookup"):
             scored = self._look_up(index[rollouts.prompt_index], reward, log_probs_ref)
         batch, row = self._advantages(prompts, rollouts, scored, log_probs_ref)
+        row |= env.evaluated(prompts, rollouts)
         self.episodes += len(rollouts)
         self.sampled_tokens += int(rollouts.response_mask.sum())
         return batch, row

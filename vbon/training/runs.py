@@ -27,7 +27,7 @@ from vbon.logf import FitWarning
 from vbon.methods.base import Method, Offline, Online
 from vbon.models.language_model import check_tokenizer, load_language_model, load_tokenizer
 from vbon.models.trainable import CAPACITY, count_trainable, make_trainable, merged
-from vbon.rewards import full_texts, load_reward_model
+from vbon.rewards import full_texts, load_reward_model, replace_unfinished
 from vbon.training.anchored import make_online_trainer
 from vbon.training.cdf import EstimatedCDF, ExactCDF, Prior, RewardCDF, SampledCDF
 from vbon.training.offline import Examples, OfflineSettings, OfflineTrainer
@@ -126,15 +126,21 @@ class Inputs:
         """Prompts, reference and rewards of the task."""
         tokenizer = load_tokenizer(self._paths["reference"])
         eos_token_id = check_tokenizer(tokenizer, self.reference)
-        reward_model = load_reward_model(
-            self._paths["reward_model"],
-            self._spec["rewards"]["batch_size"],
-            self._spec["rewards"]["transform"],
-        )
+        rewards = self._spec["rewards"]
+        size, transform = rewards["batch_size"], rewards["transform"]
+        reward_model = load_reward_model(self._paths["reward_model"], size, transform)
+        evaluator = None
+        if "evaluator" in self._paths:
+            evaluator = load_reward_model(self._paths["evaluator"], size)
 
         def score(prompts: Prompts, rollouts: Rollouts) -> Float64[Tensor, " batch"]:
             texts = full_texts(tokenizer, prompts.id_lists(), rollouts.response_lists())
-            return torch.from_numpy(reward_model(texts).reward)
+            reward, finished = reward_model(texts).reward, rollouts.finished.numpy()
+            return torch.from_numpy(replace_unfinished(reward, finished, rewards))
+
+        def evaluate(prompts: Prompts, rollouts: Rollouts) -> Float64[Tensor, " batch"]:
+            texts = full_texts(tokenizer, prompts.id_lists(), rollouts.response_lists())
+            return torch.from_numpy(evaluator(texts).reward)
 
         prompts = load_prompts(self._paths["prompts"])
         cdf = None
@@ -149,6 +155,8 @@ class Inputs:
             eos_token_id,
             limits["max_new_tokens"],
             limits["temperature"],
+            None if evaluator is None else evaluate,
+            rewards.get("monitored", 0),
         )
 
 

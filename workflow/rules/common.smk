@@ -7,7 +7,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from vbon.artifacts.fingerprint import code_fingerprint
-from vbon.config import resolve
+from vbon.config import resolve, test_splits
 from vbon.errors import VbonError
 from vbon.ks import POOL, SIZES
 from vbon.plan import TRAIN_MODULES, advice, jobs, roots
@@ -35,12 +35,26 @@ BUILT = [
     task for task in TASKS if task != "enumerable"
 ]  # whose models are built or loaded
 SPLITS = ("train", "test")
+DRAWN = {
+    "train",
+    *(split for root in ROOTS.values() for split in test_splits(root.section)),
+}  # sets of the reference's draws: test prompts may be answered at several temperatures
 ROLES = ("reference", "reward_model", "evaluator")
 FIGURES = {
     "sentiment": ["figure2a", "figure2b", "figure3", "figure6", "figure7a", "figure7b"],
+    "summarization": ["figure5a", "figure5b", "overoptimisation"],
     "enumerable": ["optimum"],
 }
+EXAMPLES = {  # tables of one post's summaries, by temperature
+    "table2": 0.5,
+    "table4": 0.25,
+    "table5": 0.5,
+    "table6": 0.75,
+    "table7": 1,
+}
 DRAWN_STUDIES = ("figure4", "estimators")  # studies that have a figure of their own
+POSTS = [task for task in BUILT if "posts" in config[task]]
+POOLED = [task for task in TASKS if task not in POSTS]  # whose points are one row a run
 COMPARED = [
     task for task in TASKS if "figure2a" in FIGURES.get(task, [])
 ]  # at equal KL
@@ -51,7 +65,7 @@ SUFFIXES = ("pdf", "svg", "png", "csv")
 wildcard_constraints:
     task="|".join(BUILT) or "none",
     root="|".join(ROOTS),
-    split="|".join(SPLITS),
+    split="|".join(DRAWN),
     role="|".join(ROLES),
     shard=r"\d+",
     m=r"\d+",
@@ -75,9 +89,20 @@ def code(*modules):
     return code_fingerprint(*modules)
 
 
+def prompts_of(split):
+    """The prompts that a set of draws answers, ``train`` or ``test``."""
+    return split.partition("-")[0]
+
+
+def temperature_of(wildcards):
+    """At which a set of the reference's draws is made: training prompts' as in training."""
+    splits = test_splits(section(wildcards))
+    return splits.get(wildcards.split, section(wildcards, "sampling", "temperature"))
+
+
 def shards(wildcards, kind):
     """The shards of one split's samples or rewards."""
-    prompts = section(wildcards, "prompts", f"num_{wildcards.split}")
+    prompts = section(wildcards, "prompts", f"num_{prompts_of(wildcards.split)}")
     count = -(-prompts // section(wildcards, "sampling", "prompts_per_shard"))
     folder = f"{RESULTS}/{wildcards.task}/reference/shards"
     return [
@@ -113,7 +138,8 @@ def draws(wildcards):
     sampling = section(wildcards, "sampling")
     if wildcards.split == "train":
         return sampling["train_draws"]
-    return sampling["test_draws"] + sampling["fresh_draws"]
+    blocks = len(section(wildcards, "evaluation").get("sample_seeds") or [0])
+    return sampling["test_draws"] + blocks * sampling["fresh_draws"]
 
 
 def runs_of(root):
@@ -157,9 +183,10 @@ def file_of(path):
 def measuring(root):
     """What shapes the measurement of a policy."""
     part = ROOTS[root.removeprefix(f"{RESULTS}/")].section
-    limits = ("max_new_tokens", "temperature", "test_draws")
+    limits = ("max_new_tokens", "test_draws", "fresh_draws")
     sampling = {name: part["sampling"][name] for name in limits}
-    return {**part["evaluation"], **part["rewards"], **sampling}
+    how = {k: v for k, v in part["evaluation"].items() if k != "temperatures"}
+    return {**how, **part["rewards"], **sampling, "splits": test_splits(part)}
 
 
 def has_equivalence(task):
@@ -209,6 +236,10 @@ def tables_of(wildcards):
             "rewards": f"{folder}/reference/rewards/train.parquet",
             "prompts": f"{folder}/prompts/train.parquet",
         }
+    if wildcards.name in ("figure5a", "figure5b"):
+        return {"points": f"{folder}/points.parquet"}
+    if wildcards.name == "overoptimisation":
+        return {"monitored": f"{folder}/tables/monitored.csv"}
     tables = {
         "points": f"{folder}/points.parquet",
         "attainment": f"{folder}/tables/attainment.csv",
@@ -239,6 +270,12 @@ def figures_and_tables():
             *["estimators"] * bool(studied(task, "estimators")),
             "inference",
         )
+        for suffix in ("csv", "md")
+    ]
+    tables += [
+        f"{RESULTS}/{task}/tables/{name}.{suffix}"
+        for task in POSTS
+        for name in ("section6", "baselines", *EXAMPLES)
         for suffix in ("csv", "md")
     ]
     return figures + tables

@@ -1,26 +1,34 @@
-"""Reviews, the models that are built on them, and prompts."""
+"""Texts, the models that are built on them, and prompts."""
 
 
-rule reviews:
-    """Labelled texts, each assigned to one purpose."""
+def texts_of(wildcards):
+    """The texts that a task is made of."""
+    kind = "posts" if wildcards.task in POSTS else "reviews"
+    return f"{RESULTS}/{wildcards.task}/data/{kind}.parquet"
+
+
+rule texts:
+    """Reviews or posts, each assigned to one purpose."""
     output:
-        RESULTS + "/{task}/data/reviews.parquet",
+        RESULTS + "/{task}/data/{kind}.parquet",
     log:
-        "logs/{task}/reviews.log",
+        "logs/{task}/{kind}.log",
+    wildcard_constraints:
+        kind="reviews|posts",
     threads: 1
     params:
-        settings=lambda wildcards: as_json(section(wildcards, "reviews")),
+        settings=lambda wildcards: as_json(section(wildcards, wildcards.kind)),
         seed=config["seed"],
-        code=code("vbon.tasks.corpus"),
+        code=code("vbon.tasks.corpus", "vbon.tasks.posts"),
     shell:
-        "vbon reviews --settings {params.settings:q} --seed {params.seed} --output {output:q}"
-        " > {log:q} 2>&1"
+        "vbon {wildcards.kind} --settings {params.settings:q} --seed {params.seed}"
+        " --output {output:q} > {log:q} 2>&1"
 
 
 rule build:
-    """One model: trained on its own reviews, or a pointer to an id."""
+    """One model: trained on its own texts, or a pointer to an id."""
     input:
-        reviews=RESULTS + "/{task}/data/reviews.parquet",
+        texts=texts_of,
     output:
         card=RESULTS + "/{task}/models/{role}/card.json",
     log:
@@ -29,18 +37,20 @@ rule build:
     params:
         settings=lambda wildcards: as_json(section(wildcards, wildcards.role)),
         tokenizer=lambda wildcards: as_json(section(wildcards, "tokenizer")),
+        prompt_tokens=lambda wildcards: section(wildcards, "prompts", "max_tokens"),
         seed=config["seed"],
         code=code("vbon.models.build"),
     shell:
-        "vbon build --role {wildcards.role} --reviews {input.reviews:q}"
-        " --settings {params.settings:q} --tokenizer {params.tokenizer:q} --seed {params.seed}"
+        "vbon build --role {wildcards.role} --texts {input.texts:q}"
+        " --settings {params.settings:q} --tokenizer {params.tokenizer:q}"
+        " --prompt-tokens {params.prompt_tokens} --seed {params.seed}"
         " --card {output.card:q} > {log:q} 2>&1"
 
 
 rule prompts:
-    """Beginnings of reviews, none of the test prompts also a training prompt."""
+    """What is to be continued, none of the test prompts also a training prompt."""
     input:
-        reviews=RESULTS + "/{task}/data/reviews.parquet",
+        texts=texts_of,
         reference=RESULTS + "/{task}/models/reference/card.json",
     output:
         train=RESULTS + "/{task}/prompts/train.parquet",
@@ -52,21 +62,52 @@ rule prompts:
         reference=lambda wildcards, input: os.path.dirname(input.reference),
         settings=lambda wildcards: as_json(section(wildcards, "prompts")),
         seed=config["seed"],
-        code=code("vbon.tasks.prompts"),
+        code=code("vbon.tasks.prompts", "vbon.tasks.posts"),
     shell:
-        "vbon prompts --reviews {input.reviews:q} --reference {params.reference:q}"
+        "vbon prompts --texts {input.texts:q} --reference {params.reference:q}"
         " --settings {params.settings:q} --seed {params.seed}"
         " --train {output.train:q} --test {output.test:q} > {log:q} 2>&1"
+
+
+rule baselines:
+    """The reference's summaries against the beginnings of the posts."""
+    input:
+        texts=texts_of,
+        prompts=RESULTS + "/{task}/prompts/train.parquet",
+        samples=RESULTS + "/{task}/reference/samples/train.parquet",
+        reference=RESULTS + "/{task}/models/reference/card.json",
+        evaluator=RESULTS + "/{task}/models/evaluator/card.json",
+    output:
+        table=RESULTS + "/{task}/tables/baselines.csv",
+        markdown=RESULTS + "/{task}/tables/baselines.md",
+    log:
+        "logs/{task}/baselines.log",
+    wildcard_constraints:
+        task="|".join(POSTS) or "none",
+    threads: 1
+    params:
+        models=model_options("reference", "evaluator"),
+        settings=lambda wildcards: as_json(section(wildcards, "rewards")),
+        code=code("vbon.tasks.baselines", "vbon.rewards"),
+    shell:
+        "vbon baselines --texts {input.texts:q} --prompts {input.prompts:q}"
+        " --samples {input.samples:q} {params.models:q} --settings {params.settings:q}"
+        " --output {output.table:q} > {log:q} 2>&1"
 
 
 rule data_report:
     """What the data are like; outside their bounds nothing is trained on them."""
     input:
-        reviews=RESULTS + "/{task}/data/reviews.parquet",
+        texts=texts_of,
         train=RESULTS + "/{task}/prompts/train.parquet",
         test=RESULTS + "/{task}/prompts/test.parquet",
         samples=RESULTS + "/{task}/reference/samples/train.parquet",
         rewards=RESULTS + "/{task}/reference/rewards/train.parquet",
+        baselines=lambda wildcards: (
+            [f"{RESULTS}/{wildcards.task}/tables/baselines.csv"]
+            if wildcards.task in POSTS
+            else []
+        ),
         cards=expand(
             RESULTS + "/{{task}}/models/{role}/card.json",
             role=["reference", "reward_model", "evaluator"],
@@ -81,10 +122,13 @@ rule data_report:
         cards=lambda wildcards, input: [
             f"{os.path.basename(os.path.dirname(card))}={card}" for card in input.cards
         ],
+        baselines=lambda wildcards, input: (
+            ["--baselines", *input.baselines] if input.baselines else []
+        ),
         checks=lambda wildcards: as_json(section(wildcards, "checks")),
         code=code("vbon.tasks.report"),
     shell:
-        "vbon data-report --reviews {input.reviews:q} --train {input.train:q}"
+        "vbon data-report --texts {input.texts:q} --train {input.train:q}"
         " --test {input.test:q} --samples {input.samples:q} --rewards {input.rewards:q}"
-        " --cards {params.cards:q} --checks {params.checks:q} --csv {output.csv:q}"
+        " --cards {params.cards:q} --checks {params.checks:q} {params.baselines:q} --csv {output.csv:q}"
         " --markdown {output.markdown:q} > {log:q} 2>&1"

@@ -6,7 +6,9 @@ from vbon.plan import pair_files
 rule sample:
     """Draws for one shard of the prompts."""
     input:
-        prompts=RESULTS + "/{task}/prompts/{split}.parquet",
+        prompts=lambda wildcards: (
+            f"{RESULTS}/{wildcards.task}/prompts/{prompts_of(wildcards.split)}.parquet"
+        ),
         reference=RESULTS + "/{task}/models/reference/card.json",
     output:
         samples=RESULTS + "/{task}/reference/shards/samples-{split}-{shard}.parquet",
@@ -18,13 +20,15 @@ rule sample:
         reference=lambda wildcards, input: os.path.dirname(input.reference),
         settings=lambda wildcards: as_json(
             {
-                name: section(wildcards, "sampling", name)
-                for name in (
-                    "max_new_tokens",
-                    "temperature",
-                    "prompts_per_shard",
-                    "prompts_per_batch",
-                )
+                "temperature": temperature_of(wildcards),
+                **{
+                    name: section(wildcards, "sampling", name)
+                    for name in (
+                        "max_new_tokens",
+                        "prompts_per_shard",
+                        "prompts_per_batch",
+                    )
+                },
             }
         ),
         draws=draws,
@@ -41,7 +45,9 @@ rule score:
     """Rewards of one shard's draws, by reward model and evaluator."""
     input:
         samples=RESULTS + "/{task}/reference/shards/samples-{split}-{shard}.parquet",
-        prompts=RESULTS + "/{task}/prompts/{split}.parquet",
+        prompts=lambda wildcards: (
+            f"{RESULTS}/{wildcards.task}/prompts/{prompts_of(wildcards.split)}.parquet"
+        ),
         reference=RESULTS + "/{task}/models/reference/card.json",
         reward_model=RESULTS + "/{task}/models/reward_model/card.json",
         evaluator=RESULTS + "/{task}/models/evaluator/card.json",

@@ -16,7 +16,13 @@ for name, group in JOBS.items():
     )
     needed = checked.union(*(map(file_of, run.inputs().values()) for run in group))
     evaluated = set().union(
-        *(map(file_of, run.evaluation_inputs().values()) for run in group)
+        *(
+            map(file_of, run.evaluation_inputs(split).values())
+            for run in group
+            for split in test_splits(
+                ROOTS[run.root.removeprefix(f"{RESULTS}/")].section
+            )
+        )
     )
 
     rule:

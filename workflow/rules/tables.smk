@@ -12,13 +12,16 @@ rule aggregate:
             for name, group in JOBS.items()
             if any(run.root == f"{RESULTS}/{wildcards.root}" for run in group)
         ],
-        samples=lambda wildcards: [
-            f"{ROOTS[wildcards.root].shared}/reference/samples/{split}.parquet"
-            for split in SPLITS
-        ],
-        rewards=lambda wildcards: (
-            f"{ROOTS[wildcards.root].shared}/reference/rewards/test.parquet"
+        samples=lambda wildcards: (
+            f"{ROOTS[wildcards.root].shared}/reference/samples/train.parquet"
         ),
+        prompts=lambda wildcards: (
+            f"{ROOTS[wildcards.root].shared}/prompts/test.parquet"
+        ),
+        rewards=lambda wildcards: [
+            f"{ROOTS[wildcards.root].shared}/reference/rewards/{split}.parquet"
+            for split in test_splits(ROOTS[wildcards.root].section)
+        ],
         seconds=lambda wildcards: seconds_of(wildcards.root),
     output:
         points=RESULTS + "/{root}/points.parquet",
@@ -30,20 +33,24 @@ rule aggregate:
     threads: 1
     params:
         folders=lambda wildcards: [run.folder for run in runs_of(wildcards.root)],
+        rewards=lambda wildcards, input: [
+            f"{os.path.basename(path).removesuffix('.parquet')}={path}"
+            for path in input.rewards
+        ],
         settings=lambda wildcards: as_json(
             {
-                "m": ROOTS[wildcards.root].section["logf"]["m"],
-                "test_draws": ROOTS[wildcards.root].section["sampling"]["test_draws"],
+                **measuring(wildcards.root),
                 "temperature": ROOTS[wildcards.root].section["sampling"][
                     "temperature"
                 ],
+                "by_domain": ROOTS[wildcards.root].task in POSTS,
                 "seed": config["seed"],
             }
         ),
         code=code("vbon.evaluation.points"),
     shell:
         "vbon aggregate --folders {params.folders:q} --samples {input.samples:q}"
-        " --rewards {input.rewards:q} --seconds {input.seconds:q} --settings {params.settings:q}"
+        " --prompts {input.prompts:q} --rewards {params.rewards:q} --seconds {input.seconds:q} --settings {params.settings:q}"
         " --points {output.points:q} --costs {output.costs:q} > {log:q} 2>&1"
 
 
@@ -57,7 +64,7 @@ rule pareto:
     log:
         "logs/{task}/pareto.log",
     wildcard_constraints:
-        task="|".join(TASKS),
+        task="|".join(POOLED) or "none",
     threads: 1
     params:
         bootstrap=config["figures"]["bootstrap"],
