@@ -14,6 +14,7 @@ include: "workflow/rules/pool.smk"
 include: "workflow/rules/enumerable.smk"
 include: "workflow/rules/runs.smk"
 include: "workflow/rules/tables.smk"
+include: "workflow/rules/summaries.smk"
 include: "workflow/rules/figures.smk"
 
 

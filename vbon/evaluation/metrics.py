@@ -64,7 +64,7 @@ def summarise(
     reward, evaluated = responses["reward"].to_numpy(), responses["evaluator_reward"].to_numpy()
     wins, saturated = win_rates(prompt, reward, pools)
     evaluator_wins, _ = win_rates(prompt, evaluated, evaluator_pools)
-    first = responses[responses["draw"] == 0]
+    first = responses[responses["draw"] == responses["draw"].min()]
     single = first["reward"].to_numpy() > first["prompt_id"].map(first_rewards).to_numpy()
     point: dict[str, Any] = {
         "num_prompts": prompt.nunique(),

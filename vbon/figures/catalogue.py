@@ -8,6 +8,7 @@ import pandas as pd
 from vbon.figures.draws import figure4, figure_estimators
 from vbon.figures.estimates import figure3
 from vbon.figures.optimum import figure_optimum
+from vbon.figures.temperature import figure5, overoptimisation
 from vbon.figures.tradeoff import figure2, figure6
 
 Tables = Mapping[str, pd.DataFrame]
@@ -41,6 +42,9 @@ FIGURES: dict[str, Callable[[Tables, Path], pd.DataFrame]] = {
     "figure2b": _tradeoff("reward_prob", _REWARD, _FIGURE_7_ONLY),
     "figure3": lambda tables, stem: figure3(tables["rewards"], tables["prompts"], stem),
     "figure4": lambda tables, stem: figure4(tables["points"], tables["costs"], stem),
+    "figure5a": lambda tables, stem: figure5(tables["points"], "evaluator_win_rate", stem),
+    "figure5b": lambda tables, stem: figure5(tables["points"], "evaluator_reward", stem),
+    "overoptimisation": lambda tables, stem: overoptimisation(tables["monitored"], stem),
     "figure6": _exact_and_bound,
     "figure7a": _tradeoff("win_rate", f"{_WIN_RATE}, with BoN-SFT"),
     "figure7b": _tradeoff("reward_prob", f"{_REWARD}, with BoN-SFT"),

@@ -82,10 +82,11 @@ def data_report(
 
     Returns:
         Rows (quantity, value, low, high, ok): counts of texts and prompts, ``p_positive`` (the
-        reference's mean probability of POSITIVE, if there is one), ``reward_mean``, ``reward_sd_within`` and ``reward_sd_between``
-        prompts (logits), ``duplicate_share``, ``tied_share`` (draws of differing text whose
-        reward equals another's of the same prompt), ``spearman_within``, ``finished_share``,
-        ``response_tokens`` and the metrics. A quantity without bounds is always ok.
+        reference's mean probability of POSITIVE, if there is one), ``reward_mean``,
+        ``reward_sd_within`` and ``reward_sd_between`` prompts, ``duplicate_share``, ``tied_share``
+        (draws of differing text whose reward equals another's of the same prompt),
+        ``spearman_within``, ``finished_share``, ``response_tokens``, the metrics and the numbers of
+        the baselines. A quantity without bounds is always ok.
 
     Raises:
         ConfigError: If ``checks`` names a quantity that is not measured.

@@ -79,6 +79,13 @@ def section(wildcards, *keys):
     return value
 
 
+def named(paths):
+    """Tables as words of a command line, each by its own name."""
+    return [
+        f"{os.path.basename(path).removesuffix('.parquet')}={path}" for path in paths
+    ]
+
+
 def as_json(value):
     """Settings as one word of a command line; the logged command alone repeats the job."""
     return json.dumps(value, sort_keys=True)
@@ -249,6 +256,12 @@ def tables_of(wildcards):
     return tables | {"equivalence": path for path in equivalence_of(wildcards.task)}
 
 
+def examples_of(task):
+    """Tables of one post's summaries at the temperatures that are measured."""
+    measured = test_splits(config[task]).values()
+    return [name for name, temperature in EXAMPLES.items() if temperature in measured]
+
+
 def figures_and_tables():
     """All figures of the tasks that are run, and the tables that compare methods."""
     figures = [
@@ -275,7 +288,7 @@ def figures_and_tables():
     tables += [
         f"{RESULTS}/{task}/tables/{name}.{suffix}"
         for task in POSTS
-        for name in ("section6", "baselines", *EXAMPLES)
+        for name in ("section6", "baselines", *examples_of(task))
         for suffix in ("csv", "md")
     ]
     return figures + tables

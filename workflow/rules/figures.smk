@@ -11,7 +11,7 @@ rule figure:
         "logs/{task}/{name}.log",
     wildcard_constraints:
         task="|".join(TASKS),
-        name="figure[0-9]+[ab]?|optimum|estimators",
+        name="figure[0-9]+[ab]?|optimum|overoptimisation|estimators",
     threads: 1
     params:
         tables=lambda wildcards: [

@@ -33,10 +33,7 @@ rule aggregate:
     threads: 1
     params:
         folders=lambda wildcards: [run.folder for run in runs_of(wildcards.root)],
-        rewards=lambda wildcards, input: [
-            f"{os.path.basename(path).removesuffix('.parquet')}={path}"
-            for path in input.rewards
-        ],
+        rewards=lambda wildcards, input: named(input.rewards),
         settings=lambda wildcards: as_json(
             {
                 **measuring(wildcards.root),

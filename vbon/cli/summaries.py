@@ -1,0 +1,100 @@
+"""Verbs of the summarization task's tables: ``section6``, ``example``, ``monitored``."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from vbon.artifacts import read_table
+from vbon.artifacts.tables import atomic_path
+from vbon.cli.data import write_report
+from vbon.cli.options import pairs, parser
+from vbon.errors import DataError
+
+
+def section6(arguments: list[str]) -> None:
+    """Hold the paper's claims about summarization against the responses, with intervals."""
+    from vbon.section6 import Evidence, by_prompt, section6_table
+
+    options = parser("section6", section6.__doc__)
+    options.add_argument("--folders", nargs="+", required=True, help="run folders")
+    options.add_argument("--prompts", required=True, help="test prompts")
+    options.add_argument("--rewards", nargs="+", required=True, help="of test prompts, name=path")
+    options.add_argument("--draws", type=int, required=True, help="draws a prompt of the pool")
+    options.add_argument("--bootstrap", type=int, required=True, help="replicates")
+    options.add_argument("--seed", type=int, required=True)
+    options.add_argument("--output", required=True, help=".csv; a .md is written beside it")
+    args = options.parse_args(arguments)
+    prompts = read_table(args.prompts, "prompts", ["prompt_id", "domain"])
+    tables = {}
+    for split, path in pairs(args.rewards).items():
+        rewards = read_table(path, "rewards")
+        pool = rewards[rewards["draw"] < args.draws].groupby("prompt_id")["evaluator_reward"]
+        pools = {name: np.sort(group.to_numpy()) for name, group in pool}
+        temperature = float(split.removeprefix("test-t"))
+        for method, setting, responses in _responses(args.folders, split):
+            tables[method, setting, temperature] = by_prompt(responses, pools)
+    domains = prompts.set_index("prompt_id")["domain"].to_dict()
+    evidence = Evidence.of(tables, domains, args.seed, args.bootstrap)
+    write_report(section6_table(evidence), args.output, str(Path(args.output).with_suffix(".md")))
+
+
+def _responses(folders: list[str], split: str) -> list[tuple[str, str, pd.DataFrame]]:
+    """Method, setting and responses of each run that did not diverge."""
+    found = []
+    for folder in map(Path, folders):
+        record = json.loads((folder / "run.json").read_text())
+        if record["status"] == "ok":
+            table = read_table(folder / "responses" / f"{split}.parquet", "responses")
+            found.append((record["method"], record["setting"], table))
+    return found
+
+
+def example(arguments: list[str]) -> None:
+    """Show every method's summary of one post at one temperature."""
+    from vbon.section6 import example_table
+
+    options = parser("example", example.__doc__)
+    options.add_argument("--folders", nargs="+", required=True, help="run folders")
+    options.add_argument("--texts", required=True, help="posts")
+    options.add_argument("--prompts", required=True, help="test prompts")
+    options.add_argument("--split", required=True, help="name of a set of responses")
+    options.add_argument("--subreddit", required=True, help="of the post: its first test prompt")
+    options.add_argument("--output", required=True, help=".csv; a .md is written beside it")
+    args = options.parse_args(arguments)
+    posts = read_table(args.texts, "posts", ["source_id", "subreddit"])
+    prompts = read_table(args.prompts, "prompts").merge(posts, on="source_id")
+    own = prompts[prompts["subreddit"] == args.subreddit]
+    if own.empty:
+        raise DataError(
+            f"prompts.example: no test prompt is of r/{args.subreddit}; there are "
+            f"{', '.join(sorted(set(prompts['subreddit'])))}"
+        )
+    shown = own.iloc[0]
+    table = example_table(shown["prompt_id"], _responses(args.folders, args.split))
+    markdown = Path(args.output).with_suffix(".md")
+    write_report(table, args.output, str(markdown))
+    quoted = "\n".join(f"> {line}".rstrip() for line in shown["prompt"].split("\n"))
+    with atomic_path(markdown) as temporary:
+        temporary.write_text(f"{quoted}\n\n{markdown.read_text()}")
+
+
+def monitored(arguments: list[str]) -> None:
+    """Gather what the histories say of the evaluator's reward along training."""
+    options = parser("monitored", monitored.__doc__)
+    options.add_argument("--folders", nargs="+", required=True, help="run folders")
+    options.add_argument("--output", required=True, help=".csv")
+    args = options.parse_args(arguments)
+    parts = []
+    for folder in map(Path, args.folders):
+        record = json.loads((folder / "run.json").read_text())
+        history = read_table(folder / "history.parquet", "history")
+        if "evaluator_reward" in history:
+            columns = ["step", "episodes", "reward", "evaluator_reward", "kl"]
+            keys = {name: record[name] for name in ("method", "setting", "seed")}
+            parts.append(history[columns].assign(**keys))
+    if not parts:
+        raise DataError("history: no run has column 'evaluator_reward'; set rewards.monitored")
+    with atomic_path(args.output) as temporary:
+        pd.concat(parts, ignore_index=True).to_csv(temporary, index=False)

@@ -1,0 +1,141 @@
+"""Figure 5 of arXiv:2407.06057 (summaries by temperature), and reward over-optimisation."""
+
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from vbon.errors import DataError
+from vbon.figures.style import (
+    DPI,
+    INK,
+    MethodStyle,
+    drawing,
+    marker_settings,
+    method_styles,
+    save_figure,
+)
+
+DOMAINS = {"in_domain": "-", "out_of_domain": (0, (4, 2))}
+"""Line of each domain."""
+LABELS = {
+    "evaluator_win_rate": "Win rate against the reference, by the evaluator",
+    "evaluator_reward": "Mean reward by the evaluator",
+}
+_SMOOTHED = 5  # rows of a history that a point of the curves is the mean of
+
+
+def figure5(points: pd.DataFrame, metric: str, out_stem: Path) -> pd.DataFrame:
+    """Draw a metric against the temperature of sampling, mean ± sd over sample seeds.
+
+    In-domain is solid, out-of-domain dashed. Of a method with several settings all are drawn, the
+    first with full markers and the others with hollow ones.
+
+    Args:
+        points: Rows of schema "points" at several temperatures, by domain.
+        metric: A key of :data:`LABELS`.
+        out_stem: Path without suffix of the ``.pdf``, ``.svg``, ``.png`` and ``.csv`` to write.
+
+    Returns:
+        What was drawn, as in the ``.csv``: ``method, setting, domain, temperature, mean, sd, n``.
+
+    Raises:
+        DataError: If no run has a number.
+    """
+    fine = points[points["status"] == "ok"]
+    if fine[metric].isna().all():
+        raise DataError(f"points: column {metric!r} has no number to draw")
+    # Training seeds are averaged within a sample seed first: sd is that of sampling.
+    keys = ["method", "setting", "domain", "temperature"]
+    seeds = fine.groupby([*keys, "sample_seed"], sort=False)[metric].mean()
+    table = seeds.groupby(keys, sort=False).agg(["mean", "std", "count"]).reset_index()
+    table.columns = [*keys, "mean", "sd", "n"]
+    _draw(table, metric, out_stem)
+    table.to_csv(f"{out_stem}.csv", index=False, lineterminator="\n")
+    return table
+
+
+def _draw(table: pd.DataFrame, metric: str, out_stem: Path) -> None:
+    """One line a setting and domain, moved aside a little so that error bars stay apart."""
+    styles = method_styles(table["method"])
+    places = sorted(table["temperature"].unique())
+    settings = table.groupby(["method", "setting"], sort=False).ngroups
+    with drawing():
+        figure = Figure(figsize=(6.6, 4.2), dpi=DPI, layout="constrained")
+        axes, handles = figure.subplots(), []
+        for index, ((method, setting), part) in enumerate(
+            table.groupby(["method", "setting"], sort=False)
+        ):
+            first = setting == table.loc[table["method"] == method, "setting"].iloc[0]
+            look = _look(styles[method], first)
+            aside = 0.012 * (index - (settings - 1) / 2)
+            for domain, dashes in DOMAINS.items():
+                own = part[part["domain"] == domain].sort_values("temperature")
+                axes.errorbar(
+                    own["temperature"] + aside, own["mean"], yerr=own["sd"].fillna(0),
+                    color=styles[method].colour, linestyle=dashes, linewidth=1.1,
+                    elinewidth=0.7, capsize=1.5, **look,
+                )  # fmt: skip
+            label = " ".join((styles[method].label, "" if setting == "default" else setting))
+            handles.append(Line2D([], [], color=styles[method].colour, label=label, **look))
+        names = {"in_domain": "in-domain", "out_of_domain": "out-of-domain"}
+        for domain, dashes in DOMAINS.items():
+            handles.append(Line2D([], [], color=INK, linestyle=dashes, label=names[domain]))
+        axes.set_xticks(places, labels=[f"{place:g}" for place in places])
+        axes.set_xlabel("Temperature of sampling")
+        axes.set_ylabel(LABELS[metric])
+        axes.set_title("Summarization: mean ± sd over sample seeds")
+        figure.legend(handles=handles, loc="outside right upper")
+        save_figure(figure, Path(out_stem))
+
+
+def _look(style: MethodStyle, full: bool) -> dict:
+    settings = marker_settings(style)
+    hollow = {"markerfacecolor": "white", "markeredgecolor": style.colour, "markeredgewidth": 0.9}
+    return settings if full else settings | hollow
+
+
+def overoptimisation(monitored: pd.DataFrame, out_stem: Path) -> pd.DataFrame:
+    """Draw the evaluator's reward against the reward that is trained on, along each training.
+
+    Where a curve bends down, training goes on to please the reward model while the evaluator,
+    which no method sees, is pleased less. A curve is a running mean of a history; a circle ends it.
+
+    Args:
+        monitored: Columns ``method, setting, seed, step, reward, evaluator_reward``.
+        out_stem: Path without suffix of the ``.pdf``, ``.svg``, ``.png`` and ``.csv`` to write.
+
+    Returns:
+        What was drawn, as in the ``.csv``.
+    """
+    keys = ["method", "setting", "seed"]
+    parts = []
+    for values, part in monitored.groupby(keys, sort=False):
+        part = part.sort_values("step")
+        numbers = part[["reward", "evaluator_reward", "kl"]]
+        window = min(_SMOOTHED, max(1, len(part) // 3))
+        smooth = numbers.rolling(window, min_periods=1, center=True).mean()
+        parts.append(smooth.assign(**dict(zip(keys, values, strict=True)), step=part["step"]))
+    table = pd.concat(parts, ignore_index=True)[[*keys, "step", *numbers.columns]]
+    styles = method_styles(table["method"])
+    with drawing():
+        figure = Figure(figsize=(6.6, 3.8), dpi=DPI, layout="constrained")
+        axes = figure.subplots()
+        for (method, setting, seed), part in table.groupby(keys, sort=False):
+            names = table.loc[table["method"] == method, "setting"].unique()
+            dashes = ("-", (0, (4, 2)), (0, (1, 1)))[list(names).index(setting) % 3]
+            label = f"{styles[method].label} {setting}" if seed == table["seed"].min() else None
+            axes.plot(
+                part["reward"], part["evaluator_reward"], color=styles[method].colour,
+                linestyle=dashes, linewidth=1.2, label=label,
+            )  # fmt: skip
+            end = part.iloc[-1]
+            axes.plot(end["reward"], end["evaluator_reward"], "o", ms=4, c=styles[method].colour)
+        axes.set_xlabel("Reward that is trained on")
+        axes.set_ylabel("Evaluator's reward")
+        axes.set_title("Summarization: reward along training")
+        figure.legend(loc="outside right upper")
+        save_figure(figure, Path(out_stem))
+    table.to_csv(f"{out_stem}.csv", index=False, lineterminator="\n")
+    return table
