@@ -9,7 +9,7 @@ from support import forward_log_probs, make_gpt2, make_table, save_reference, to
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from vbon.errors import ArtifactError, ConfigError
-from vbon.models import generic, gpt2, tabular
+from vbon.models import generic, gpt2, gpt_neox, tabular
 from vbon.models import language_model as lm
 from vbon.models.trainable import make_trainable
 from vbon.types import Prompts
@@ -38,20 +38,21 @@ def make_llama():
     return with_seed(0, lambda: LlamaForCausalLM(config)).eval()
 
 
-def make_neox():
-    config = GPTNeoXConfig(
-        vocab_size=20,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=32,
-        bos_token_id=2,
-        eos_token_id=2,
-        initializer_range=0.3,
-        hidden_dropout=0.0,
-        attention_dropout=0.0,
-    )
+def make_neox(**changes):
+    options = {
+        "vocab_size": 20,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 32,
+        "bos_token_id": 2,
+        "eos_token_id": 2,
+        "initializer_range": 0.3,
+        "hidden_dropout": 0.0,
+        "attention_dropout": 0.0,
+    }
+    config = GPTNeoXConfig(**(options | changes))
     return with_seed(0, lambda: GPTNeoXForCausalLM(config)).eval()
 
 
@@ -71,6 +72,7 @@ MODELS = {
     "gpt2, scaled by layer": lambda: make_gpt2(scale_attn_by_inverse_layer_idx=True),
     "llama": make_llama,
     "neox": make_neox,
+    "neox, one after the other": lambda: make_neox(use_parallel_residual=False, rotary_pct=1.0),
     "tabular": lambda: make_table(vocab_size=20, longest_prefix=3),
 }
 
@@ -134,7 +136,10 @@ def test_backends_serve_the_models_they_are_for():
     assert gpt2.supports(make_gpt2())
     assert gpt2.supports(make_lora())
     assert lm._backend(make_table()) is tabular
-    for other in (make_llama(), make_neox(), MODELS["gpt2, scaled by layer"]()):
+    assert gpt_neox.supports(make_neox())
+    assert gpt_neox.supports(make_neox(use_parallel_residual=False))
+    strange = make_neox(hidden_act="relu"), make_neox(attention_dropout=0.1)
+    for other in (make_llama(), *strange, MODELS["gpt2, scaled by layer"]()):
         assert lm._backend(other) is generic
     for change in ({"resid_pdrop": 0.1}, {"activation_function": "relu"}):
         assert lm._backend(make_gpt2(**change)) is generic

@@ -13,6 +13,7 @@ from transformers import GPT2LMHeadModel
 from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 from transformers.pytorch_utils import Conv1D
 
+from vbon.models.prefix import PrefixCache
 from vbon.types import Prompts
 
 
@@ -94,66 +95,28 @@ def _encode(
 
 
 class Decoder:
-    """Incremental decoding of ``draws`` responses to each prompt.
-
-    Rows are ordered prompt by prompt: row ``p * draws + d`` is draw ``d`` of prompt ``p``.
-    """
+    """Incremental decoding of ``draws`` responses to each prompt, row ``p * draws + d``."""
 
     def __init__(
         self, model: GPT2LMHeadModel, prompts: Prompts, draws: int, max_new_tokens: int
     ) -> None:
-        self._model, self._draws, self._step = model, draws, 0
-        self._heads = model.config.n_head
-        size = model.config.n_embd // self._heads
-        self._scale = size**-0.5
+        self._model, self._step = model, 0
         starts = torch.arange(len(prompts), device=prompts.ids.device) * prompts.ids.shape[1]
-        last, self._prefix = _encode(
-            model, prompts.ids, keep_cache=True, at=starts + prompts.lengths - 1
-        )
+        last, prefix = _encode(model, prompts.ids, keep_cache=True, at=starts + prompts.lengths - 1)
         self.hidden = last.repeat_interleave(draws, 0)
         self._position = prompts.lengths.repeat_interleave(draws)
-        self._prefix_bias = self._padding_bias(prompts, last.dtype)
-        shape = (len(model.transformer.h), 2, len(prompts) * draws, self._heads, max_new_tokens)
-        self._cache = last.new_empty((*shape, size))
-
-    def _padding_bias(self, prompts: Prompts, dtype: torch.dtype) -> Tensor | None:
-        """-inf at padded prompt positions, [prompts, 1, 1, tokens]; None where none is padded."""
-        tokens = prompts.ids.shape[1]
-        padded = torch.arange(tokens, device=prompts.ids.device) >= prompts.lengths[:, None]
-        if not padded.any():
-            return None
-        bias = torch.zeros(padded.shape, dtype=dtype, device=prompts.ids.device)
-        return bias.masked_fill_(padded, -torch.inf)[:, None, None]
+        self._cache = PrefixCache(prefix, prompts, draws, max_new_tokens)
 
     def step(self, tokens: Int[Tensor, " rows"]) -> Float[Tensor, "rows width"]:
         """Append one token to each row; return the hidden state that predicts the next."""
-        body = self._model.transformer
+        body, rows = self._model.transformer, len(tokens)
         x = F.embedding(tokens, body.wte.weight) + body.wpe.weight[self._position + self._step]
         for layer, block in enumerate(body.h):
             qkv = _linear(block.attn.c_attn, _norm(block.ln_1, x))
-            x = x + _linear(block.attn.c_proj, self._attend(layer, qkv))
+            parts = qkv.view(rows, 3, body.config.n_head, -1).unbind(1)
+            x = x + _linear(block.attn.c_proj, self._cache.attend(layer, *parts))
             x = _mlp(block, x)
         self._step += 1
+        self._cache.advance()
         self.hidden = _norm(body.ln_f, x)
         return self.hidden
-
-    def _attend(self, layer: int, qkv: Tensor) -> Tensor:
-        """Attention of one new token over its prompt (shared by draws) and its own past."""
-        rows, heads, now = qkv.shape[0], self._heads, self._step + 1
-        query, key, value = qkv.view(rows, 3, heads, -1).unbind(1)
-        keys, values = self._cache[layer]
-        keys[:, :, self._step], values[:, :, self._step] = key, value
-        prefix_keys, prefix_values = self._prefix[layer]
-        prompts, prefix_length = prefix_keys.shape[0], prefix_keys.shape[2]
-        query = query * self._scale
-        by_prompt = query.view(prompts, self._draws, heads, -1).transpose(1, 2)
-        scores_prefix = by_prompt @ prefix_keys.transpose(2, 3)
-        if self._prefix_bias is not None:
-            scores_prefix = scores_prefix + self._prefix_bias
-        scores_prefix = scores_prefix.transpose(1, 2).reshape(rows, heads, prefix_length)
-        scores_own = (query.unsqueeze(2) @ keys[:, :, :now].transpose(2, 3)).squeeze(2)
-        weights = torch.cat((scores_prefix, scores_own), 2).softmax(2)
-        weights_prefix = weights[..., :prefix_length].view(prompts, self._draws, heads, -1)
-        attended = (weights_prefix.transpose(1, 2) @ prefix_values).transpose(1, 2)
-        own = (weights[..., prefix_length:].unsqueeze(2) @ values[:, :, :now]).squeeze(2)
-        return (attended.reshape(rows, heads, -1) + own).reshape(rows, -1)

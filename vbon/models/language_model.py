@@ -1,7 +1,7 @@
 """One interface to every language model: load, forward pass, decoding, value head, log-probs.
 
-The classes are Hugging Face's own, in their saved format. GPT-2 and the tabular model have a
-faster forward pass here; any other causal model goes through its own.
+The classes are Hugging Face's own, in their saved format. GPT-2, GPT-NeoX and the tabular
+model have a faster forward pass here; any other causal model goes through its own.
 """
 
 import json
@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from vbon.errors import ArtifactError, ConfigError
-from vbon.models import generic, gpt2, tabular
+from vbon.models import generic, gpt2, gpt_neox, tabular
 from vbon.types import Prompts
 
 POINTER = "pointer.json"
@@ -111,7 +111,7 @@ class Decoder(Protocol):
 def _backend(model: nn.Module) -> ModuleType:
     if isinstance(model, tabular.TabularLM):
         return tabular
-    return gpt2 if gpt2.supports(model) else generic
+    return next((part for part in (gpt2, gpt_neox) if part.supports(model)), generic)
 
 
 def hidden_states(
