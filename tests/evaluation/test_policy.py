@@ -113,7 +113,7 @@ def test_the_reference_has_kl_zero_and_wins_half():
 def test_rows_describe_their_responses(tmp_path):
     policy = other_policy()
     frame = make_evaluator(4).evaluate(policy)
-    write_table(tmp_path / "responses.parquet", frame, "responses")
+    write_table(tmp_path / "responses.parquet", frame.assign(sample_seed=0), "responses")
     assert frame["prompt_id"].tolist() == ["short"] * 4 + ["long"] * 4
     assert frame["draw"].tolist() == [0, 1, 2, 3] * 2
     models = {"reward": text_rewards(1), "evaluator_reward": text_rewards(2)}
@@ -200,7 +200,7 @@ def test_best_of_n_reports_its_bound_and_its_log_ratio(tmp_path):
         log_below = min(np.log(share), np.log(-np.expm1(row.log_prob_ref)))
         ratio = log_bon_ratio(log_below, row.log_prob_ref, 3)
         assert row.log_prob - row.log_prob_ref == pytest.approx(ratio)
-    write_table(tmp_path / "responses.parquet", picked, "responses")
+    write_table(tmp_path / "responses.parquet", picked.assign(sample_seed=0), "responses")
 
 
 @pytest.mark.parametrize("method", [Reference(), BestOfN(n=1)], ids=["reference", "n=1"])

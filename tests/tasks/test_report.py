@@ -31,7 +31,7 @@ def artifacts() -> dict:
     )
     prompts = pd.DataFrame({"prompt_id": names, "prompt_ids": [[k, 7] for k in range(6)]})
     return {
-        "reviews": write_reviews(50, 0),
+        "texts": write_reviews(50, 0),
         "prompts": {"train": prompts[:4], "test": prompts[4:]},
         "samples": samples,
         "rewards": rewards,

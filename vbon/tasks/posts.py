@@ -152,7 +152,9 @@ def _shortened(post: str, excess: int, tokenizer: Any) -> str:
     if (cut := kept.rfind("\n")) > 0:
         return kept[:cut].rstrip()
     ends = [match.start() for match in _SENTENCE_END.finditer(kept)]
-    return kept[: ends[-1] if ends else max(kept.rfind(" "), 0)].rstrip()
+    if not ends and not post[len(kept)].isspace():  # within a word
+        ends = [max(kept.rfind(" "), 0)]
+    return kept[: ends[-1] if ends else len(kept)].rstrip()
 
 
 def make_post_prompts(

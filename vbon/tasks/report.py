@@ -110,7 +110,7 @@ def data_report(
         "num_test_prompts": len(prompts["test"]),
         "prompts_in_both": len(shared),
         "draws_per_prompt": len(draws) / draws["prompt_id"].nunique(),
-        "p_positive": draws["reward_prob"].mean(),
+        **({"p_positive": p.mean()} if (p := draws["reward_prob"]).notna().any() else {}),
         "reward_mean": draws["reward"].mean(),
         "reward_sd_within": by_prompt.std().mean(),
         "reward_sd_between": by_prompt.mean().std(),
@@ -127,7 +127,6 @@ def data_report(
         measured |= {
             f"{row}_{name}": x for row, part in numbers.iterrows() for name, x in part.items()
         }
-    measured = {name: value for name, value in measured.items() if not np.isnan(value)}
     unknown = [name for name in checks if name not in measured]
     if unknown:
         raise ConfigError(f"checks.{unknown[0]} is not measured; known are {', '.join(measured)}")
