@@ -114,3 +114,37 @@ def test_unreadable_yaml_is_named(tmp_path):
     file.write_text("a: [1, 2")
     with pytest.raises(ConfigError, match=r"broken\.yaml"):
         load([file])
+
+
+def summarization(**changes):
+    return {"tasks": ["summarization"], "summarization": changes}
+
+
+def test_models_must_have_room_for_prompt_and_response():
+    config = load([ROOT / "config.yaml"])
+    assert config["summarization"]["reference"]["build"]["architecture"] == "gpt_neox"
+    with pytest.raises(
+        ConfigError, match=r"summarization\.evaluator\.build\.max_tokens: 80 is too"
+    ):
+        resolve(merge(DEFAULT, summarization(evaluator={"build": {"max_tokens": 80}})))
+    resolve(
+        merge(DEFAULT, summarization(evaluator={"id": "some/model", "build": {"max_tokens": 80}}))
+    )
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ({"prompts": {"num_test": 31}}, "summarization.prompts.num_test"),
+        ({"evaluation": {"temperatures": [0]}}, "summarization.evaluation.temperatures.0: 0"),
+        ({"evaluation": {"sample_seeds": [1, 1]}}, "a value stands twice"),
+        ({"evaluation": {"responses": 101}}, "summarization.evaluation.responses: 101 asked for"),
+        ({"rewards": {"monitored": -1}}, "summarization.rewards.monitored: -1"),
+        ({"posts": {"in_domain": []}}, "summarization.posts.in_domain"),
+        ({"prompts": {"min_tokens": 3}}, "summarization.prompts.min_tokens: unknown key"),
+        ({"reward_model": {"build": {"language_epochs": -1}}}, "build.language_epochs: -1"),
+    ],
+)
+def test_summarization_refuses_what_cannot_work(section, words):
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        resolve(merge(DEFAULT, summarization(**section)))

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vbon.config import load, merge, resolve
+from vbon.config import evaluation_splits, load, merge, resolve
 from vbon.errors import ConfigError
 from vbon.plan import advice, expand, jobs, pair_files
 
@@ -296,3 +296,24 @@ def test_fewer_draws_than_n_are_advised_against_and_no_others():
     (line,) = advice(vbon_runs({"n": [8, 40], "m": 16}))
     assert line.startswith("sentiment: vbon n40 estimates log F from m = 16 draws for n = 40")
     assert "above which 71% of best-of-n's responses lie" in line
+
+
+def test_only_monitored_runs_read_the_evaluator():
+    """What no method trains on may still be watched, and then a run depends on it."""
+    overlay = {"tasks": ["sentiment", "summarization"]}
+    for run in runs(overlay):
+        trained = run.instance.trained and not run.instance.is_reference
+        watched = run.task == "summarization" and trained
+        assert ("evaluator" in run.inputs()) == watched
+    plain = runs(overlay | {"summarization": {"rewards": {"monitored": 0}}})
+    assert not any("evaluator" in run.inputs() for run in plain)
+
+
+def test_every_temperature_has_draws_of_its_own():
+    config = resolve(merge(DEFAULT, {"tasks": ["summarization"]}))
+    splits = evaluation_splits(config["summarization"])
+    assert splits == {"test-t0.25": 0.25, "test-t0.5": 0.5, "test-t0.75": 0.75, "test-t1": 1}
+    run = expand(config)[0]
+    found = [run.evaluation_inputs(split)["samples"] for split in splits]
+    assert len(set(found)) == 4
+    assert len({run.evaluation_inputs(split)["prompts"] for split in splits}) == 1

@@ -176,13 +176,13 @@ def _listed(accepted: Any) -> str:
     return ", ".join(map(str, accepted)) if isinstance(accepted, list) else str(accepted)
 
 
-def test_splits(section: Mapping[str, Any]) -> dict[str, float]:
+def evaluation_splits(section: Mapping[str, Any]) -> dict[str, float]:
     """Temperature of each set of responses to the test prompts, by its name in file names.
 
     Example:
-        >>> test_splits({"evaluation": {"temperatures": [0.5, 1]}})
+        >>> evaluation_splits({"evaluation": {"temperatures": [0.5, 1]}})
         {'test-t0.5': 0.5, 'test-t1': 1}
-        >>> test_splits({"evaluation": {}, "sampling": {"temperature": 1.0}})
+        >>> evaluation_splits({"evaluation": {}, "sampling": {"temperature": 1.0}})
         {'test': 1.0}
     """
     named = section["evaluation"].get("temperatures")

@@ -146,7 +146,7 @@ class Run:
         """The artifacts its evaluation reads, beside the run itself.
 
         Args:
-            split: One of :func:`vbon.config.test_splits`.
+            split: One of :func:`vbon.config.evaluation_splits`.
         """
         root = Path(self.shared)
         paths = {

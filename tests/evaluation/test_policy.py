@@ -247,3 +247,23 @@ def test_the_mean_log_ratio_of_best_of_n_is_near_its_kl():
     ratio = (picked["log_prob"] - picked["log_prob_ref"]).to_numpy().reshape(prompts, 4).mean(1)
     error = ratio.std(ddof=1) / np.sqrt(prompts)
     assert abs(ratio.mean() - kl_upper_bound(4)) < 3 * error + 0.01  # bias of add1 at 1,000 draws
+
+
+@pytest.mark.parametrize("temperature", [0.25, 0.5, 0.75, 1.0])
+def test_the_reference_has_no_kl_to_itself_at_any_temperature(temperature):
+    frame = make_evaluator(temperature=temperature).evaluate(LANGUAGE.policy())
+    assert frame["kl"].abs().max() < 1e-9
+    assert frame["kl_k3"].abs().max() < 1e-9
+    np.testing.assert_allclose(frame["log_prob"], frame["log_prob_ref"], atol=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [0.25, 0.5, 1.0])
+def test_kl_is_that_of_both_models_at_the_temperature_of_sampling(temperature):
+    policy = other_policy()
+    ours, theirs = (LANGUAGE.log_probs(m, temperature) for m in (policy, LANGUAGE.reference))
+    exact = (ours.exp() * (ours - theirs)).sum(1)
+    frame = make_evaluator(responses=4000, temperature=temperature).evaluate(policy)
+    groups = frame.groupby("prompt_id")["kl"]
+    means, errors = groups.mean(), groups.sem()
+    for name, value in zip(LANGUAGE.prompts.prompt_id, exact.tolist(), strict=True):
+        assert abs(means[name] - value) < 4 * errors[name] + 1e-6

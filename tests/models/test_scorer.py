@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
@@ -43,8 +42,9 @@ def reference(data, tmp_path_factory):
 def scorer(data, tmp_path_factory):
     posts, tokenizer = data
     folder = tmp_path_factory.mktemp("scorer")
-    sides = {side: posts["prompt"] + " " + posts[side] for side in ("chosen", "rejected")}
-    numbers = build_scorer(pd.DataFrame(sides), tokenizer, {**SMALL, "epochs": 2}, 0, folder)
+    pairs = posts[["prompt"]].assign(**{s: " " + posts[s] for s in ("chosen", "rejected")})
+    settings = {**SMALL, "epochs": 2, "language_epochs": 1}
+    numbers = build_scorer(pairs, tokenizer, settings, 0, folder)
     return folder, numbers
 
 

@@ -121,7 +121,7 @@ def baselines(arguments: list[str]) -> None:
     )
     written = read_table(args.texts, "posts").set_index("source_id").loc[frame["source_id"]]
     own, begun = (
-        tokenizer(written[column].tolist(), add_special_tokens=False)["input_ids"]
+        tokenizer((" " + written[column]).tolist(), add_special_tokens=False)["input_ids"]
         for column in ("summary", "post")
     )
     lengths = frame["response_ids"].map(len)
@@ -135,10 +135,9 @@ def baselines(arguments: list[str]) -> None:
         name: tokenizer.batch_decode([list(ids) for ids in found], skip_special_tokens=True)
         for name, found in responses.items()
     }
-    # A response is the prompt's continuation and begins with a space, which a post does not.
     asked = frame["prompt"].tolist()
     rewards = {
-        name: evaluator([f"{a} {b.lstrip()}" for a, b in zip(asked, found, strict=True)]).reward
+        name: evaluator([a + b for a, b in zip(asked, found, strict=True)]).reward
         for name, found in texts.items()
     }
     table = compare(texts, rewards, written["summary"].tolist())

@@ -102,7 +102,5 @@ def _train_on_posts(
         return build_reference(
             (" " + own["summary"]).tolist(), vocabulary, chosen, seed, folder, asked
         )
-    pairs = pd.DataFrame(
-        {side: [f"{a} {b}" for a, b in zip(asked, own[side], strict=True)] for side in sides}
-    )
-    return build_scorer(pairs, vocabulary, chosen, seed, folder)
+    pairs = pd.DataFrame({side: (" " + own[side]).to_list() for side in sides})
+    return build_scorer(pairs.assign(prompt=asked), vocabulary, chosen, seed, folder)

@@ -7,7 +7,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from vbon.artifacts.fingerprint import code_fingerprint
-from vbon.config import resolve, test_splits
+from vbon.config import resolve, evaluation_splits
 from vbon.errors import VbonError
 from vbon.ks import POOL, SIZES
 from vbon.plan import TRAIN_MODULES, advice, jobs, roots
@@ -37,7 +37,7 @@ BUILT = [
 SPLITS = ("train", "test")
 DRAWN = {
     "train",
-    *(split for root in ROOTS.values() for split in test_splits(root.section)),
+    *(split for root in ROOTS.values() for split in evaluation_splits(root.section)),
 }  # sets of the reference's draws: test prompts may be answered at several temperatures
 ROLES = ("reference", "reward_model", "evaluator")
 FIGURES = {
@@ -103,7 +103,7 @@ def prompts_of(split):
 
 def temperature_of(wildcards):
     """At which a set of the reference's draws is made: training prompts' as in training."""
-    splits = test_splits(section(wildcards))
+    splits = evaluation_splits(section(wildcards))
     return splits.get(wildcards.split, section(wildcards, "sampling", "temperature"))
 
 
@@ -193,7 +193,7 @@ def measuring(root):
     limits = ("max_new_tokens", "test_draws", "fresh_draws")
     sampling = {name: part["sampling"][name] for name in limits}
     how = {k: v for k, v in part["evaluation"].items() if k != "temperatures"}
-    return {**how, **part["rewards"], **sampling, "splits": test_splits(part)}
+    return {**how, **part["rewards"], **sampling, "splits": evaluation_splits(part)}
 
 
 def has_equivalence(task):
@@ -258,7 +258,7 @@ def tables_of(wildcards):
 
 def examples_of(task):
     """Tables of one post's summaries at the temperatures that are measured."""
-    measured = test_splits(config[task]).values()
+    measured = evaluation_splits(config[task]).values()
     return [name for name, temperature in EXAMPLES.items() if temperature in measured]
 
 

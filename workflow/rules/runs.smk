@@ -19,7 +19,7 @@ for name, group in JOBS.items():
         *(
             map(file_of, run.evaluation_inputs(split).values())
             for run in group
-            for split in test_splits(
+            for split in evaluation_splits(
                 ROOTS[run.root.removeprefix(f"{RESULTS}/")].section
             )
         )

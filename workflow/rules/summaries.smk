@@ -17,7 +17,7 @@ rule section6:
         prompts=RESULTS + "/{task}/prompts/test.parquet",
         rewards=lambda wildcards: [
             f"{RESULTS}/{wildcards.task}/reference/rewards/{split}.parquet"
-            for split in test_splits(config[wildcards.task])
+            for split in evaluation_splits(config[wildcards.task])
         ],
     output:
         table=RESULTS + "/{task}/tables/section6.csv",

@@ -20,7 +20,7 @@ rule aggregate:
         ),
         rewards=lambda wildcards: [
             f"{ROOTS[wildcards.root].shared}/reference/rewards/{split}.parquet"
-            for split in test_splits(ROOTS[wildcards.root].section)
+            for split in evaluation_splits(ROOTS[wildcards.root].section)
         ],
         seconds=lambda wildcards: seconds_of(wildcards.root),
     output:

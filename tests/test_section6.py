@@ -1,0 +1,127 @@
+"""Section 6's claims on made-up responses whose answer is known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from vbon.errors import DataError
+from vbon.section6 import (
+    COLUMNS,
+    Evidence,
+    by_prompt,
+    example_table,
+    paper_settings,
+    section6_table,
+)
+
+PROMPTS = [f"p{number:03d}" for number in range(60)]
+DOMAINS = {name: "in_domain" if k % 2 else "out_of_domain" for k, name in enumerate(PROMPTS)}
+LEVELS = {
+    ("reference", "default"): 0.5,
+    ("best_of_n", "n100"): 0.9,
+    ("ppo", "beta0.05"): 0.7,
+    ("ppo", "beta0.0101"): 0.6,
+    ("dpo", "beta0.1"): 0.5,
+    ("bonbon", "n8"): 0.5,
+    ("vbon", "n21"): 0.7,
+    ("vbon", "n100"): 0.8,
+}
+
+
+def tables(levels=LEVELS, temperatures=(0.5, 1.0), gap=0.0, noise=0.02):
+    rng = np.random.default_rng(0)
+    made = {}
+    for temperature in temperatures:
+        for (method, setting), level in levels.items():
+            values = level + noise * rng.normal(size=len(PROMPTS))
+            values += gap * np.array([DOMAINS[name] == "in_domain" for name in PROMPTS])
+            columns = {"evaluator_win_rate": values, "evaluator_reward": 10 * values}
+            made[method, setting, temperature] = pd.DataFrame(columns, index=PROMPTS)
+    return made
+
+
+def claims(**changes):
+    evidence = Evidence.of(tables(**changes), DOMAINS, seed=0, replicates=400)
+    table = section6_table(evidence)
+    assert list(table.columns) == list(COLUMNS)
+    assert ((table["low"] <= table["value"]) & (table["value"] <= table["high"])).all()
+    return table
+
+
+def verdicts(table, claim, temperature, metric="evaluator_win_rate"):
+    rows = table[(table["claim"] == claim) & (table["temperature"] == temperature)]
+    return rows[rows["metric"] == metric]["verdict"].tolist()
+
+
+def test_what_is_so_is_seen_and_what_is_not_is_not():
+    table = claims()
+    assert verdicts(table, "BoN is best", 0.5) == verdicts(table, "BoN is best", 1.0) == ["seen"]
+    assert verdicts(table, "no gap between domains", 0.5) == ["seen"]
+    assert verdicts(table, "a gap between domains", 1.0) != ["seen"]
+    assert verdicts(table, "vBoN above PPO (the paper's settings)", 0.5) == ["seen"]
+    assert verdicts(table, "vBoN equal to PPO (the paper's settings)", 1.0) == ["not seen"]
+    # n = 21 belongs to 0.05, where both are alike, n = 100 to 0.0101, where they are not.
+    assert verdicts(table, "vBoN equal to PPO (equal coefficient)", 1.0) == ["seen", "not seen"]
+    assert verdicts(table, "DPO and BoNBoN competitive", 0.5) == ["not seen"]
+    assert verdicts(table, "DPO and BoNBoN not competitive", 1.0) == ["seen"]
+
+
+def test_a_gap_of_domains_is_found():
+    table = claims(gap=0.2)
+    assert verdicts(table, "no gap between domains", 0.5) == ["not seen"]
+    assert verdicts(table, "a gap between domains", 1.0) == ["seen"]
+    # Rewards of other posts are other rewards.
+    assert not len(table[(table["claim"].str.contains("gap")) & (table["metric"] != METRIC)])
+
+
+METRIC = "evaluator_win_rate"
+
+
+def test_too_much_noise_decides_nothing():
+    table = claims(levels=dict.fromkeys(LEVELS, 0.5), noise=2.0)
+    assert verdicts(table, "vBoN above PPO (the paper's settings)", 0.5) == ["undecided"]
+    assert verdicts(table, "no gap between domains", 0.5) == ["undecided"]
+
+
+def test_claims_about_methods_that_were_not_run_are_left_out():
+    levels = {key: level for key, level in LEVELS.items() if key[0] in ("reference", "ppo")}
+    found = set(claims(levels=levels)["claim"])
+    assert found == {"no gap between domains", "a gap between domains"}
+
+
+def test_intervals_are_those_of_paired_prompts():
+    """The width is that of the difference, not of what prompts have in common."""
+    table = claims()
+    row = table[table["claim"] == "vBoN above PPO (the paper's settings)"].iloc[0]
+    expected = 2 * 1.96 * 0.02 * np.sqrt(2 / len(PROMPTS))
+    assert row["high"] - row["low"] == pytest.approx(expected, rel=0.35)
+
+
+def test_the_paper_s_settings_and_policies_of_other_prompts():
+    evidence = Evidence.of(tables(), DOMAINS, seed=0, replicates=5)
+    shown = paper_settings(evidence)
+    assert (shown["vbon"], shown["ppo"], shown["reference"]) == ("n100", "beta0.05", "default")
+    made = tables()
+    made["dpo", "beta0.1", 0.5] = made["dpo", "beta0.1", 0.5].iloc[1:]
+    with pytest.raises(DataError, match=r"dpo beta0\.1: other prompts"):
+        Evidence.of(made, DOMAINS, seed=0, replicates=5)
+
+
+def responses(rewards):
+    frame = pd.DataFrame({"prompt_id": ["a", "a", "b"], "draw": [0, 1, 0]})
+    frame["response"], frame["reward"] = [" one", " two", " three"], 0.0
+    return frame.assign(evaluator_reward=rewards)
+
+
+def test_wins_are_counted_against_each_prompt_s_own_pool():
+    pools = {"a": np.array([0.0, 1.0]), "b": np.array([5.0, 5.0])}
+    table = by_prompt(responses([0.5, 2.0, 5.0]), pools)
+    assert table["evaluator_win_rate"].to_dict() == {"a": 0.75, "b": 0.5}
+    assert table["evaluator_reward"].to_dict() == {"a": 1.25, "b": 5.0}
+
+
+def test_the_example_is_the_first_response_to_the_post():
+    both = [("ppo", "x", responses([1.0, 2.0, 3.0])), ("vbon", "y", responses([4.0, 5.0, 6.0]))]
+    table = example_table("a", both)
+    assert table["summary"].tolist() == ["one", "one"]
+    assert table["evaluator_reward"].tolist() == [1.0, 4.0]
