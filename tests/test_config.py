@@ -142,7 +142,7 @@ def test_models_must_have_room_for_prompt_and_response():
         ({"rewards": {"monitored": -1}}, "summarization.rewards.monitored: -1"),
         ({"posts": {"in_domain": []}}, "summarization.posts.in_domain"),
         ({"prompts": {"min_tokens": 3}}, "summarization.prompts.min_tokens: unknown key"),
-        ({"reward_model": {"build": {"language_epochs": -1}}}, "build.language_epochs: -1"),
+        ({"reward_model": {"build": {"architecture": "gpt2"}}}, "build.architecture: unknown key"),
     ],
 )
 def test_summarization_refuses_what_cannot_work(section, words):

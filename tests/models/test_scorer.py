@@ -43,7 +43,7 @@ def scorer(data, tmp_path_factory):
     posts, tokenizer = data
     folder = tmp_path_factory.mktemp("scorer")
     pairs = posts[["prompt"]].assign(**{s: " " + posts[s] for s in ("chosen", "rejected")})
-    settings = {**SMALL, "epochs": 2, "language_epochs": 1}
+    settings = {**SMALL, "epochs": 2}
     numbers = build_scorer(pairs, tokenizer, settings, 0, folder)
     return folder, numbers
 

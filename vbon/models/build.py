@@ -73,22 +73,6 @@ class ClassifierSettings(TransformerSettings):
             )
 
 
-@dataclass(frozen=True)
-class ScorerSettings(TransformerSettings):
-    """As :class:`TransformerSettings`, with what comes before the pairs.
-
-    Attributes:
-        language_epochs: Passes over the chosen responses as a language model; 0 for none.
-    """
-
-    language_epochs: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.language_epochs < 0:
-            raise ConfigError(f"build.language_epochs is {self.language_epochs}; give 0 or more")
-
-
 def _check_architecture(name: str, known: Mapping[str, Any]) -> None:
     if name not in known:
         raise ConfigError(
@@ -214,21 +198,20 @@ _LANGUAGE_MODELS = {"gpt2": _gpt2, "gpt_neox": _neox}
 def build_scorer(
     pairs: pd.DataFrame,
     tokenizer: PreTrainedTokenizerFast,
-    settings: Mapping[str, Any] | ScorerSettings,
+    settings: Mapping[str, Any] | TransformerSettings,
     seed: int,
     out_dir: str | Path,
 ) -> dict[str, float]:
     r"""Train a scalar reward model of the GPT-NeoX class on pairs of responses.
 
     The loss of a pair is :math:`-\log \sigma(r_\mathrm{chosen} - r_\mathrm{rejected})`, as in
-    Stiennon et al. (2020), arXiv:2009.01325, section 3.4, whose reward models too begin as models
-    of the preferred language. A text's score stands at its last token.
+    Stiennon et al. (2020), arXiv:2009.01325, section 3.4. A text's score stands at its last token.
 
     Args:
         pairs: Texts of this model's own part: ``prompt``, and its responses ``chosen`` and
             ``rejected``, which begin with a space.
         tokenizer: Of :func:`build_tokenizer`; saved with the weights.
-        settings: Fields of :class:`ScorerSettings`; longer texts lose their beginning.
+        settings: Fields of :class:`TransformerSettings`; longer texts lose their beginning.
         seed: Of the weights, the order of the pairs and the held-out ones.
         out_dir: Folder to write; ``AutoModelForSequenceClassification`` loads it.
 
@@ -239,13 +222,10 @@ def build_scorer(
         ConfigError: If a setting is unknown or cannot work.
         DataError: If there are too few pairs to hold some out.
     """
-    chosen = settings_of(ScorerSettings, settings)
-    train_on, held_out = hold_out(_both_sides(pairs, tokenizer, chosen), chosen.held_out, seed)
+    chosen = settings_of(TransformerSettings, settings)
+    train, held_out = hold_out(_both_sides(pairs, tokenizer, chosen), chosen.held_out, seed)
     transformers.set_seed(seed32(seed, "weights"))
     model = transformers.GPTNeoXForSequenceClassification(_neox_config(chosen, tokenizer))
-    if chosen.language_epochs:
-        own = pairs.iloc[[feature["row"] for feature in train_on]]
-        _read_first(model, own, tokenizer, chosen, seed)
 
     def collate(rows: list[dict[str, Any]]) -> Mapping[str, Tensor]:
         """First the chosen texts, then the rejected ones; labels are not used."""
@@ -253,7 +233,7 @@ def build_scorer(
         batch = tokenizer.pad({"input_ids": ids}, return_tensors="pt")
         return {**batch, "labels": torch.zeros(len(ids))}
 
-    fit(model, train_on, collate, chosen, chosen.epochs, seed, _pairwise_loss)
+    fit(model, train, collate, chosen, chosen.epochs, seed, _pairwise_loss)
     right = 0
     for batch in batches(model, held_out, collate, chosen.batch_size):
         del batch["labels"]
@@ -274,26 +254,9 @@ def _both_sides(
     )
     limit = chosen.max_tokens
     return [
-        {"input_ids": first[-limit:], "rejected": second[-limit:], "row": row}
-        for row, (first, second) in enumerate(zip(*sides, strict=True))
+        {"input_ids": first[-limit:], "rejected": second[-limit:]}
+        for first, second in zip(*sides, strict=True)
     ]
-
-
-def _read_first(
-    model: transformers.GPTNeoXForSequenceClassification,
-    pairs: pd.DataFrame,
-    tokenizer: PreTrainedTokenizerFast,
-    chosen: ScorerSettings,
-    seed: int,
-) -> None:
-    """Train a scorer's body as a language model of the preferred responses."""
-    language = _neox(chosen, tokenizer)
-    language.gpt_neox.load_state_dict(model.gpt_neox.state_dict())
-    asked, answers = pairs["prompt"].tolist(), pairs["chosen"].tolist()
-    features = _completions(answers, asked, tokenizer, chosen.max_tokens)
-    collate = transformers.DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=-100)
-    fit(language, features, collate, chosen, chosen.language_epochs, seed)
-    model.gpt_neox.load_state_dict(language.gpt_neox.state_dict())
 
 
 def _pairwise_loss(outputs: Any, _labels: Tensor, num_items_in_batch: Any = None) -> Tensor:
