@@ -37,12 +37,13 @@ def world(tmp_path_factory):
     prompts = pd.DataFrame({"prompt_id": list("abc"), "prompt": texts, "source_id": list("xyz")})
     prompts["prompt_ids"], prompts["domain"] = words(texts)["input_ids"], "positive"
     write_table(root / "prompts.parquet", prompts, "prompts")
-    limits = {"max_new_tokens": 6, "temperature": 1.0, "prompts_per_shard": 9}
+    limits = {"max_new_tokens": 6, "prompts_per_shard": 9}
     sampling = json.dumps(limits | {"prompts_per_batch": 2})
     given = ["--prompts", f"{root}/prompts.parquet", "--reference", f"{root}/models/reference"]
     drawn = ["--settings", sampling, "--draws", "40", "--shard", "0", "--seed", "0"]
     took = ["--seconds", f"{root}/seconds.json"]
-    assert main(["sample", *given, *drawn, "--output", f"{root}/samples.parquet", *took]) == 0
+    one = ["--temperatures", "1", "--output", f"{root}/samples.parquet", *took]
+    assert main(["sample", *given, *drawn, *one]) == 0
     models = [f"--{r.replace('_', '-')}={root}/models/{r}" for r in ("reward_model", "evaluator")]
     scored = ["--samples", f"{root}/samples.parquet", "--settings", json.dumps(REWARDS)]
     output = ["--output", f"{root}/rewards.parquet", *took]

@@ -53,6 +53,7 @@ def _pool(folder: str, split: str, section: dict[str, Any], seed: int) -> None:
     stream = ["--shard", "0", "--seed", str(seed)]
     drawn = ["--settings", json.dumps(sampling), "--draws", str(draws), "--output", samples]
     took = ["--seconds", f"{folder}/reference/seconds/samples-{split}-0.json"]
+    took += ["--temperatures", str(sampling["temperature"])]
     pool.sample([*prompts, models[0], *stream, *drawn, *took])
     scored = ["--settings", json.dumps(section["rewards"]), "--output", rewards]
     took = ["--seconds", f"{folder}/reference/seconds/rewards-{split}-0.json"]

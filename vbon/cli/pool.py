@@ -22,22 +22,25 @@ def sample(arguments: list[str]) -> None:
     options.add_argument("--draws", type=int, required=True, help="draws a prompt")
     options.add_argument("--shard", type=int, required=True, help="number of the shard, from 0")
     options.add_argument("--seed", type=int, required=True)
-    options.add_argument("--output", required=True)
-    options.add_argument("--seconds", required=True, help="output, .json: what it took")
+    options.add_argument("--temperatures", nargs="+", type=float, required=True)
+    options.add_argument("--output", nargs="+", required=True, help="one for each temperature")
+    options.add_argument("--seconds", nargs="+", required=True, help="outputs, .json: time taken")
     args = options.parse_args(arguments)
     chosen = args.settings
     table = read_table(args.prompts, "prompts")
     first = args.shard * chosen["prompts_per_shard"]
     table = table.iloc[first : first + chosen["prompts_per_shard"]]
-    frame, seconds = _draw(table, args.reference, chosen, args.draws, args.seed)
     inputs = {"prompts": args.prompts, "reference": args.reference}
     made = {"seed": args.seed, "draws": args.draws, "shard": args.shard, **chosen}
-    write_table(args.output, frame, "samples", provenance(made, inputs, ("vbon.sampling",)))
-    write_json(args.seconds, {"draws": args.draws, "seconds": seconds})
+    for temperature, output, took in zip(args.temperatures, args.output, args.seconds, strict=True):
+        own = {**made, "temperature": temperature}
+        frame, seconds = _draw(table, args.reference, own)
+        write_table(output, frame, "samples", provenance(own, inputs, ("vbon.sampling",)))
+        write_json(took, {"draws": args.draws, "seconds": seconds})
 
 
 def _draw(
-    table: pd.DataFrame, reference: str, chosen: dict[str, Any], draws: int, seed: int
+    table: pd.DataFrame, reference: str, chosen: dict[str, Any]
 ) -> tuple[pd.DataFrame, float]:
     """All draws of a shard, and the seconds that drawing alone took."""
     import torch
@@ -62,10 +65,10 @@ def _draw(
         rollouts = draw(
             model,
             prompts,
-            draws=draws,
+            draws=chosen["draws"],
             max_new_tokens=chosen["max_new_tokens"],
             eos_token_id=eos_token_id,
-            seed=derive_seed(seed, "pool"),
+            seed=derive_seed(chosen["seed"], "pool"),
             temperature=chosen["temperature"],
         )
         seconds += time.perf_counter() - started
@@ -85,14 +88,14 @@ def _draw(
 def score(arguments: list[str]) -> None:
     """Score the responses of one shard with the reward model and the held-out evaluator."""
     options = parser("score", score.__doc__)
-    options.add_argument("--samples", required=True)
+    options.add_argument("--samples", nargs="+", required=True)
     options.add_argument("--prompts", required=True)
     options.add_argument("--reference", required=True, help="model folder, for its tokenizer")
     options.add_argument("--reward-model", required=True, help="model folder")
     options.add_argument("--evaluator", required=True, help="model folder")
     options.add_argument("--settings", type=settings, required=True)
-    options.add_argument("--output", required=True)
-    options.add_argument("--seconds", required=True, help="output, .json: what the reward took")
+    options.add_argument("--output", nargs="+", required=True, help="one for each of --samples")
+    options.add_argument("--seconds", nargs="+", required=True, help="outputs, .json: time taken")
     args = options.parse_args(arguments)
 
     import torch
@@ -101,29 +104,27 @@ def score(arguments: list[str]) -> None:
     from vbon.rewards import full_texts, load_reward_model, replace_unfinished
 
     torch.set_num_threads(1)
-    samples = read_table(args.samples, "samples")
     prompts = read_table(args.prompts, "prompts").set_index("prompt_id")["prompt_ids"]
-    ids = prompts.loc[samples["prompt_id"]]
-    texts = full_texts(load_tokenizer(args.reference), ids, samples["response_ids"])
+    tokenizer = load_tokenizer(args.reference)
     size = args.settings["batch_size"]
-    frame = samples[["prompt_id", "draw"]].copy()
     reward_model = load_reward_model(args.reward_model, size, args.settings["transform"])
-    started = time.perf_counter()
-    rewards = reward_model(texts)
-    seconds = time.perf_counter() - started
-    finished = samples["finished"].to_numpy()
-    frame["reward"] = replace_unfinished(rewards.reward, finished, args.settings)
-    frame["reward_prob"] = rewards.prob
-    frame["evaluator_reward"] = load_reward_model(args.evaluator, size)(texts).reward
-    inputs = {
-        "samples": args.samples,
-        "prompts": args.prompts,
-        "reward_model": args.reward_model,
-        "evaluator": args.evaluator,
-    }
-    made = provenance(args.settings, inputs, ("vbon.rewards",))
-    write_table(args.output, frame, "rewards", made)
-    write_json(args.seconds, {"draws": int(frame["draw"].nunique()), "seconds": seconds})
+    evaluator = load_reward_model(args.evaluator, size)
+    roles = ("prompts", "reward_model", "evaluator")
+    inputs = {name: getattr(args, name) for name in roles}
+    for path, output, took in zip(args.samples, args.output, args.seconds, strict=True):
+        samples = read_table(path, "samples")
+        texts = full_texts(tokenizer, prompts.loc[samples["prompt_id"]], samples["response_ids"])
+        frame = samples[["prompt_id", "draw"]].copy()
+        started = time.perf_counter()
+        rewards = reward_model(texts)
+        seconds = time.perf_counter() - started
+        finished = samples["finished"].to_numpy()
+        frame["reward"] = replace_unfinished(rewards.reward, finished, args.settings)
+        frame["reward_prob"] = rewards.prob
+        frame["evaluator_reward"] = evaluator(texts).reward
+        made = provenance(args.settings, {"samples": path, **inputs}, ("vbon.rewards",))
+        write_table(output, frame, "rewards", made)
+        write_json(took, {"draws": int(frame["draw"].nunique()), "seconds": seconds})
 
 
 def merge(arguments: list[str]) -> None:

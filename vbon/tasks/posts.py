@@ -19,6 +19,7 @@ from vbon.tasks.prompts import prompt_id
 
 COLUMNS = ("subreddit", "title", "post", "summary")
 IN_DOMAIN, OUT_OF_DOMAIN = "in_domain", "out_of_domain"
+_PLAIN = {"add_special_tokens": False, "verbose": False}  # it may be longer than the model
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 
@@ -133,7 +134,7 @@ def prompt_text(row: Mapping[str, str], tokenizer: Any, max_tokens: int) -> str:
     post = row["post"]
     while True:
         text = render(row["subreddit"], row["title"], post)
-        excess = len(tokenizer(text, add_special_tokens=False)["input_ids"]) - max_tokens
+        excess = len(tokenizer(text, **_PLAIN)["input_ids"]) - max_tokens
         if excess <= 0:
             return text
         if not post:
@@ -146,7 +147,7 @@ def prompt_text(row: Mapping[str, str], tokenizer: Any, max_tokens: int) -> str:
 
 def _shortened(post: str, excess: int, tokenizer: Any) -> str:
     """The post without its last ``excess`` tokens, back to the end of a line or sentence."""
-    offsets = tokenizer(post, add_special_tokens=False, return_offsets_mapping=True)
+    offsets = tokenizer(post, **_PLAIN, return_offsets_mapping=True)
     starts = [start for start, _ in offsets["offset_mapping"]]
     kept = post[: starts[-min(excess, len(starts))]]
     if (cut := kept.rfind("\n")) > 0:

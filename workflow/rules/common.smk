@@ -101,10 +101,16 @@ def prompts_of(split):
     return split.partition("-")[0]
 
 
-def temperature_of(wildcards):
-    """At which a set of the reference's draws is made: training prompts' as in training."""
-    splits = evaluation_splits(section(wildcards))
-    return splits.get(wildcards.split, section(wildcards, "sampling", "temperature"))
+def drawn_together(task):
+    """Temperatures of the sets of draws that answer the same prompts, by these prompts."""
+    training = {"train": config[task]["sampling"]["temperature"]}
+    return {"train": training, "test": evaluation_splits(config[task])}
+
+
+def drawing(task):
+    """How draws are made, but for their number and temperature."""
+    names = ("max_new_tokens", "prompts_per_shard", "prompts_per_batch")
+    return {name: config[task]["sampling"][name] for name in names}
 
 
 def shards(wildcards, kind):
@@ -140,12 +146,12 @@ def seconds_of(root):
     ]
 
 
-def draws(wildcards):
+def draws(task, prompts):
     """Reference draws a prompt: test prompts also have the fresh ones that BoN chooses from."""
-    sampling = section(wildcards, "sampling")
-    if wildcards.split == "train":
+    sampling = config[task]["sampling"]
+    if prompts == "train":
         return sampling["train_draws"]
-    blocks = len(section(wildcards, "evaluation").get("sample_seeds") or [0])
+    blocks = len(config[task]["evaluation"].get("sample_seeds") or [0])
     return sampling["test_draws"] + blocks * sampling["fresh_draws"]
 
 

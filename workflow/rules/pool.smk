@@ -2,69 +2,67 @@
 
 from vbon.plan import pair_files
 
+for task in BUILT:
+    for prompts, splits in drawn_together(task).items():
+        # Loading the models takes longer than a shard of a small task.
+        folder = f"{RESULTS}/{task}/reference"
+        samples, rewards = (
+            [f"{folder}/shards/{kind}-{split}-{{shard}}.parquet" for split in splits]
+            for kind in ("samples", "rewards")
+        )
+        sampled, scored = (
+            [f"{folder}/seconds/{kind}-{split}-{{shard}}.json" for split in splits]
+            for kind in ("samples", "rewards")
+        )
 
-rule sample:
-    """Draws for one shard of the prompts."""
-    input:
-        prompts=lambda wildcards: (
-            f"{RESULTS}/{wildcards.task}/prompts/{prompts_of(wildcards.split)}.parquet"
-        ),
-        reference=RESULTS + "/{task}/models/reference/card.json",
-    output:
-        samples=RESULTS + "/{task}/reference/shards/samples-{split}-{shard}.parquet",
-        seconds=RESULTS + "/{task}/reference/seconds/samples-{split}-{shard}.json",
-    log:
-        "logs/{task}/sample-{split}-{shard}.log",
-    threads: 1
-    params:
-        reference=lambda wildcards, input: os.path.dirname(input.reference),
-        settings=lambda wildcards: as_json(
-            {
-                "temperature": temperature_of(wildcards),
-                **{
-                    name: section(wildcards, "sampling", name)
-                    for name in (
-                        "max_new_tokens",
-                        "prompts_per_shard",
-                        "prompts_per_batch",
-                    )
-                },
-            }
-        ),
-        draws=draws,
-        seed=config["seed"],
-        code=code("vbon.sampling"),
-    shell:
-        "vbon sample --prompts {input.prompts:q} --reference {params.reference:q}"
-        " --settings {params.settings:q} --draws {params.draws} --shard {wildcards.shard}"
-        " --seed {params.seed} --output {output.samples:q} --seconds {output.seconds:q}"
-        " > {log:q} 2>&1"
+        rule:
+            """Draws for one shard of the prompts, at every temperature."""
+            name:
+                f"sample_{task}_{prompts}"
+            input:
+                prompts=f"{RESULTS}/{task}/prompts/{prompts}.parquet",
+                reference=f"{RESULTS}/{task}/models/reference/card.json",
+            output:
+                samples=samples,
+                seconds=sampled,
+            log:
+                f"logs/{task}/sample-{prompts}-{{shard}}.log",
+            threads: 1
+            params:
+                reference=f"{RESULTS}/{task}/models/reference",
+                settings=as_json(drawing(task)),
+                temperatures=list(splits.values()),
+                draws=draws(task, prompts),
+                seed=config["seed"],
+                code=code("vbon.sampling"),
+            shell:
+                "vbon sample --prompts {input.prompts:q} --reference {params.reference:q}"
+                " --settings {params.settings:q} --draws {params.draws} --shard {wildcards.shard}"
+                " --seed {params.seed} --temperatures {params.temperatures}"
+                " --output {output.samples:q} --seconds {output.seconds:q} > {log:q} 2>&1"
 
-
-rule score:
-    """Rewards of one shard's draws, by reward model and evaluator."""
-    input:
-        samples=RESULTS + "/{task}/reference/shards/samples-{split}-{shard}.parquet",
-        prompts=lambda wildcards: (
-            f"{RESULTS}/{wildcards.task}/prompts/{prompts_of(wildcards.split)}.parquet"
-        ),
-        reference=RESULTS + "/{task}/models/reference/card.json",
-        reward_model=RESULTS + "/{task}/models/reward_model/card.json",
-        evaluator=RESULTS + "/{task}/models/evaluator/card.json",
-    output:
-        rewards=RESULTS + "/{task}/reference/shards/rewards-{split}-{shard}.parquet",
-        seconds=RESULTS + "/{task}/reference/seconds/rewards-{split}-{shard}.json",
-    log:
-        "logs/{task}/score-{split}-{shard}.log",
-    threads: 1
-    params:
-        models=model_options(*ROLES),
-        settings=lambda wildcards: as_json(section(wildcards, "rewards")),
-        code=code("vbon.rewards"),
-    shell:
-        "vbon score --samples {input.samples:q} --prompts {input.prompts:q} {params.models:q}"
-        " --settings {params.settings:q} --output {output.rewards:q}"
-        " --seconds {output.seconds:q} > {log:q} 2>&1"
+        rule:
+            """Rewards of one shard's draws, by reward model and evaluator."""
+            name:
+                f"score_{task}_{prompts}"
+            input:
+                **{role: f"{RESULTS}/{task}/models/{role}/card.json" for role in ROLES},
+                samples=samples,
+                prompts=f"{RESULTS}/{task}/prompts/{prompts}.parquet",
+            output:
+                rewards=rewards,
+                seconds=scored,
+            log:
+                f"logs/{task}/score-{prompts}-{{shard}}.log",
+            threads: 1
+            params:
+                models=model_options(*ROLES),
+                settings=as_json(config[task]["rewards"]),
+                code=code("vbon.rewards"),
+            shell:
+                "vbon score --samples {input.samples:q} --prompts {input.prompts:q}"
+                " {params.models:q} --settings {params.settings:q} --output {output.rewards:q}"
+                " --seconds {output.seconds:q} > {log:q} 2>&1"
 
 
 rule merge_samples:
