@@ -159,3 +159,26 @@ def test_tables_about_training_are_asked_for_only_where_something_is_trained(tmp
         lines = (line.split() for line in done.stdout.splitlines())
         planned[name] = {words[0] for words in lines if words} & {"convergence", "equivalence"}
     assert planned == {"trained": {"convergence", "equivalence"}, "chosen": set()}
+
+
+def test_summaries_are_drawn_at_all_temperatures_at_once(tmp_path):
+    folder = make_checkout(tmp_path / "checkout")
+    overlay = {"tasks": ["summarization"], "run_methods": ["reference", "ppo"]}
+    methods = {"methods": {"reference": {}, "ppo": {"kl_coef": [0.05]}}}
+    section = {"evaluation": {"temperatures": [0.25, 0.5], "sample_seeds": [0, 1]}}
+    section["rewards"] = {"monitored": 8}
+    (folder / "config.yaml").write_text(yaml.safe_dump(overlay | methods))
+    (folder / "more.yaml").write_text(yaml.safe_dump({"summarization": section}))
+    command = [sys.executable, "-m", "snakemake", "-n", "--cores", "1", "--quiet", "host"]
+    given = ["--configfile", "more.yaml"]
+    done = subprocess.run(
+        [*command, *given], cwd=folder, capture_output=True, text=True, check=True
+    )
+    lines = (line.split() for line in done.stdout.splitlines())
+    counts = {words[0]: int(words[1]) for words in lines if len(words) == 2 and words[1].isdigit()}
+    assert counts["sample_summarization_test"] == counts["score_summarization_test"] == 1
+    assert counts["logf"] == 2  # of test prompts at two temperatures; nobody asks for more
+    assert counts["example"] == 3  # tables 2, 4 and 5
+    assert counts["figure"] == 3
+    assert counts["section6"] == counts["baselines"] == counts["monitored"] == 1
+    assert "pareto" not in counts
