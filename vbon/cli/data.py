@@ -72,18 +72,11 @@ def prompts(arguments: list[str]) -> None:
     for split in ("train", "test"):
         if kind == "posts":
             frame = make_post_prompts(table, tokenizer, split, chosen)
-            write_table(getattr(args, split), frame, "prompts", made)
-            continue
-        frame = make_prompts(
-            table[table["part"] == split],
-            tokenizer,
-            chosen[f"num_{split}"],
-            chosen["min_tokens"],
-            chosen["max_tokens"],
-            args.seed,
-            exclude=taken,
-        )
-        taken = frame["prompt_ids"].tolist()
+        else:
+            own = table[table["part"] == split]
+            limits = chosen[f"num_{split}"], chosen["min_tokens"], chosen["max_tokens"]
+            frame = make_prompts(own, tokenizer, *limits, args.seed, exclude=taken)
+            taken = frame["prompt_ids"].tolist()
         write_table(getattr(args, split), frame, "prompts", made)
 
 

@@ -67,7 +67,7 @@ def replace_unfinished(
         return reward
     named = "(without an end, rewards.missing_eos)"
     return np.where(
-        finished, reward, transformed(np.array([penalty]), settings["transform"], [named])
+        finished, reward, transformed(np.array([float(penalty)]), settings["transform"], [named])
     )
 
 

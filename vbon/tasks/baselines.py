@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float64
 from rouge_score import rouge_scorer
 
 from vbon.statistics import clustered_mean
@@ -27,7 +28,7 @@ def rouge(texts: Sequence[str], references: Sequence[str]) -> pd.DataFrame:
 
 def baselines(
     texts: Mapping[str, Sequence[str]],
-    evaluator_rewards: Mapping[str, Sequence[float]],
+    evaluator_rewards: Mapping[str, Float64[np.ndarray, " posts"]],
     references: Sequence[str],
 ) -> pd.DataFrame:
     """Mean evaluator reward and ROUGE of several answers to the same posts.

@@ -133,14 +133,15 @@ class Inputs:
         if "evaluator" in self._paths:
             evaluator = load_reward_model(self._paths["evaluator"], size)
 
+        def texts(prompts: Prompts, rollouts: Rollouts) -> list[str]:
+            return full_texts(tokenizer, prompts.id_lists(), rollouts.response_lists())
+
         def score(prompts: Prompts, rollouts: Rollouts) -> Float64[Tensor, " batch"]:
-            texts = full_texts(tokenizer, prompts.id_lists(), rollouts.response_lists())
-            reward, finished = reward_model(texts).reward, rollouts.finished.numpy()
-            return torch.from_numpy(replace_unfinished(reward, finished, rewards))
+            reward = reward_model(texts(prompts, rollouts)).reward
+            return torch.from_numpy(replace_unfinished(reward, rollouts.finished.numpy(), rewards))
 
         def evaluate(prompts: Prompts, rollouts: Rollouts) -> Float64[Tensor, " batch"]:
-            texts = full_texts(tokenizer, prompts.id_lists(), rollouts.response_lists())
-            return torch.from_numpy(evaluator(texts).reward)
+            return torch.from_numpy(evaluator(texts(prompts, rollouts)).reward)
 
         prompts = load_prompts(self._paths["prompts"])
         cdf = None
