@@ -4,6 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from vbon.artifacts import write_table
+from vbon.artifacts.tables import write_json
+from vbon.cli import main
 from vbon.errors import DataError
 from vbon.section6 import (
     COLUMNS,
@@ -125,3 +128,63 @@ def test_the_example_is_the_first_response_to_the_post():
     table = example_table("a", both)
     assert table["summary"].tolist() == ["one", "one"]
     assert table["evaluator_reward"].tolist() == [1.0, 4.0]
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Two posts and what one run left of them."""
+    words = ["source_id", "subreddit", "domain", "title", "post", "summary", "chosen", "rejected"]
+    posts = pd.DataFrame([["x"] * 8, ["y"] * 8], columns=words).assign(part="test")
+    posts["subreddit"] = ["dogs", "relationship_advice"]
+    write_table(tmp_path / "posts.parquet", posts, "posts")
+    prompts = pd.DataFrame({"prompt_id": ["a", "b"], "source_id": ["x", "y"], "domain": "d"})
+    prompts["prompt"], prompts["prompt_ids"] = ["POST: one", "POST: two"], [[1], [2]]
+    write_table(tmp_path / "prompts.parquet", prompts, "prompts")
+    frame = responses([1.0, 2.0, 3.0]).assign(finished=True, sample_seed=0, reward_prob=np.nan)
+    frame["response_ids"] = [[1]] * 3
+    for column in ("log_prob", "log_prob_ref", "kl", "kl_k3"):
+        frame[column] = 0.0
+    write_table(tmp_path / "run/responses/test-t0.5.parquet", frame, "responses")
+    record = {"method": "ppo", "setting": "beta0.05", "seed": 0, "status": "ok"}
+    write_json(tmp_path / "run/run.json", record)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("subreddit", "prompt", "summary"),
+    [("dogs", "> POST: one", "one"), ("relationship_advice", "> POST: two", "three")],
+)
+def test_the_example_is_of_the_subreddit_asked_for(study, subreddit, prompt, summary, capsys):
+    files = ["--folders", f"{study}/run", "--texts", f"{study}/posts.parquet"]
+    files += ["--prompts", f"{study}/prompts.parquet", "--split", "test-t0.5"]
+    output = ["--output", f"{study}/table2.csv"]
+    assert main(["example", *files, *output, "--subreddit", subreddit]) == 0
+    assert pd.read_csv(study / "table2.csv")["summary"].tolist() == [summary]
+    markdown = (study / "table2.md").read_text()
+    assert markdown.startswith(f"{prompt}\n\n| method |")
+    assert main(["example", *files, *output, "--subreddit", "cats"]) == 1
+    message = "prompts.example: no test prompt is of r/cats; there are dogs, relationship_advice"
+    assert message in capsys.readouterr().err
+
+
+def test_histories_that_were_watched_are_gathered(study, capsys):
+    columns = [
+        "episodes",
+        "objective",
+        "reward",
+        "kl",
+        "clip_fraction",
+        "grad_norm",
+        "learning_rate",
+        "seconds",
+    ]
+    history = pd.DataFrame({"step": [0, 1], **dict.fromkeys(columns, 1.0)})
+    path, words = study / "run/history.parquet", ["monitored", "--folders", f"{study}/run"]
+    write_table(path, history, "history")
+    assert main([*words, "--output", f"{study}/monitored.csv"]) == 1
+    assert "no run has column 'evaluator_reward'; set rewards.monitored" in capsys.readouterr().err
+    write_table(path, history.assign(evaluator_reward=[2.0, 3.0]), "history")
+    assert main([*words, "--output", f"{study}/monitored.csv"]) == 0
+    table = pd.read_csv(study / "monitored.csv")
+    assert table["evaluator_reward"].tolist() == [2.0, 3.0]
+    assert set(table["method"]) == {"ppo"}

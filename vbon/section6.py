@@ -5,6 +5,7 @@ post cancels in a difference. Win rates are against the reference at the same te
 prompt, by the held-out evaluator.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -141,8 +142,8 @@ def paper_settings(evidence: Evidence) -> dict[str, str]:
 
 
 def _number(setting: str) -> float:
-    digits = setting.lstrip("abcdefghijklmnopqrstuvwxyz_")
-    return float(digits) if digits else 0.0
+    found = re.search(r"\d+(\.\d+)?", setting)
+    return float(found[0]) if found else 0.0
 
 
 def _best_of_n_is_best(evidence: Evidence, metric: str, temperature: float) -> list[dict[str, Any]]:

@@ -94,7 +94,7 @@ RAMBLE_COST = 1.0
 """What each clause beside the point costs."""
 RATER_SLOPE = 3.0
 """Raters prefer the better of two summaries with log-odds of this times the difference."""
-QUALITIES = (0.4, 0.6, 0.8, 0.95)
+SKILLS = (0.4, 0.6, 0.8, 0.95)
 """How likely a writer is to get each thing right; every summary has a writer of one of these."""
 
 
@@ -147,7 +147,7 @@ class _Writer:
 
     def summary(self, subreddit: str, facts: Mapping[str, str]) -> tuple[str, float]:
         """A summary by some writer, and its hidden quality."""
-        draw, skill = self.random.random, self.random.choice(QUALITIES)
+        draw, skill = self.random.random, self.random.choice(SKILLS)
         said, value = dict(facts), dict(WORTH)
         for name, worth in WORTH.items():
             if draw() > 0.5 + skill / 2:
