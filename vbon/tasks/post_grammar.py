@@ -94,6 +94,10 @@ RAMBLE_COST = 1.0
 """What each clause beside the point costs."""
 RATER_SLOPE = 3.0
 """Raters prefer the better of two summaries with log-odds of this times the difference."""
+LAZY_SHARE = 0.1
+"""Share of the rated pairs in which one summary is but the beginning of the post."""
+LAZY_COST = 2.0
+"""What that costs, whatever facts are in it."""
 SKILLS = (0.4, 0.6, 0.8, 0.95)
 """How likely a writer is to get each thing right; every summary has a writer of one of these."""
 
@@ -169,6 +173,15 @@ class _Writer:
         return ", ".join(parts) + ".", quality
 
 
+def _beginning(post: str, facts: Mapping[str, str], words: int) -> tuple[str, float]:
+    """The first words of a post in the place of a summary, and their hidden quality."""
+    lead = " ".join(post.split()[:words])
+    said = set(lead.replace(".", " ").replace("?", " ").split())
+    quality = sum(worth for name, worth in WORTH.items() if facts[name] in said)
+    asides = said & {*OPEN["food"], *OPEN["weather"]}
+    return lead, quality - LAZY_COST - RAMBLE_COST * bool(asides)
+
+
 def write_posts(num_posts: int, seed: int) -> pd.DataFrame:
     r"""Write distinct posts, each with a reference summary and a pair of rated ones.
 
@@ -201,15 +214,17 @@ def write_posts(num_posts: int, seed: int) -> pd.DataFrame:
         facts = writer.facts(subreddit)
         title, post = writer.title(subreddit, facts), writer.post(facts)
         summary, _ = writer.summary(subreddit, facts)
-        rated = _rated(writer, subreddit, facts)
+        rated = _rated(writer, subreddit, facts, post)
         row = {"subreddit": subreddit, "title": title, "post": post, "summary": summary, **rated}
         rows.setdefault(post, row)
     return pd.DataFrame(list(rows.values()))
 
 
-def _rated(writer: _Writer, subreddit: str, facts: Mapping[str, str]) -> dict[str, str]:
+def _rated(writer: _Writer, subreddit: str, facts: Mapping[str, str], post: str) -> dict[str, str]:
     """Two differing summaries in the order in which a rater put them."""
     first, second = writer.summary(subreddit, facts), writer.summary(subreddit, facts)
+    if writer.random.random() < LAZY_SHARE:
+        second = _beginning(post, facts, writer.random.randint(8, 20))
     while first[0] == second[0]:
         second = writer.summary(subreddit, facts)
     gap = RATER_SLOPE * (first[1] - second[1])
