@@ -63,7 +63,7 @@ def inference(arguments: list[str]) -> None:
 
     torch.set_num_threads(1)
     runs, chosen = [Run(**run) for run in args.runs], args.settings
-    inputs = runs[0].evaluation_inputs()
+    inputs = runs[0].evaluation_inputs("test")
     prompts = load_prompts(inputs["prompts"])
     server = Server(
         prompts.select(torch.arange(min(chosen["prompts"], len(prompts)))),
