@@ -40,3 +40,8 @@ def reference_folder(tmp_path_factory):
 def classifier_folder(tmp_path_factory):
     """A saved DistilBERT classifier with its tokenizer."""
     return save_classifier(tmp_path_factory.mktemp("models") / "reward_model")
+
+
+def pytest_collection_modifyitems(items):
+    """The longest tests first, so that two workers end together."""
+    items.sort(key=lambda item: item.get_closest_marker("workflow") is None)

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from vbon import estimators
 from vbon.errors import ArtifactError
 from vbon.estimators import SIZES, estimators_table
 from vbon.ks import log_f_rmse
@@ -25,7 +26,9 @@ def table():
         {"estimator": "add1", "m": [8, 8, 32], "kl": [1.0, 2.0, 3.0], "win_rate": [0.7, 0.8, 0.9],
          "win_rate_se": 0.02}
     )  # fmt: skip
-    found = estimators_table(rewards, uniform_prior, 8, points)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(estimators, "MOST_BLOCKS", 2)
+        found = estimators_table(rewards, uniform_prior, 8, points)
     return found.set_index(["estimator", "m"])
 
 
@@ -50,7 +53,8 @@ def test_saturation_is_n_over_n_plus_m(table):
     saturation = table.loc["add1"]
     expected = 8 / (8 + saturation.index.to_numpy())
     np.testing.assert_allclose(saturation["saturation_expected"], expected)
-    np.testing.assert_allclose(saturation["saturation"], expected, atol=0.03)
+    # The mean over 400 pools of a probability; 4 standard errors where they are largest, at m = 8.
+    np.testing.assert_allclose(saturation["saturation"], expected, atol=0.06)
 
 
 def test_the_ideal_optimiser_approaches_best_of_n_from_below(table):

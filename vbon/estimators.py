@@ -59,13 +59,13 @@ def estimators_table(
     Example:
         >>> from vbon.shared_cdf import fit_shared
         >>> rng = np.random.default_rng(0)
-        >>> hint = rng.normal(size=64)
+        >>> hint = rng.normal(size=48)
         >>> table = estimators_table(
-        ...     hint[:, None] + rng.normal(size=(64, 100)),
-        ...     lambda pools: fit_shared(pools, hint, np.ones(64), np.zeros((64, 1))),
+        ...     hint[:, None] + rng.normal(size=(48, 48)),
+        ...     lambda pools: fit_shared(pools, hint, np.ones(48), np.zeros((48, 1))),
         ...     n=4,
         ... ).set_index(["estimator", "m"])
-        >>> bool(table.rmse_90["shared", 8] < table.rmse_90["add1", 32])
+        >>> bool(table.rmse_90["shared", 4] < table.rmse_90["add1", 16])
         True
     """
     sizes = [m for m in SIZES if 3 * m <= rewards.shape[1]]

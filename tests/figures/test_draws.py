@@ -57,7 +57,7 @@ def test_figure_4_without_a_single_run_is_refused(tmp_path):
 def test_the_estimators_are_drawn_with_and_without_runs(tmp_path):
     rng = np.random.default_rng(0)
     hint = rng.normal(size=32)
-    rewards = hint[:, None] + rng.normal(size=(32, 60))
+    rewards = hint[:, None] + rng.normal(size=(32, 24))
     points = pd.DataFrame(
         {
             "estimator": ["add1", "shared"],
