@@ -93,16 +93,13 @@ def _judged(name: str, block: Rewards, judging: Rewards, fit: Fit, n: float) -> 
     pools = np.sort(block, axis=1)
     prior = fit(block) if name == "shared" else None
 
-    def estimate(at: Rewards) -> Rewards:
-        given = None if prior is None else (prior.share_below(at), prior.worth)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", logf.FitWarning)  # add1 then, as in training
-            return logf.estimate(at, pools, name, prior=given)
-
+    given = None if prior is None else (prior.share_below(judging), prior.worth)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", logf.FitWarning)  # add1 then, as in training
+        estimates = logf.estimate(judging, pools, name, prior=given)
     size = judging.shape[1]
-    at = judging[:, [int(u * size) for u in QUANTILES]]
-    errors = estimate(at) - np.log(QUANTILES)
-    log_weights = (n - 1) * estimate(judging)
+    errors = estimates[:, [int(u * size) for u in QUANTILES]] - np.log(QUANTILES)
+    log_weights = (n - 1) * estimates
     weights = np.exp(log_weights - log_weights.max(1, keepdims=True))
     weights /= weights.sum(1, keepdims=True)
     shares = (np.arange(size) + 0.5) / size

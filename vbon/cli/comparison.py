@@ -2,7 +2,9 @@
 
 import argparse
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -71,12 +73,15 @@ def convergence(arguments: list[str]) -> None:
     options.add_argument("--folders", nargs="+", required=True, help="run folders, in table order")
     options.add_argument("--output", required=True, help=".csv; a .md is written beside it")
     args = options.parse_args(arguments)
-    runs = []
-    for folder in map(Path, args.folders):
-        record = json.loads((folder / "run.json").read_text())
-        history = read_table(folder / "history.parquet", "history")
-        runs.append((record["method"], record["setting"], history))
+    runs = [(run["method"], run["setting"], history) for run, history in histories(args.folders)]
     _write(convergence_table(runs), args.output)
+
+
+def histories(folders: Iterable[str]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    """Each run's record and history."""
+    for folder in map(Path, folders):
+        record = json.loads((folder / "run.json").read_text())
+        yield record, read_table(folder / "history.parquet", "history")
 
 
 def _resampling(options: argparse.ArgumentParser) -> argparse.ArgumentParser:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from vbon.artifacts import read_table
 from vbon.artifacts.tables import atomic_path
+from vbon.cli.comparison import histories
 from vbon.cli.data import write_report
 from vbon.cli.options import pairs, parser
 from vbon.errors import DataError
@@ -87,9 +88,7 @@ def monitored(arguments: list[str]) -> None:
     options.add_argument("--output", required=True, help=".csv")
     args = options.parse_args(arguments)
     parts = []
-    for folder in map(Path, args.folders):
-        record = json.loads((folder / "run.json").read_text())
-        history = read_table(folder / "history.parquet", "history")
+    for record, history in histories(args.folders):
         if "evaluator_reward" in history:
             columns = ["step", "episodes", "reward", "evaluator_reward", "kl"]
             keys = {name: record[name] for name in ("method", "setting", "seed")}
