@@ -160,6 +160,8 @@ def test_the_example_is_of_the_subreddit_asked_for(study, subreddit, prompt, sum
     output = ["--output", f"{study}/table2.csv"]
     assert main(["example", *files, *output, "--subreddit", subreddit]) == 0
     assert pd.read_csv(study / "table2.csv")["summary"].tolist() == [summary]
+    rendered = ["--csv", f"{study}/table2.csv", "--output", f"{study}/table2.md"]
+    assert main(["table", *rendered]) == 0
     markdown = (study / "table2.md").read_text()
     assert markdown.startswith(f"{prompt}\n\n| method |")
     assert main(["example", *files, *output, "--subreddit", "cats"]) == 1

@@ -38,6 +38,7 @@ VERBS = {
     "example": ("vbon.cli.summaries", "show every method's summary of one post"),
     "monitored": ("vbon.cli.summaries", "gather the evaluator's reward along training"),
     "convergence": ("vbon.cli.comparison", "measure what the end of training still moved"),
+    "table": ("vbon.cli.data", "render a table as Markdown"),
     "figure": ("vbon.cli.tables", "draw one figure"),
     "workflow": ("vbon.cli.workflow", "run Snakemake alone in this folder, resuming if need be"),
     "plan": ("vbon.cli.inspect", "list the runs a config asks for and count those to train"),

@@ -9,8 +9,7 @@ from typing import Any
 import pandas as pd
 
 from vbon.artifacts import read_table
-from vbon.artifacts.tables import atomic_path
-from vbon.cli.data import write_report
+from vbon.cli.data import write_csv
 from vbon.cli.options import parser
 
 
@@ -22,9 +21,8 @@ def matched(arguments: list[str]) -> None:
     options.add_argument("--bands", required=True, help="output, .csv")
     args = options.parse_args(arguments)
     points = read_table(args.points, "points")
-    _write(matched_table(points, args.seed, args.bootstrap), args.output)
-    with atomic_path(args.bands) as temporary:
-        attainment_bands(points, args.seed, args.bootstrap).to_csv(temporary, index=False)
+    write_csv(matched_table(points, args.seed, args.bootstrap), args.output)
+    write_csv(attainment_bands(points, args.seed, args.bootstrap), args.bands)
 
 
 def equivalence(arguments: list[str]) -> None:
@@ -34,10 +32,10 @@ def equivalence(arguments: list[str]) -> None:
     options = parser("equivalence", equivalence.__doc__)
     options.add_argument("--points", required=True, help="of the task")
     options.add_argument("--study", required=True, help="points of the study")
-    options.add_argument("--output", required=True, help=".csv; a .md is written beside it")
+    options.add_argument("--output", required=True, help=".csv")
     args = options.parse_args(arguments)
     both = [read_table(path, "points") for path in (args.points, args.study)]
-    _write(equivalence_table(*both), args.output)
+    write_csv(equivalence_table(*both), args.output)
 
 
 def orderings(arguments: list[str]) -> None:
@@ -49,7 +47,7 @@ def orderings(arguments: list[str]) -> None:
     args = options.parse_args(arguments)
     study = pd.read_csv(args.equivalence) if args.equivalence else None
     points = read_table(args.points, "points")
-    _write(orderings_table(points, args.seed, args.bootstrap, equivalence=study), args.output)
+    write_csv(orderings_table(points, args.seed, args.bootstrap, equivalence=study), args.output)
 
 
 def table1(arguments: list[str]) -> None:
@@ -58,9 +56,9 @@ def table1(arguments: list[str]) -> None:
 
     options = parser("table1", "Compare samples of several sizes with the pool of rewards.")
     options.add_argument("--rewards", required=True, help="of the training prompts")
-    options.add_argument("--output", required=True, help=".csv; a .md is written beside it")
+    options.add_argument("--output", required=True, help=".csv")
     args = options.parse_args(arguments)
-    _write(
+    write_csv(
         table1(read_table(args.rewards, "rewards", ["prompt_id", "draw", "reward"])), args.output
     )
 
@@ -71,10 +69,10 @@ def convergence(arguments: list[str]) -> None:
 
     options = parser("convergence", convergence.__doc__)
     options.add_argument("--folders", nargs="+", required=True, help="run folders, in table order")
-    options.add_argument("--output", required=True, help=".csv; a .md is written beside it")
+    options.add_argument("--output", required=True, help=".csv")
     args = options.parse_args(arguments)
     runs = [(run["method"], run["setting"], history) for run, history in histories(args.folders)]
-    _write(convergence_table(runs), args.output)
+    write_csv(convergence_table(runs), args.output)
 
 
 def histories(folders: Iterable[str]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
@@ -89,11 +87,5 @@ def _resampling(options: argparse.ArgumentParser) -> argparse.ArgumentParser:
     options.add_argument("--points", required=True)
     options.add_argument("--bootstrap", type=int, required=True, help="replicates")
     options.add_argument("--seed", type=int, required=True)
-    options.add_argument("--output", required=True, help=".csv; a .md is written beside it")
+    options.add_argument("--output", required=True, help=".csv")
     return options
-
-
-def _write(table: pd.DataFrame, output: str) -> None:
-    """The table as CSV in full precision, and as Markdown beside it."""
-    Path(output).parent.mkdir(parents=True, exist_ok=True)
-    write_report(table, output, str(Path(output).with_suffix(".md")))

@@ -104,7 +104,7 @@ def baselines(arguments: list[str]) -> None:
     options.add_argument("--reference", required=True, help="model folder, for its tokenizer")
     options.add_argument("--evaluator", required=True, help="model folder")
     options.add_argument("--settings", type=settings, required=True, help="of rewards")
-    options.add_argument("--output", required=True, help=".csv; a .md is written beside it")
+    options.add_argument("--output", required=True, help=".csv")
     args = options.parse_args(arguments)
     torch.set_num_threads(1)
     tokenizer = load_tokenizer(args.reference)
@@ -133,8 +133,7 @@ def baselines(arguments: list[str]) -> None:
         name: evaluator([a + b for a, b in zip(asked, found, strict=True)]).reward
         for name, found in texts.items()
     }
-    table = compare(texts, rewards, written["summary"].tolist())
-    write_report(table, args.output, str(Path(args.output).with_suffix(".md")))
+    write_csv(compare(texts, rewards, written["summary"].tolist()), args.output)
 
 
 def data_report(arguments: list[str]) -> None:
@@ -148,8 +147,7 @@ def data_report(arguments: list[str]) -> None:
     options.add_argument("--cards", nargs="+", required=True, help="model cards, name=path")
     options.add_argument("--checks", type=settings, required=True)
     options.add_argument("--baselines", help="table of the verb of that name, for posts")
-    options.add_argument("--csv", required=True, help="output")
-    options.add_argument("--markdown", required=True, help="output")
+    options.add_argument("--output", required=True, help=".csv")
     args = options.parse_args(arguments)
     cards = {name: json.loads(Path(path).read_text()) for name, path in pairs(args.cards).items()}
     report = measure(
@@ -161,15 +159,23 @@ def data_report(arguments: list[str]) -> None:
         args.checks,
         pd.read_csv(args.baselines) if args.baselines else None,
     )
-    write_report(report, args.csv, args.markdown)
+    write_csv(report, args.output)
     assert_report(report)
 
 
-def write_report(table: pd.DataFrame, csv: str, markdown: str) -> None:
-    """Write a small table as CSV and as Markdown."""
-    with atomic_path(csv) as temporary:
+def write_csv(table: pd.DataFrame, path: str) -> None:
+    """Write a small table as CSV in full precision; ``vbon table`` makes it Markdown."""
+    with atomic_path(path) as temporary:
         table.to_csv(temporary, index=False)
-    shown = table.map(lambda value: f"{value:.4g}" if isinstance(value, float) else str(value))
-    rows = [list(shown.columns), ["---"] * len(shown.columns), *shown.to_numpy().tolist()]
-    with atomic_path(markdown) as temporary:
-        temporary.write_text("".join(f"| {' | '.join(row)} |\n" for row in rows))
+
+
+def table(arguments: list[str]) -> None:
+    """Render a table as Markdown."""
+    from vbon.markdown import markdown_table
+
+    options = parser("table", table.__doc__)
+    options.add_argument("--csv", required=True)
+    options.add_argument("--output", required=True, help=".md")
+    args = options.parse_args(arguments)
+    with atomic_path(args.output) as temporary:
+        temporary.write_text(markdown_table(args.csv))

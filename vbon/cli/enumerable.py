@@ -8,7 +8,7 @@ import pandas as pd
 from vbon.artifacts import read_table, write_table
 from vbon.artifacts.fingerprint import provenance
 from vbon.cli import pool
-from vbon.cli.data import write_report
+from vbon.cli.data import write_csv
 from vbon.cli.options import parser, settings
 from vbon.plan import Run
 
@@ -102,7 +102,7 @@ def optimum(arguments: list[str]) -> None:
     ]
     output, main = Path(args.output), next(iter(args.sections))
     optima = pd.DataFrame(rows)
-    write_report(optima, f"{output}/optimum.csv", f"{output}/optimum.md")
+    write_csv(optima, f"{output}/optimum.csv")
     language, section = languages[main], args.sections[main]
     for name, table in {
         "pools": exact.pool_study(language, section["pools"], optima, args.seed),
@@ -110,4 +110,4 @@ def optimum(arguments: list[str]) -> None:
         "limits": exact.limits(language),
         "curves": exact.curves(language),
     }.items():
-        write_report(table, f"{output}/{name}.csv", f"{output}/{name}.md")
+        write_csv(table, f"{output}/{name}.csv")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from vbon.artifacts import read_table
-from vbon.cli.data import write_report
+from vbon.cli.data import write_csv
 from vbon.cli.options import parser, settings
 from vbon.cli.pool import features_of
 from vbon.plan import Run
@@ -28,7 +28,7 @@ def estimators(arguments: list[str]) -> None:
     options.add_argument("--settings", type=settings, required=True, help="how rewards are made")
     options.add_argument("--n", type=float, required=True, help="best-of-n that is aimed at")
     options.add_argument("--points", required=True, help="of the study's runs")
-    options.add_argument("--output", required=True, help=".csv; a .md is written beside it")
+    options.add_argument("--output", required=True, help=".csv")
     args = options.parse_args(arguments)
     features = features_of(args.prompts, args.reference, args.reward_model, args.settings)
     rewards = read_table(args.rewards, "rewards", ["prompt_id", "draw", "reward"])
@@ -41,7 +41,7 @@ def estimators(arguments: list[str]) -> None:
         args.n,
         points[(points["n"] == args.n) & (points["status"] == "ok")],
     )
-    write_report(compared, args.output, str(Path(args.output).with_suffix(".md")))
+    write_csv(compared, args.output)
 
 
 def inference(arguments: list[str]) -> None:
@@ -51,7 +51,7 @@ def inference(arguments: list[str]) -> None:
     options.add_argument("--points", required=True)
     options.add_argument("--settings", type=settings, required=True)
     options.add_argument("--seed", type=int, required=True)
-    options.add_argument("--output", required=True, help=".csv; a .md is written beside it")
+    options.add_argument("--output", required=True, help=".csv")
     args = options.parse_args(arguments)
 
     import torch
@@ -96,4 +96,4 @@ def inference(arguments: list[str]) -> None:
     keys = ["method", "setting", "seed"]
     measured = read_table(args.points, "points")[[*keys, "win_rate", "kl"]]
     table = pd.DataFrame(rows).merge(measured, on=keys, validate="one_to_one")
-    write_report(table, args.output, str(Path(args.output).with_suffix(".md")))
+    write_csv(table, args.output)

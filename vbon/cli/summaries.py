@@ -7,9 +7,8 @@ import numpy as np
 import pandas as pd
 
 from vbon.artifacts import read_table
-from vbon.artifacts.tables import atomic_path
 from vbon.cli.comparison import histories
-from vbon.cli.data import write_report
+from vbon.cli.data import write_csv
 from vbon.cli.options import pairs, parser
 from vbon.errors import DataError
 
@@ -25,7 +24,7 @@ def section6(arguments: list[str]) -> None:
     options.add_argument("--draws", type=int, required=True, help="draws a prompt of the pool")
     options.add_argument("--bootstrap", type=int, required=True, help="replicates")
     options.add_argument("--seed", type=int, required=True)
-    options.add_argument("--output", required=True, help=".csv; a .md is written beside it")
+    options.add_argument("--output", required=True, help=".csv")
     args = options.parse_args(arguments)
     prompts = read_table(args.prompts, "prompts", ["prompt_id", "domain"])
     tables = {}
@@ -38,7 +37,7 @@ def section6(arguments: list[str]) -> None:
             tables[method, setting, temperature] = by_prompt(responses, pools)
     domains = prompts.set_index("prompt_id")["domain"].to_dict()
     evidence = Evidence.of(tables, domains, args.seed, args.bootstrap)
-    write_report(section6_table(evidence), args.output, str(Path(args.output).with_suffix(".md")))
+    write_csv(section6_table(evidence), args.output)
 
 
 def _responses(folders: list[str], split: str) -> list[tuple[str, str, pd.DataFrame]]:
@@ -62,7 +61,7 @@ def example(arguments: list[str]) -> None:
     options.add_argument("--prompts", required=True, help="test prompts")
     options.add_argument("--split", required=True, help="name of a set of responses")
     options.add_argument("--subreddit", required=True, help="of the post: its first test prompt")
-    options.add_argument("--output", required=True, help=".csv; a .md is written beside it")
+    options.add_argument("--output", required=True, help=".csv")
     args = options.parse_args(arguments)
     posts = read_table(args.texts, "posts", ["source_id", "subreddit"])
     prompts = read_table(args.prompts, "prompts").merge(posts, on="source_id")
@@ -74,11 +73,8 @@ def example(arguments: list[str]) -> None:
         )
     shown = own.iloc[0]
     table = example_table(shown["prompt_id"], _responses(args.folders, args.split))
-    markdown = Path(args.output).with_suffix(".md")
-    write_report(table, args.output, str(markdown))
-    quoted = "\n".join(f"> {line}".rstrip() for line in shown["prompt"].split("\n"))
-    with atomic_path(markdown) as temporary:
-        temporary.write_text(f"{quoted}\n\n{markdown.read_text()}")
+    table.insert(0, "prompt", shown["prompt"])
+    write_csv(table, args.output)
 
 
 def monitored(arguments: list[str]) -> None:
@@ -95,5 +91,4 @@ def monitored(arguments: list[str]) -> None:
             parts.append(history[columns].assign(**keys))
     if not parts:
         raise DataError("history: no run has column 'evaluator_reward'; set rewards.monitored")
-    with atomic_path(args.output) as temporary:
-        pd.concat(parts, ignore_index=True).to_csv(temporary, index=False)
+    write_csv(pd.concat(parts, ignore_index=True), args.output)

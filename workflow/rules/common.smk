@@ -297,4 +297,10 @@ def figures_and_tables():
         for name in ("section6", "baselines", *examples_of(task))
         for suffix in ("csv", "md")
     ]
+    tables += [
+        f"{RESULTS}/enumerable/tables/{name}.{suffix}"
+        for name in OPTIMA
+        for suffix in ("csv", "md")
+        if "enumerable" in TASKS
+    ]
     return figures + tables

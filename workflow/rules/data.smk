@@ -78,8 +78,7 @@ rule baselines:
         reference=RESULTS + "/{task}/models/reference/card.json",
         evaluator=RESULTS + "/{task}/models/evaluator/card.json",
     output:
-        table=RESULTS + "/{task}/tables/baselines.csv",
-        markdown=RESULTS + "/{task}/tables/baselines.md",
+        RESULTS + "/{task}/tables/baselines.csv",
     log:
         "logs/{task}/baselines.log",
     wildcard_constraints:
@@ -92,7 +91,7 @@ rule baselines:
     shell:
         "vbon baselines --texts {input.texts:q} --prompts {input.prompts:q}"
         " --samples {input.samples:q} {params.models:q} --settings {params.settings:q}"
-        " --output {output.table:q} > {log:q} 2>&1"
+        " --output {output:q} > {log:q} 2>&1"
 
 
 rule data_report:
@@ -113,8 +112,7 @@ rule data_report:
             role=["reference", "reward_model", "evaluator"],
         ),
     output:
-        csv=RESULTS + "/{task}/tables/data.csv",
-        markdown=RESULTS + "/{task}/tables/data.md",
+        RESULTS + "/{task}/tables/data.csv",
     log:
         "logs/{task}/data_report.log",
     threads: 1
@@ -130,5 +128,5 @@ rule data_report:
     shell:
         "vbon data-report --texts {input.texts:q} --train {input.train:q}"
         " --test {input.test:q} --samples {input.samples:q} --rewards {input.rewards:q}"
-        " --cards {params.cards:q} --checks {params.checks:q} {params.baselines:q} --csv {output.csv:q}"
-        " --markdown {output.markdown:q} > {log:q} 2>&1"
+        " --cards {params.cards:q} --checks {params.checks:q} {params.baselines:q}"
+        " --output {output:q} > {log:q} 2>&1"

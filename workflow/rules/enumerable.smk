@@ -52,11 +52,7 @@ if LANGUAGES:
             runs=[f"{run.folder}/run.json" for run in RUNS if run.task == "enumerable"],
             strings=expand("{root}/data/strings.parquet", root=LANGUAGES),
         output:
-            expand(
-                RESULTS + "/enumerable/tables/{name}.{suffix}",
-                name=OPTIMA,
-                suffix=["csv", "md"],
-            ),
+            expand(RESULTS + "/enumerable/tables/{name}.csv", name=OPTIMA),
         log:
             "logs/enumerable/optimum.log",
         threads: 1

@@ -1,4 +1,4 @@
-"""Every figure, from tables alone."""
+"""Every figure, and every table as Markdown, from tables alone."""
 
 
 rule figure:
@@ -22,3 +22,21 @@ rule figure:
     shell:
         "vbon figure --name {wildcards.name} --tables {params.tables:q} --output {params.stem:q}"
         " > {log:q} 2>&1"
+
+
+rule table:
+    """A table for reading."""
+    input:
+        RESULTS + "/{task}/tables/{name}.csv",
+    output:
+        RESULTS + "/{task}/tables/{name}.md",
+    log:
+        "logs/{task}/{name}-table.log",
+    wildcard_constraints:
+        task="|".join(TASKS),
+        name="[a-z0-9_]+",
+    threads: 1
+    params:
+        code=code("vbon.markdown"),
+    shell:
+        "vbon table --csv {input:q} --output {output:q} > {log:q} 2>&1"

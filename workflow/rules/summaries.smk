@@ -20,8 +20,7 @@ rule section6:
             for split in evaluation_splits(config[wildcards.task])
         ],
     output:
-        table=RESULTS + "/{task}/tables/section6.csv",
-        markdown=RESULTS + "/{task}/tables/section6.md",
+        RESULTS + "/{task}/tables/section6.csv",
     log:
         "logs/{task}/section6.log",
     wildcard_constraints:
@@ -37,7 +36,7 @@ rule section6:
     shell:
         "vbon section6 --folders {params.folders:q} --prompts {input.prompts:q}"
         " --rewards {params.rewards:q} --draws {params.draws} --bootstrap {params.bootstrap}"
-        " --seed {params.seed} --output {output.table:q} > {log:q} 2>&1"
+        " --seed {params.seed} --output {output:q} > {log:q} 2>&1"
 
 
 rule example:
@@ -47,8 +46,7 @@ rule example:
         texts=texts_of,
         prompts=RESULTS + "/{task}/prompts/test.parquet",
     output:
-        table=RESULTS + "/{task}/tables/{name}.csv",
-        markdown=RESULTS + "/{task}/tables/{name}.md",
+        RESULTS + "/{task}/tables/{name}.csv",
     log:
         "logs/{task}/{name}.log",
     wildcard_constraints:
@@ -63,7 +61,7 @@ rule example:
     shell:
         "vbon example --folders {params.folders:q} --texts {input.texts:q}"
         " --prompts {input.prompts:q} --split {params.split:q} --subreddit {params.subreddit:q}"
-        " --output {output.table:q} > {log:q} 2>&1"
+        " --output {output:q} > {log:q} 2>&1"
 
 
 rule monitored:

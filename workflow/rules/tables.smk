@@ -78,7 +78,6 @@ rule matched:
         RESULTS + "/{task}/points.parquet",
     output:
         table=RESULTS + "/{task}/tables/matched_kl.csv",
-        markdown=RESULTS + "/{task}/tables/matched_kl.md",
         bands=RESULTS + "/{task}/tables/attainment.csv",
     log:
         "logs/{task}/matched.log",
@@ -100,8 +99,7 @@ rule equivalence:
         points=RESULTS + "/{task}/points.parquet",
         study=RESULTS + "/{task}/studies/equivalence/points.parquet",
     output:
-        table=RESULTS + "/{task}/tables/equivalence.csv",
-        markdown=RESULTS + "/{task}/tables/equivalence.md",
+        RESULTS + "/{task}/tables/equivalence.csv",
     log:
         "logs/{task}/equivalence.log",
     wildcard_constraints:
@@ -111,7 +109,7 @@ rule equivalence:
         code=code("vbon.equivalence"),
     shell:
         "vbon equivalence --points {input.points:q} --study {input.study:q}"
-        " --output {output.table:q} > {log:q} 2>&1"
+        " --output {output:q} > {log:q} 2>&1"
 
 
 rule orderings:
@@ -120,8 +118,7 @@ rule orderings:
         points=RESULTS + "/{task}/points.parquet",
         equivalence=lambda wildcards: equivalence_of(wildcards.task),
     output:
-        table=RESULTS + "/{task}/tables/orderings.csv",
-        markdown=RESULTS + "/{task}/tables/orderings.md",
+        RESULTS + "/{task}/tables/orderings.csv",
     log:
         "logs/{task}/orderings.log",
     wildcard_constraints:
@@ -136,7 +133,7 @@ rule orderings:
         code=code("vbon.orderings"),
     shell:
         "vbon orderings --points {input.points:q} {params.study:q} --bootstrap {params.bootstrap}"
-        " --seed {params.seed} --output {output.table:q} > {log:q} 2>&1"
+        " --seed {params.seed} --output {output:q} > {log:q} 2>&1"
 
 
 rule convergence:
@@ -144,8 +141,7 @@ rule convergence:
     input:
         lambda wildcards: [f"{run.folder}/run.json" for run in runs_of(wildcards.task)],
     output:
-        table=RESULTS + "/{task}/tables/convergence.csv",
-        markdown=RESULTS + "/{task}/tables/convergence.md",
+        RESULTS + "/{task}/tables/convergence.csv",
     log:
         "logs/{task}/convergence.log",
     wildcard_constraints:
@@ -155,7 +151,7 @@ rule convergence:
         folders=lambda wildcards: [run.folder for run in runs_of(wildcards.task)],
         code=code("vbon.convergence"),
     shell:
-        "vbon convergence --folders {params.folders:q} --output {output.table:q} > {log:q} 2>&1"
+        "vbon convergence --folders {params.folders:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule table1:
@@ -163,15 +159,14 @@ rule table1:
     input:
         RESULTS + "/{task}/reference/rewards/train.parquet",
     output:
-        table=RESULTS + "/{task}/tables/table1.csv",
-        markdown=RESULTS + "/{task}/tables/table1.md",
+        RESULTS + "/{task}/tables/table1.csv",
     log:
         "logs/{task}/table1.log",
     threads: 1
     params:
         code=code("vbon.ks"),
     shell:
-        "vbon table1 --rewards {input:q} --output {output.table:q} > {log:q} 2>&1"
+        "vbon table1 --rewards {input:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule estimators:
@@ -183,8 +178,7 @@ rule estimators:
         reward_model=RESULTS + "/{task}/models/reward_model/card.json",
         points=RESULTS + "/{task}/studies/estimators/points.parquet",
     output:
-        table=RESULTS + "/{task}/tables/estimators.csv",
-        markdown=RESULTS + "/{task}/tables/estimators.md",
+        RESULTS + "/{task}/tables/estimators.csv",
     log:
         "logs/{task}/estimators.log",
     threads: 1
@@ -196,7 +190,7 @@ rule estimators:
     shell:
         "vbon estimators --rewards {input.rewards:q} --prompts {input.prompts:q} {params.models:q}"
         " --settings {params.settings:q} --n {params.n} --points {input.points:q}"
-        " --output {output.table:q} > {log:q} 2>&1"
+        " --output {output:q} > {log:q} 2>&1"
 
 
 rule inference:
@@ -207,8 +201,7 @@ rule inference:
         ],
         points=RESULTS + "/{task}/points.parquet",
     output:
-        table=RESULTS + "/{task}/tables/inference.csv",
-        markdown=RESULTS + "/{task}/tables/inference.md",
+        RESULTS + "/{task}/tables/inference.csv",
     log:
         "logs/{task}/inference.log",
     wildcard_constraints:
@@ -232,5 +225,5 @@ rule inference:
         code=code("vbon.evaluation.inference"),
     shell:
         "vbon inference --runs {params.runs:q} --points {input.points:q}"
-        " --settings {params.settings:q} --seed {params.seed} --output {output.table:q}"
+        " --settings {params.settings:q} --seed {params.seed} --output {output:q}"
         " > {log:q} 2>&1"

@@ -1,0 +1,54 @@
+"""Tables for reading: Markdown of the CSV files that verbs write."""
+
+import csv
+import re
+from pathlib import Path
+
+_DECIMAL = re.compile(r"[+-]?(\d+\.\d*|\.\d+|\d+(?=e))(e[+-]?\d+)?|[+-]?(inf|nan)", re.IGNORECASE)
+_WHOLE = re.compile(r"[+-]?\d+")
+
+
+def markdown_table(path: str | Path) -> str:
+    r"""A table of a CSV file, decimal numbers to four digits.
+
+    Whole numbers and words are shown as they are, missing numbers as ``nan``. A column ``prompt``
+    that says the same in every row is quoted above the table instead.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "table.csv"
+        >>> _ = path.write_text("prompt,method,kl,n\nWhy?,ppo,0.123456,\nWhy?,vbon,1e-05,4\n")
+        >>> print(markdown_table(path), end="")
+        > Why?
+        <BLANKLINE>
+        | method | kl | n |
+        | --- | --- | --- |
+        | ppo | 0.1235 | nan |
+        | vbon | 1e-05 | 4 |
+    """
+    with open(path, newline="") as file:
+        header, *rows = csv.reader(file)
+    columns = dict(zip(header, zip(*rows, strict=True), strict=False)) if rows else {}
+    asked, quoted = columns.get("prompt", ()), ""
+    if len(set(asked)) == 1:
+        lines = (f"> {line}".rstrip() for line in asked[0].split("\n"))
+        quoted = "\n".join(lines) + "\n\n"
+        del columns["prompt"]
+        header = list(columns)
+    shown = zip(*map(_shown, columns.values()), strict=True)
+    body = [header, ["---"] * len(header), *shown]
+    return quoted + "".join(f"| {' | '.join(row)} |\n" for row in body)
+
+
+def _shown(cells: tuple[str, ...]) -> list[str]:
+    """Cells of a column as they are printed; only among numbers is nothing a missing number."""
+    given = [cell for cell in cells if cell]
+    numbers = all(_DECIMAL.fullmatch(cell) or _WHOLE.fullmatch(cell) for cell in given)
+    missing = "nan" if given and numbers else ""
+    return [_cell(cell) if cell else missing for cell in cells]
+
+
+def _cell(text: str) -> str:
+    if _DECIMAL.fullmatch(text):
+        return f"{float(text):.4g}"
+    return text.replace("|", "\\|").replace("\n", " ")
