@@ -1,7 +1,6 @@
 """From a configuration to the list of runs, and from a run to the key that says it is done."""
 
 import itertools
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -9,9 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from vbon.artifacts.fingerprint import code_fingerprint, content_hash, digest
+from vbon.artifacts.fingerprint import provenance
+from vbon.artifacts.tables import damaged_parts, read_record
 from vbon.config import check_draws, check_estimator, check_section, laid_over
-from vbon.errors import ConfigError
+from vbon.errors import ArtifactError, ConfigError
 from vbon.methods.base import Anchored, Method, Offline, Online
 from vbon.pairs import Pairing
 from vbon.registry import get_method, method_modules
@@ -121,21 +121,22 @@ class Run:
             paths["prior"] = folder / f"prior-m{settings['m']}.parquet"
         return paths
 
+    def provenance(self) -> dict[str, Any]:
+        """What makes the run: :func:`vbon.artifacts.fingerprint.provenance` of its spec."""
+        return provenance(
+            dict(self.spec), self.inputs(), (*TRAIN_MODULES, method_modules()[self.method])
+        )
+
     def key(self) -> str:
         """Hash of spec, code and content of all inputs; a run with this key need not be redone."""
-        record = {
-            "spec": dict(self.spec),
-            "code": code_fingerprint(*TRAIN_MODULES, method_modules()[self.method]),
-            "inputs": {name: content_hash(path) for name, path in self.inputs().items()},
-        }
-        return digest(record)
+        return self.provenance()["key"]
 
     def is_done(self) -> bool:
-        """Whether the run on disk is this one: same spec, code and inputs."""
+        """Whether the run on disk is this one, whole: same spec, code, inputs, and its files."""
+        path = Path(self.folder) / "run.json"
         try:
-            stored = json.loads((Path(self.folder) / "run.json").read_text())
-            return stored["key"] == self.key()
-        except (OSError, ValueError, KeyError):
+            return read_record(path)["key"] == self.key() and not damaged_parts(path)
+        except (ArtifactError, OSError):
             return False
 
     def to_json(self) -> dict[str, Any]:

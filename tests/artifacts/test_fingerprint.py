@@ -2,10 +2,13 @@
 
 import os
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from vbon.artifacts import fingerprint
+from vbon.artifacts import fingerprint, read_provenance, tables, write_table
 from vbon.artifacts.fingerprint import code_fingerprint, content_hash, digest, provenance
+from vbon.artifacts.tables import write_json
 
 MODULE = '''"""Doc of the module."""
 
@@ -158,6 +161,42 @@ def test_a_copy_has_the_content_of_its_original(tmp_path):
     assert content_hash(tmp_path / "a" / "file") == content_hash(tmp_path / "b" / "file")
 
 
+def test_how_long_it_took_does_not_tell_a_table_from_another(tmp_path, monkeypatch):
+    frame = pd.DataFrame({"text": ["a", "b"], "reward": [0.5, 1.5]})
+    for name, seconds in (("a", 1.0), ("b", 2.0)):
+        took = {"seconds": seconds}
+        monkeypatch.setattr(tables, "measured", lambda took=took: took)
+        write_table(tmp_path / f"{name}.parquet", frame, "text_rewards", {"seed": seconds})
+    a, b = tmp_path / "a.parquet", tmp_path / "b.parquet"
+    assert a.read_bytes() != b.read_bytes()
+    assert content_hash(a) == content_hash(b) == read_provenance(a)["content"]
+    frame.loc[1, "reward"] = np.nextafter(1.5, 2)
+    write_table(b, frame, "text_rewards")
+    assert content_hash(a) != content_hash(b)
+    write_table(b, frame.rename(columns={"reward": "rewards"}).assign(reward=0.0), "text_rewards")
+    assert content_hash(a) != content_hash(b)
+
+
+def test_where_and_in_what_time_a_card_was_made_does_not_tell_it_from_another(tmp_path):
+    cards = [tmp_path / name / "card.json" for name in ("a", "b")]
+    for number, card in enumerate(cards):
+        around = {"measured": {"seconds": number}, "paths": {"texts": card.parent.name}}
+        write_json(card, {"metrics": {"loss": 1.5}, "key": "k", **around})
+    assert content_hash(cards[0]) == content_hash(cards[1])
+    write_json(cards[1], {"metrics": {"loss": 1.25}, "key": "k"})
+    assert content_hash(cards[0]) != content_hash(cards[1])
+
+
+@pytest.mark.parametrize("name", ["t.parquet", "card.json"])
+def test_a_damaged_file_has_the_content_of_its_bytes(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(b"no table and no card")
+    first = content_hash(path)
+    path.write_bytes(b"nor is this one here")
+    os.utime(path, (3, 3))
+    assert content_hash(path) != first
+
+
 def test_a_digest_depends_on_values_and_not_on_the_order_of_keys():
     assert digest({"a": 1, "b": [1, 2]}) == digest({"b": [1, 2], "a": 1})
     different = [{"a": 1}, {"a": 1.5}, {"a": "1"}, {"b": 1}, [1], {"a": [1, 2]}, {"a": [2, 1]}]
@@ -174,7 +213,10 @@ def test_provenance_has_a_key_of_settings_inputs_and_code(tmp_path):
     first = made()
     assert made() == first
     assert first["inputs"] == {"input": content_hash(path)}
-    assert set(first["versions"]) == {"numpy", "torch", "transformers"}
+    assert first["paths"] == {"input": str(path)}
+    assert {"python", "numpy", "pyarrow", "torch", "transformers", "vbon"} == {
+        *first["versions"]
+    } - {"pandas"}
     path.write_text("other")
     keys = {first["key"], made()["key"], made(seed=1)["key"], made(modules=("vbon.errors",))["key"]}
     assert len(keys) == 4

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 
 import numpy as np
 import pandas as pd
@@ -12,7 +11,15 @@ import pytest
 
 from vbon.artifacts import SCHEMAS, read_provenance, read_table, write_table
 from vbon.artifacts import tables as tables_module
-from vbon.artifacts.tables import atomic_path, write_json
+from vbon.artifacts.fingerprint import content_hash
+from vbon.artifacts.tables import (
+    atomic_path,
+    check_table,
+    damaged_parts,
+    read_record,
+    write_json,
+    write_record,
+)
 from vbon.errors import ArtifactError
 
 EXAMPLES = {
@@ -48,13 +55,23 @@ def test_a_table_comes_back_as_it_was(tmp_path, schema):
         else:
             np.testing.assert_array_equal(back[name], values)
     made = read_provenance(path)
+    took = made.pop("measured")
+    assert set(took) == {"seconds", "peak_memory_mb", "hardware", "written"}
+    assert took["peak_memory_mb"] > 10
+    assert made.pop("content") == content_hash(path)
     assert made == {"schema": schema, "version": SCHEMAS[schema].version, "seed": 3}
     types = {field.name: field.type for field in pq.read_schema(path)}
     assert types == SCHEMAS[schema].columns
 
 
-def test_the_same_rows_give_the_same_bytes(tmp_path):
+def test_the_same_rows_give_the_same_content_and_but_for_times_the_same_bytes(
+    tmp_path, monkeypatch
+):
     paths = [tmp_path / name for name in ("a.parquet", "b.parquet")]
+    for path in paths:
+        write_table(path, example("responses"), "responses", {"b": 1, "a": 2})
+    assert content_hash(paths[0]) == content_hash(paths[1])
+    monkeypatch.setattr(tables_module, "measured", dict)
     for path in paths:
         write_table(path, example("responses"), "responses", {"b": 1, "a": 2})
     assert paths[0].read_bytes() == paths[1].read_bytes()
@@ -106,11 +123,11 @@ def test_a_failed_write_leaves_the_old_table(tmp_path, monkeypatch):
     write_table(path, example("history"), "history", {"seed": 1})
     before = path.read_bytes()
 
-    def fail(table, target, **options):
-        target.write_bytes(b"half of a ta")
+    def fail(path, table, footer):
+        path.write_bytes(b"half of a ta")
         raise OSError("disk full")
 
-    monkeypatch.setattr(tables_module.pq, "write_table", fail)
+    monkeypatch.setattr(tables_module, "_write_parquet", fail)
     with pytest.raises(OSError, match="disk full"):
         write_table(path, example("history"), "history", {"seed": 2})
     assert path.read_bytes() == before
@@ -143,7 +160,7 @@ def test_json_is_written_in_one_order(tmp_path):
 
 
 def command(path):
-    return re.escape(f"snakemake --cores 1 -- {path}")
+    return "vbon workflow --cores all"
 
 
 def test_an_absent_table_names_the_command_that_makes_it(tmp_path):
@@ -171,6 +188,78 @@ def test_data_that_rotted_behind_a_whole_footer_are_noticed(tmp_path):
     path.write_bytes(content)
     with pytest.raises(ArtifactError, match=rf"is damaged.*{command(path)}"):
         read_table(path, "history")
+
+
+def rewritten(path, edit):
+    """Another program's version of a table, its metadata kept as pyarrow keeps them."""
+    table = pq.read_table(path)
+    kept = pq.read_metadata(path).metadata
+    pq.write_table(edit(table).replace_schema_metadata({b"vbon": kept[b"vbon"]}), path)
+
+
+def test_data_changed_by_hand_are_noticed_even_under_the_old_footer(tmp_path):
+    path = tmp_path / "t.parquet"
+    write_table(path, example("history"), "history")
+    rewritten(path, lambda table: table.set_column(4, "reward", pa.array([0.5, 0.75])))
+    with pytest.raises(ArtifactError, match=r"is damaged.*not those") as error:
+        read_table(path, "history", ["step"])  # whichever column is asked for
+    assert str(path) in str(error.value)
+
+
+def test_a_table_saved_again_by_pandas_is_refused(tmp_path):
+    path = tmp_path / "t.parquet"
+    write_table(path, example("history"), "history")
+    pd.read_parquet(path).assign(reward=1.0).to_parquet(path)
+    with pytest.raises(ArtifactError, match="changed since"):
+        read_table(path, "history")
+
+
+def test_one_flipped_bit_anywhere_in_the_data_is_noticed(tmp_path):
+    path = tmp_path / "t.parquet"
+    write_table(path, example("samples"), "samples")
+    whole = path.read_bytes()
+    end = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    for position in range(4, end):
+        rotten = bytearray(whole)
+        rotten[position] ^= 1 << (position % 8)
+        path.write_bytes(rotten)
+        os.utime(path, (position, position))
+        with pytest.raises(ArtifactError, match="is damaged"):
+            check_table(path)
+
+
+def test_errors_name_the_command_that_a_job_works_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("VBON_COMMAND", "vbon workflow --cores 2 --configfile mine.yaml")
+    with pytest.raises(ArtifactError, match=r"--configfile mine\.yaml"):
+        read_table(tmp_path / "t.parquet", "history")
+
+
+def test_a_record_tells_which_of_its_parts_are_not_what_they_were(tmp_path):
+    folder, record = tmp_path, tmp_path / "run.json"
+    (folder / "policy").mkdir()
+    (folder / "policy" / "weights").write_text("one")
+    write_table(folder / "history.parquet", example("history"), "history")
+    write_record(record, {"key": "k", "status": "ok"})
+    assert read_record(record)["status"] == "ok"
+    assert damaged_parts(record) == []
+    write_table(folder / "history.parquet", example("history"), "history", {"again": True})
+    (folder / "responses").mkdir()  # made later, and no part of it
+    assert damaged_parts(record) == []
+    (folder / "policy" / "weights").write_text("two")
+    os.utime(folder / "policy" / "weights", (1, 1))
+    assert damaged_parts(record) == ["policy"]
+    (folder / "history.parquet").unlink()
+    assert damaged_parts(record) == ["history.parquet", "policy"]
+
+
+@pytest.mark.parametrize("text", ["", '{"key": ', "[]", '{"status": "ok"}'])
+def test_a_record_that_is_no_record_names_the_command_that_makes_it(tmp_path, text):
+    path = tmp_path / "run.json"
+    with pytest.raises(ArtifactError, match="does not exist"):
+        read_record(path)
+    path.write_text(text)
+    with pytest.raises(ArtifactError, match=rf"run\.json is damaged.*{command(path)}"):
+        read_record(path)
 
 
 def test_another_schema_or_version_is_refused(tmp_path, monkeypatch):

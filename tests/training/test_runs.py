@@ -21,7 +21,7 @@ from support import (
     tokenizer,
 )
 
-from vbon.artifacts import read_provenance, read_table, write_table
+from vbon.artifacts import fingerprint, read_provenance, read_table, write_table
 from vbon.cli import main
 from vbon.errors import ArtifactError
 from vbon.evaluation.policy import Evaluator, describe
@@ -156,7 +156,8 @@ def carry(run, key=None):
         given = ["--rewards", rewards, "--pairings", json.dumps(pairings)]
         assert main(["pairs", *given, "--seed", "0", "--output", folder]) == 0
     described = {**run.to_json(), "inputs": run.inputs()}
-    return carry_out(described, run.instance, inputs, key or run.key())
+    made = run.provenance()
+    return carry_out(described, run.instance, inputs, made | ({"key": key} if key else {}))
 
 
 def record_of(run):
@@ -196,7 +197,7 @@ def test_a_run_leaves_its_policy_history_and_record(world):
     assert record["episodes"] == 48
     assert record["updates"] == 3 * 2 * 2
     assert 48 <= record["sampled_tokens"] <= 48 * TOKENS
-    assert read_provenance(folder / "history.parquet")["spec"] == run.spec
+    assert read_provenance(folder / "history.parquet")["settings"] == run.spec
     policy = load_language_model(folder / "policy")
     assert record["trainable_parameters"] == policy.num_parameters()
     reference = load_language_model(world / "models/reference")
@@ -358,7 +359,7 @@ def test_a_run_is_done_when_spec_code_and_inputs_are_the_same(world, monkeypatch
     longer = dataclasses.replace(ONLINE, iterations=4)
     assert not make_run(world, online=longer).is_done()
     assert not make_run(world, seed=1).is_done()
-    monkeypatch.setattr("vbon.plan.code_fingerprint", lambda *modules: "other code")
+    monkeypatch.setattr(fingerprint, "code_fingerprint", lambda *modules: "other code")
     assert not run.is_done()
     monkeypatch.undo()
     assert run.is_done()
@@ -402,7 +403,7 @@ def test_a_crash_leaves_the_old_run_in_place(world, monkeypatch):
     def crash(*arguments, **options):
         raise OSError("disk full")
 
-    monkeypatch.setattr("vbon.training.runs.write_json", crash)
+    monkeypatch.setattr("vbon.training.runs.write_record", crash)
     with pytest.raises(OSError, match="disk full"):
         carry(run, key="new")
     assert record_of(run) == before
@@ -410,6 +411,34 @@ def test_a_crash_leaves_the_old_run_in_place(world, monkeypatch):
     monkeypatch.undo()
     carry(run, key="new")  # what the crash left does not stand in the way
     assert record_of(run)["key"] == "new"
+
+
+def test_a_run_whose_policy_or_history_was_changed_is_not_done(world):
+    run = make_run(world)
+    carry(run)
+    assert run.is_done()
+    weights = Path(run.folder) / "policy/model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1])
+    assert not run.is_done()
+    weights.write_bytes(whole)
+    assert run.is_done()
+    (Path(run.folder) / "history.parquet").unlink()
+    assert not run.is_done()
+
+
+def test_the_record_says_what_made_the_run(world):
+    run = make_run(world)
+    carry(run)
+    record, history = record_of(run), read_provenance(Path(run.folder) / "history.parquet")
+    made = run.provenance()
+    assert record["spec"] == history["settings"] == made["settings"] == dict(run.spec)
+    for name in ("key", "code", "inputs", "paths", "versions"):
+        assert record[name] == history[name] == made[name]
+    assert record["paths"] == run.inputs()
+    assert record["train_seconds"] > 0
+    assert record["peak_memory_mb"] > 100
+    assert record["hardware"] == history["measured"]["hardware"]
 
 
 def test_a_new_run_takes_its_old_responses_away(world):

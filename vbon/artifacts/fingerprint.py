@@ -3,13 +3,21 @@
 import ast
 import hashlib
 import json
+import platform
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 PACKAGE = Path(__file__).parent.parent
-_PACKAGES = ("numpy", "torch", "transformers")
+MEASURED = "measured"
+"""Field of footers, cards and records that says how long something took: not what it is."""
+_AROUND = (MEASURED, "paths", "versions")
+_PACKAGES = ("numpy", "pandas", "pyarrow", "torch", "transformers", "vbon")
+_TAIL = 8  # length of a parquet footer in 4 bytes, then 4 of magic
 
 
 def digest(value: Any) -> str:
@@ -86,7 +94,10 @@ def _is_docstring(node: ast.AST) -> bool:
 
 
 def content_hash(path: str | Path) -> str:
-    """Hash of a file's bytes, or of every file below a folder with its name.
+    """Hash of what a file says, or of every file below a folder with its name.
+
+    Of a table these are its data and columns, of a card all but where and in what time it was
+    made: that does not tell an artifact from another. Of any other file it is every byte.
 
     Raises:
         FileNotFoundError: If there is nothing at ``path``.
@@ -103,8 +114,36 @@ def content_hash(path: str | Path) -> str:
 @cache
 def _file_hash(path: str, _size: int, _mtime: int) -> str:
     """Hash of a file, remembered while its size and time stay what they are."""
+    try:
+        if path.endswith(".parquet"):
+            return _table_hash(path)
+        if path.endswith("/card.json"):
+            card = json.loads(Path(path).read_text())
+            return digest({name: value for name, value in card.items() if name not in _AROUND})
+    except (pa.ArrowInvalid, ValueError, AttributeError):
+        pass  # damaged: then it equals nothing that is whole
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:20]
+
+
+def _table_hash(path: str) -> str:
+    schema = pq.read_schema(path)
+    with open(path, "rb") as file:
+        file.seek(-_TAIL, 2)
+        end = file.tell() - int.from_bytes(file.read(4), "little")
+        file.seek(0)
+        return data_hash(file.read(end), schema)
+
+
+def data_hash(data: bytes, schema: pa.Schema) -> str:
+    """Hash of a table's columns: what precedes a parquet file's footer, with names and types."""
+    columns = [[field.name, _type_name(field.type)] for field in schema]
+    return digest([hashlib.sha256(data).hexdigest(), columns])
+
+
+def _type_name(kind: pa.DataType) -> str:
+    """Name of a type; what parquet calls the elements of a list is no part of it."""
+    return f"list of {kind.value_type}" if pa.types.is_list(kind) else str(kind)
 
 
 def provenance(
@@ -112,14 +151,32 @@ def provenance(
 ) -> dict[str, Any]:
     """What made an artifact: settings, content of its inputs, code and versions. No times.
 
+    Args:
+        settings: Everything that shapes it and is not an input.
+        inputs: File or folder by the name of what it is.
+        modules: As in :func:`code_fingerprint`.
+
+    Returns:
+        ``settings``, ``inputs`` (hashes) and ``code``, which make up ``key``; and ``paths`` of the
+        inputs and ``versions``, which do not.
+
+    Raises:
+        FileNotFoundError: If an input is not there.
+
     Example:
         >>> sorted(provenance({"seed": 0}, {}, ("vbon.seeding",)))
-        ['code', 'inputs', 'key', 'settings', 'versions']
+        ['code', 'inputs', 'key', 'paths', 'settings', 'versions']
     """
     record = {
         "settings": settings,
         "inputs": {name: content_hash(path) for name, path in inputs.items()},
         "code": code_fingerprint(*modules),
     }
-    versions = {name: version(name) for name in _PACKAGES}
-    return {**record, "key": digest(record), "versions": versions}
+    paths = {name: str(path) for name, path in inputs.items()}
+    return {**record, "key": digest(record), "paths": paths, "versions": versions()}
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that numbers may depend on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}

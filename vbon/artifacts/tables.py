@@ -12,6 +12,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vbon.artifacts.fingerprint import MEASURED, content_hash, data_hash
+from vbon.artifacts.measured import measured
 from vbon.artifacts.schemas import SCHEMAS, Schema
 from vbon.errors import ArtifactError
 
@@ -54,6 +56,52 @@ def write_json(path: str | Path, value: Any) -> None:
         temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
 
 
+def read_record(path: str | Path) -> dict[str, Any]:
+    """Read a ``run.json`` or ``card.json``.
+
+    Raises:
+        ArtifactError: If it is missing or is not what :func:`write_record` wrote.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ArtifactError(f"{path} does not exist; make it with: {_command()}")
+    try:
+        record = json.loads(path.read_text())
+    except ValueError as error:
+        raise _damaged(path, error) from error
+    if not isinstance(record, dict) or "key" not in record:
+        raise _damaged(path, "it has no key")
+    return record
+
+
+def write_record(path: str | Path, record: dict[str, Any]) -> None:
+    """Write what stands for a folder of files, last of all, with the content of each.
+
+    Args:
+        path: ``run.json`` or ``card.json``; what else lies in its folder are its parts.
+        record: With its ``key``.
+    """
+    path = Path(path)
+    found = [part for part in path.parent.iterdir() if part.name[0] != "." and part != path]
+    parts = {part.name: content_hash(part) for part in sorted(found)}
+    write_json(path, {**record, "parts": parts})
+
+
+def damaged_parts(path: str | Path) -> list[str]:
+    """Names of the parts of a record that are gone or not what they were.
+
+    Raises:
+        ArtifactError: If the record itself is missing or damaged.
+    """
+    path = Path(path)
+    names = read_record(path).get("parts", {}).items()
+    return [name for name, content in names if _content(path.parent / name) != content]
+
+
+def _content(path: Path) -> str | None:
+    return content_hash(path) if path.exists() else None
+
+
 def _schema(name: str) -> Schema:
     if name not in SCHEMAS:
         raise ArtifactError(f"unknown table schema {name!r}; known: {', '.join(SCHEMAS)}")
@@ -69,8 +117,9 @@ def write_table(
         path: A ``.parquet`` file; its folder is made.
         frame: The rows. Columns beyond the schema are kept as they are.
         schema: A name in :data:`vbon.artifacts.SCHEMAS`.
-        provenance: What made the table (seed, settings, input hashes). No times belong here:
-            the same inputs must give the same bytes.
+        provenance: What made the table (:func:`vbon.artifacts.fingerprint.provenance`). The
+            footer also gets a hash of the data, and what making them took; the same inputs give
+            the same :func:`~vbon.artifacts.fingerprint.content_hash`.
 
     Raises:
         ArtifactError: If a column is missing, has a type that cannot be cast, or keys repeat.
@@ -96,11 +145,17 @@ def write_table(
             wanted = kind or "of one type"
             raise ArtifactError(f"{path}: column {column!r} is not {wanted}: {error}") from error
     footer = {"schema": schema, "version": spec.version, **(provenance or {})}
-    table = pa.table(arrays).replace_schema_metadata(
-        {_FOOTER: json.dumps(footer, sort_keys=True).encode()}
-    )
     with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        _write_parquet(temporary, pa.table(arrays), footer)
+
+
+def _write_parquet(path: Path, table: pa.Table, footer: dict[str, Any]) -> None:
+    """Write the columns, then a footer that holds their hash."""
+    with open(path, "wb+") as file, pq.ParquetWriter(file, table.schema, compression="zstd") as out:
+        out.write_table(table)
+        file.seek(0)
+        own = {"content": data_hash(file.read(), table.schema), MEASURED: measured()}
+        out.add_key_value_metadata({_FOOTER: json.dumps({**footer, **own}, sort_keys=True)})
 
 
 def read_provenance(path: str | Path) -> dict[str, Any]:
@@ -111,20 +166,43 @@ def read_provenance(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.exists():
-        raise ArtifactError(f"{path} does not exist; make it with: snakemake --cores 1 -- {path}")
+        raise ArtifactError(f"{path} does not exist; make it with: {_command()}")
     try:
-        metadata = pq.read_schema(path).metadata or {}
+        metadata = pq.read_metadata(path).metadata or {}
     except (pa.ArrowInvalid, OSError) as error:
-        raise ArtifactError(
-            f"{path} is damaged ({error}); delete it and run: snakemake --cores 1 -- {path}"
-        ) from error
+        raise _damaged(path, error) from error
     if _FOOTER not in metadata:
-        raise ArtifactError(f"{path} was not written by vbon: its footer has no provenance")
+        raise ArtifactError(
+            f"{path} was not written by vbon, or changed since: its footer has no provenance; "
+            f"rebuild it with: {_command()}"
+        )
     return json.loads(metadata[_FOOTER])
 
 
+def check_table(path: str | Path) -> dict[str, Any]:
+    """Hold a table's data against the hash in its footer, and return that footer.
+
+    Raises:
+        ArtifactError: If it is truncated or rotten, or was changed by anybody else.
+    """
+    footer = read_provenance(path)
+    if "content" in footer and footer["content"] != content_hash(path):
+        raise _damaged(path, "its data are not those that its footer was written for")
+    return footer
+
+
+def _damaged(path: str | Path, why: object) -> ArtifactError:
+    """What is said of a damaged file: the workflow itself sets it aside and makes it again."""
+    return ArtifactError(f"{path} is damaged ({why}); rebuild it with: {_command()}")
+
+
+def _command() -> str:
+    """The command that makes artifacts: the one that this process works for, if any."""
+    return os.environ.get("VBON_COMMAND", "vbon workflow --cores all")
+
+
 def read_table(path: str | Path, schema: str, columns: list[str] | None = None) -> pd.DataFrame:
-    """Read a table, refusing another schema, another version or a missing column.
+    """Read a table, refusing another schema, another version, a missing column or damage.
 
     Args:
         path: A file written by :func:`write_table`.
@@ -135,12 +213,12 @@ def read_table(path: str | Path, schema: str, columns: list[str] | None = None) 
         ArtifactError: With the file, the column or version, and the command that rebuilds it.
     """
     spec = _schema(schema)
-    footer = read_provenance(path)
+    footer = check_table(path)
     found = (footer.get("schema"), footer.get("version"))
     if found != (schema, spec.version):
         raise ArtifactError(
             f"{path}: holds table {found[0]!r} version {found[1]}, expected {schema!r} version "
-            f"{spec.version}; delete it and run: snakemake --cores 1 -- {path}"
+            f"{spec.version}; delete it and run: {_command()}"
         )
     try:
         names = pq.read_schema(path).names
@@ -149,6 +227,4 @@ def read_table(path: str | Path, schema: str, columns: list[str] | None = None) 
                 raise ArtifactError(f"{path}: column {column!r} is missing; it has {names}")
         return pq.read_table(path, columns=columns, use_threads=False).to_pandas()
     except (pa.ArrowInvalid, OSError) as error:
-        raise ArtifactError(
-            f"{path} is damaged ({error}); delete it and run: snakemake --cores 1 -- {path}"
-        ) from error
+        raise _damaged(path, error) from error

@@ -1,13 +1,15 @@
 """The verb ``build``: models that a task needs, trained here or named by a Hugging Face id."""
 
 import itertools
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from vbon.artifacts.fingerprint import provenance
-from vbon.artifacts.tables import write_json
+from vbon.artifacts.fingerprint import MEASURED, provenance
+from vbon.artifacts.measured import measured
+from vbon.artifacts.tables import write_json, write_record
 from vbon.cli.data import read_texts
 from vbon.cli.options import parser, settings
 
@@ -29,20 +31,19 @@ def build(arguments: list[str]) -> None:
     options.add_argument("--card", required=True, help="output; the model goes into its folder")
     args = options.parse_args(arguments)
     card, chosen = Path(args.card), args.settings
-    card.unlink(missing_ok=True)
+    shutil.rmtree(card.parent, ignore_errors=True)  # files of another model must not stay
     if chosen["id"] is not None:
         from vbon.models.language_model import POINTER
 
         write_json(card.parent / POINTER, {"id": chosen["id"], "revision": chosen["revision"]})
         metrics = {}
     else:
-        (card.parent / "pointer.json").unlink(missing_ok=True)
         size = chosen["build"], args.tokenizer, args.prompt_tokens
         metrics = _train(args.role, args.texts, *size, args.seed, card.parent)
     made = {"seed": args.seed, "role": args.role, "model": chosen, "tokenizer": args.tokenizer}
     made["prompt_tokens"] = args.prompt_tokens
     record = provenance(made, {"texts": args.texts}, ("vbon.models.build",))
-    write_json(card, {"metrics": metrics, **record})
+    write_record(card, {"metrics": metrics, **record, MEASURED: measured()})
 
 
 def _train(

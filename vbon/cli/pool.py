@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from vbon.artifacts import read_table, write_table
-from vbon.artifacts.fingerprint import content_hash, provenance
+from vbon.artifacts.fingerprint import provenance
+from vbon.artifacts.measured import start_clock
 from vbon.artifacts.tables import write_json
 from vbon.cli.options import parser, settings
 from vbon.errors import ArtifactError, DataError
@@ -33,6 +34,7 @@ def sample(arguments: list[str]) -> None:
     inputs = {"prompts": args.prompts, "reference": args.reference}
     made = {"seed": args.seed, "draws": args.draws, "shard": args.shard, **chosen}
     for temperature, output, took in zip(args.temperatures, args.output, args.seconds, strict=True):
+        start_clock()
         own = {**made, "temperature": temperature}
         frame, seconds = _draw(table, args.reference, own)
         write_table(output, frame, "samples", provenance(own, inputs, ("vbon.sampling",)))
@@ -112,6 +114,7 @@ def score(arguments: list[str]) -> None:
     roles = ("prompts", "reward_model", "evaluator")
     inputs = {name: getattr(args, name) for name in roles}
     for path, output, took in zip(args.samples, args.output, args.seconds, strict=True):
+        start_clock()
         samples = read_table(path, "samples")
         texts = full_texts(tokenizer, prompts.loc[samples["prompt_id"]], samples["response_ids"])
         frame = samples[["prompt_id", "draw"]].copy()
@@ -135,8 +138,8 @@ def merge(arguments: list[str]) -> None:
     options.add_argument("--output", required=True)
     args = options.parse_args(arguments)
     frame = pd.concat([read_table(path, args.schema) for path in args.shards], ignore_index=True)
-    made = {"shards": [content_hash(path) for path in args.shards]}
-    write_table(args.output, frame, args.schema, made)
+    shards = {f"shard{number}": path for number, path in enumerate(args.shards)}
+    write_table(args.output, frame, args.schema, provenance({}, shards, ("vbon.cli.pool",)))
 
 
 def logf(arguments: list[str]) -> None:

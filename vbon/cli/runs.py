@@ -1,22 +1,20 @@
 """Verbs that carry out and measure runs: ``train``, ``evaluate``."""
 
-import json
 import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from vbon.artifacts import read_provenance, read_table, write_table
-from vbon.artifacts.fingerprint import content_hash, provenance
+from vbon.artifacts import write_table
+from vbon.artifacts.fingerprint import provenance
+from vbon.artifacts.measured import start_clock
+from vbon.artifacts.tables import check_table, read_record
 from vbon.cli.options import parser, settings
 from vbon.errors import ArtifactError, VbonError
 from vbon.plan import Run
+from vbon.registry import method_modules
 
 
 def train(arguments: list[str]) -> None:
@@ -55,7 +53,8 @@ def train(arguments: list[str]) -> None:
             _ = inputs.samples
         started = time.time()
         try:
-            in_child(carry_out, run.to_json() | {"inputs": paths}, run.instance, inputs, run.key())
+            described, made = run.to_json() | {"inputs": paths}, run.provenance()
+            in_child(carry_out, described, run.instance, inputs, made)
         except (ChildProcessError, VbonError) as error:
             failed.append(f"{run.method} {run.setting} seed {run.seed}: {error}")
             continue
@@ -90,7 +89,7 @@ def evaluate(arguments: list[str]) -> None:
     options.add_argument("--settings", type=settings, required=True, help="{root: settings}")
     options.add_argument("--seed", type=int, required=True)
     args = options.parse_args(arguments)
-    measures: dict[tuple[str, str], _Measure] = {}
+    measures: dict[tuple[str, str], Any] = {}
     for run in (Run(**run) for run in args.runs):
         chosen = dict(args.settings[run.root])
         for split, temperature in chosen.pop("splits").items():
@@ -102,17 +101,18 @@ def _evaluate(
     split: str,
     chosen: dict[str, Any],
     seed: int,
-    measures: "dict[tuple[str, str], _Measure]",
+    measures: dict[tuple[str, str], Any],
 ) -> None:
     """Sample and score what one run made at one temperature, unless that is on disk already."""
-    output = Path(run.folder) / "responses" / f"{split}.parquet"
-    record = json.loads((Path(run.folder) / "run.json").read_text())
+    start_clock()
+    folder = Path(run.folder)
+    output, record = folder / "responses" / f"{split}.parquet", read_record(folder / "run.json")
     inputs = run.evaluation_inputs(split)
-    shared = {name: content_hash(path) for name, path in inputs.items()}
+    own = {"policy": str(folder / "policy")} if record["policy"] == "policy" else {}
     made = provenance(
-        {"seed": seed, "values": dict(run.values), "inputs": shared, **chosen},
-        {"run": Path(run.folder) / "policy"} if record["policy"] == "policy" else {},
-        ("vbon.evaluation.policy", "vbon.cli.runs"),
+        {"seed": seed, "values": dict(run.values), **chosen},
+        {**inputs, **own},
+        ("vbon.evaluation.measuring", method_modules()[run.method]),
     )
     if output.exists() and _key(output) == made["key"]:
         output.touch()
@@ -122,79 +122,17 @@ def _evaluate(
         return
     key = (run.root, split)
     if key not in measures:
-        measures[key] = _Measure(inputs, chosen, seed)
-    write_table(output, measures[key](run, record), "responses", made)
+        from vbon.evaluation.measuring import Measure  # only where there is work
+
+        measures[key] = Measure(inputs, chosen, seed)
+    policy = own.get("policy", inputs["reference"])
+    write_table(output, measures[key](run.instance, policy), "responses", made)
     print(f"[{run.task}] evaluated {run.method} {run.setting} seed {run.seed} {split}", flush=True)
 
 
 def _key(path: Path) -> str | None:
     try:
-        return read_provenance(path).get("key")
+        return check_table(path).get("key")
     except ArtifactError as error:
         print(error, file=sys.stderr)
         return None
-
-
-class _Measure:
-    """Loads the models once, then measures one run after the other."""
-
-    def __init__(self, inputs: dict[str, str], chosen: dict[str, Any], seed: int) -> None:
-        import torch
-
-        from vbon.evaluation.policy import Evaluator
-        from vbon.models.language_model import load_language_model, load_tokenizer
-        from vbon.rewards import load_reward_model
-        from vbon.training.runs import load_prompts
-
-        torch.set_num_threads(1)
-        self._inputs, self._chosen = inputs, chosen
-        self._sample_seeds = chosen.get("sample_seeds") or [seed]
-        size = chosen["batch_size"]
-        self._evaluator = Evaluator(
-            prompts=load_prompts(inputs["prompts"]),
-            reference=load_language_model(inputs["reference"]),
-            tokenizer=load_tokenizer(inputs["reference"]),
-            reward_model=load_reward_model(inputs["reward_model"], size, chosen["transform"]),
-            evaluator=load_reward_model(inputs["evaluator"], size),
-            responses=chosen["responses"],
-            max_new_tokens=chosen["max_new_tokens"],
-            temperature=chosen["temperature"],
-            seed=seed,
-            rewards=chosen,
-        )
-
-    def __call__(self, run: Run, record: dict[str, Any]) -> pd.DataFrame:
-        """Responses of one run by every sample seed, draws numbered through."""
-        answer = self._sampled(run, record) if run.instance.trained else self._selected(run)
-        parts = []
-        for block, sample_seed in enumerate(self._sample_seeds):
-            part = answer(block, sample_seed)
-            part["draw"] += block * self._chosen["responses"]
-            parts.append(part.assign(sample_seed=sample_seed))
-        return pd.concat(parts, ignore_index=True)
-
-    def _sampled(self, run: Run, record: dict[str, Any]) -> Callable[[int, int], pd.DataFrame]:
-        """Responses of a policy by the number of a sample seed, and the seed."""
-        from vbon.models.language_model import load_language_model
-
-        folder = Path(run.folder) / "policy"
-        path = folder if record["policy"] == "policy" else Path(self._inputs["reference"])
-        policy = load_language_model(path)
-        return lambda _, seed: replace(self._evaluator, seed=seed).evaluate(policy)
-
-    def _selected(self, run: Run) -> Callable[[int, int], pd.DataFrame]:
-        """Responses chosen among draws of the reference, others for each sample seed."""
-        from vbon.evaluation.policy import select_responses
-
-        pools = read_table(self._inputs["logf"], "logf").set_index("prompt_id")["rewards_sorted"]
-        samples = read_table(self._inputs["samples"], "samples")
-        rewards = read_table(self._inputs["rewards"], "rewards")
-        scored = samples.merge(rewards, on=["prompt_id", "draw"], validate="one_to_one")
-        first, size = self._chosen["test_draws"], self._chosen["fresh_draws"]
-        blocks = (scored["draw"] - first) // size
-
-        def answer(block: int, _: int) -> pd.DataFrame:
-            fresh = scored[blocks == block]
-            return select_responses(run.instance, fresh, pools, self._chosen["responses"])
-
-        return answer

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel, PreTrainedTokenizerFast
 
-from vbon.artifacts.tables import write_json, write_table
+from vbon.artifacts.tables import write_record, write_table
 from vbon.models.language_model import response_logits, token_log_probs
 from vbon.models.tabular import TabularConfig, TabularLM
 from vbon.rewards.table import TABLE
@@ -218,4 +218,4 @@ def save(
     )
     write_table(root / "data/strings.parquet", strings, "strings", made)
     for role in ("reference", "reward_model", "evaluator"):
-        write_json(root / "models" / role / "card.json", {"metrics": {}, **made})
+        write_record(root / "models" / role / "card.json", {"metrics": {}, **made})

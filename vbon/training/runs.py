@@ -1,14 +1,10 @@
 """Carry out runs of a sweep: a warm process, one forked child a run, nothing done twice."""
 
 import multiprocessing
-import platform
-import resource
 import shutil
-import time
 import warnings
 from dataclasses import replace
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +17,8 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from vbon.artifacts import SCHEMAS, read_table, write_table
-from vbon.artifacts.tables import write_json
+from vbon.artifacts.measured import measured, start_clock
+from vbon.artifacts.tables import write_record
 from vbon.errors import ArtifactError
 from vbon.logf import FitWarning
 from vbon.methods.base import Method, Offline, Online
@@ -161,14 +158,14 @@ class Inputs:
         )
 
 
-def carry_out(run: dict[str, Any], method: Method, inputs: Inputs, key: str) -> str:
+def carry_out(run: dict[str, Any], method: Method, inputs: Inputs, made: dict[str, Any]) -> str:
     """Carry out one run and move its folder into place when all of it is written.
 
     Args:
         run: The run as plain values (root, method, setting, seed, spec), and its ``inputs``.
         method: The method at the run's setting.
         inputs: Shared inputs.
-        key: Resume key to store.
+        made: Its :meth:`vbon.plan.Run.provenance`, with the key by which it is known as done.
 
     Returns:
         ``ok`` or ``diverged``.
@@ -178,7 +175,7 @@ def carry_out(run: dict[str, Any], method: Method, inputs: Inputs, key: str) -> 
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     torch.set_num_threads(1)
-    started = time.perf_counter()
+    start_clock()
     record: dict[str, Any] = {"status": "ok", "policy": None, "trainable_parameters": 0}
     rows: list[dict[str, float]] = []
     if method.trained and not method.is_reference:
@@ -186,20 +183,19 @@ def carry_out(run: dict[str, Any], method: Method, inputs: Inputs, key: str) -> 
     elif method.trained:
         record["policy"] = "reference"
     history = pd.DataFrame(rows, columns=list(rows[0] if rows else SCHEMAS["history"].columns))
-    write_table(partial / "history.parquet", history, "history", {"spec": run["spec"]})
+    write_table(partial / "history.parquet", history, "history", made)
+    took = measured()
     record |= {
-        "key": key,
+        **{name: value for name, value in made.items() if name != "settings"},
         **{name: run[name] for name in ("task", "study", "method", "setting", "seed", "spec")},
         "n": getattr(method, "n", None),
         "kl_coef": getattr(method, "kl_coef", None),
-        "train_seconds": time.perf_counter() - started,
-        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "hardware": f"{platform.machine()} {platform.system()}, 1 thread",
-        "versions": {name: version(name) for name in ("torch", "transformers", "numpy")},
+        "train_seconds": took.pop("seconds"),
+        **took,
     }
     for name in ("n", "kl_coef"):  # JSON has no infinity
         record[name] = record[name] if record[name] is not None and record[name] < 1e300 else None
-    write_json(partial / "run.json", record)
+    write_record(partial / "run.json", record)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     return record["status"]

@@ -61,7 +61,10 @@ for name, group in JOBS.items():
                 {root: measuring(root) for root in {run.root for run in group}}
             ),
             seed=config["seed"],
-            code=code("vbon.evaluation.policy"),
+            code=code(
+                "vbon.evaluation.measuring",
+                *(method_modules()[method] for method in methods),
+            ),
         shell:
             "vbon evaluate --runs {params.runs:q} --settings {params.settings:q}"
             " --seed {params.seed} > {log:q} 2>&1"
