@@ -26,6 +26,7 @@ rule all:
     """Every figure and table of every task."""
     default_target: True
     input:
+        lambda wildcards: damaged(),
         figures_and_tables(),
         expand(f"{RESULTS}/{{task}}/tables/data.md", task=BUILT),
         expand(f"{RESULTS}/{{task}}/pareto.parquet", task=POOLED),

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from vbon.artifacts.fingerprint import provenance
+from vbon.artifacts.fingerprint import digest, provenance
 from vbon.artifacts.tables import damaged_parts, read_record
 from vbon.config import check_draws, check_estimator, check_section, laid_over
 from vbon.errors import ArtifactError, ConfigError
@@ -130,6 +130,11 @@ class Run:
     def key(self) -> str:
         """Hash of spec, code and content of all inputs; a run with this key need not be redone."""
         return self.provenance()["key"]
+
+    @property
+    def spec_hash(self) -> str:
+        """Hash of what the config asks for, to be held against what a run's record says."""
+        return digest(dict(self.spec))
 
     def is_done(self) -> bool:
         """Whether the run on disk is this one, whole: same spec, code, inputs, and its files."""

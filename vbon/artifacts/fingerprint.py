@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 PACKAGE = Path(__file__).parent.parent
 MEASURED = "measured"
 """Field of footers, cards and records that says how long something took: not what it is."""
-_AROUND = (MEASURED, "paths", "versions")
+_AROUND = (MEASURED, "modules", "paths", "versions")
 _PACKAGES = ("numpy", "pandas", "pyarrow", "torch", "transformers", "vbon")
 _TAIL = 8  # length of a parquet footer in 4 bytes, then 4 of magic
 
@@ -158,14 +158,14 @@ def provenance(
 
     Returns:
         ``settings``, ``inputs`` (hashes) and ``code``, which make up ``key``; and ``paths`` of the
-        inputs and ``versions``, which do not.
+        inputs, ``modules`` and ``versions``, which do not.
 
     Raises:
         FileNotFoundError: If an input is not there.
 
     Example:
         >>> sorted(provenance({"seed": 0}, {}, ("vbon.seeding",)))
-        ['code', 'inputs', 'key', 'paths', 'settings', 'versions']
+        ['code', 'inputs', 'key', 'modules', 'paths', 'settings', 'versions']
     """
     record = {
         "settings": settings,
@@ -173,7 +173,16 @@ def provenance(
         "code": code_fingerprint(*modules),
     }
     paths = {name: str(path) for name, path in inputs.items()}
-    return {**record, "key": digest(record), "paths": paths, "versions": versions()}
+    around = {"paths": paths, "modules": list(map(_name, modules)), "versions": versions()}
+    return {**record, "key": digest(record), **around}
+
+
+def _name(module: str | Path) -> str:
+    """A module of the package as such, whether it was given as a name or as a file."""
+    if isinstance(module, Path) and module.is_relative_to(PACKAGE):
+        parts = module.relative_to(PACKAGE).with_suffix("").parts
+        return ".".join((PACKAGE.name, *parts))
+    return str(module)
 
 
 @cache

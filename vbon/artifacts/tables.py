@@ -64,7 +64,7 @@ def read_record(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.exists():
-        raise ArtifactError(f"{path} does not exist; make it with: {_command()}")
+        raise ArtifactError(f"{path} does not exist; make it with: {rebuilding()}")
     try:
         record = json.loads(path.read_text())
     except ValueError as error:
@@ -100,6 +100,25 @@ def damaged_parts(path: str | Path) -> list[str]:
 
 def _content(path: Path) -> str | None:
     return content_hash(path) if path.exists() else None
+
+
+def write_csv(path: str | Path, frame: pd.DataFrame, made: dict[str, Any]) -> None:
+    """Write a small table as CSV in full precision, and its provenance beside it.
+
+    Args:
+        path: A ``.csv`` file; the card gets the suffix ``.json``.
+        frame: The rows.
+        made: :func:`vbon.artifacts.fingerprint.provenance`.
+    """
+    with atomic_path(path) as temporary:
+        frame.to_csv(temporary, index=False)
+    write_card(path, made)
+
+
+def write_card(path: str | Path, made: dict[str, Any]) -> None:
+    """Write the provenance of a file that has no footer as ``{stem}.json`` beside it."""
+    own = {"content": content_hash(path), MEASURED: measured()}
+    write_json(Path(path).with_suffix(".json"), {**made, **own})
 
 
 def _schema(name: str) -> Schema:
@@ -166,7 +185,7 @@ def read_provenance(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.exists():
-        raise ArtifactError(f"{path} does not exist; make it with: {_command()}")
+        raise ArtifactError(f"{path} does not exist; make it with: {rebuilding()}")
     try:
         metadata = pq.read_metadata(path).metadata or {}
     except (pa.ArrowInvalid, OSError) as error:
@@ -174,7 +193,7 @@ def read_provenance(path: str | Path) -> dict[str, Any]:
     if _FOOTER not in metadata:
         raise ArtifactError(
             f"{path} was not written by vbon, or changed since: its footer has no provenance; "
-            f"rebuild it with: {_command()}"
+            f"rebuild it with: {rebuilding()}"
         )
     return json.loads(metadata[_FOOTER])
 
@@ -193,10 +212,10 @@ def check_table(path: str | Path) -> dict[str, Any]:
 
 def _damaged(path: str | Path, why: object) -> ArtifactError:
     """What is said of a damaged file: the workflow itself sets it aside and makes it again."""
-    return ArtifactError(f"{path} is damaged ({why}); rebuild it with: {_command()}")
+    return ArtifactError(f"{path} is damaged ({why}); rebuild it with: {rebuilding()}")
 
 
-def _command() -> str:
+def rebuilding() -> str:
     """The command that makes artifacts: the one that this process works for, if any."""
     return os.environ.get("VBON_COMMAND", "vbon workflow --cores all")
 
@@ -218,7 +237,7 @@ def read_table(path: str | Path, schema: str, columns: list[str] | None = None) 
     if found != (schema, spec.version):
         raise ArtifactError(
             f"{path}: holds table {found[0]!r} version {found[1]}, expected {schema!r} version "
-            f"{spec.version}; delete it and run: {_command()}"
+            f"{spec.version}; delete it and run: {rebuilding()}"
         )
     try:
         names = pq.read_schema(path).names

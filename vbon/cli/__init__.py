@@ -41,6 +41,7 @@ VERBS = {
     "table": ("vbon.cli.data", "render a table as Markdown"),
     "figure": ("vbon.cli.tables", "draw one figure"),
     "workflow": ("vbon.cli.workflow", "run Snakemake alone in this folder, resuming if need be"),
+    "describe": ("vbon.cli.describe", "print where an artifact came from"),
     "plan": ("vbon.cli.inspect", "list the runs a config asks for and count those to train"),
     "check-config": ("vbon.cli.inspect", "check a configuration and print it completed"),
     "methods": ("vbon.cli.inspect", "list the methods with papers and settings"),

@@ -1,7 +1,6 @@
 """Verbs that make the tables of the comparison. None needs torch."""
 
 import argparse
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,8 @@ from typing import Any
 import pandas as pd
 
 from vbon.artifacts import read_table
-from vbon.cli.data import write_csv
+from vbon.artifacts.fingerprint import provenance
+from vbon.artifacts.tables import read_record, write_csv
 from vbon.cli.options import parser
 
 
@@ -21,8 +21,9 @@ def matched(arguments: list[str]) -> None:
     options.add_argument("--bands", required=True, help="output, .csv")
     args = options.parse_args(arguments)
     points = read_table(args.points, "points")
-    write_csv(matched_table(points, args.seed, args.bootstrap), args.output)
-    write_csv(attainment_bands(points, args.seed, args.bootstrap), args.bands)
+    made = _resampled(args, {"points": args.points}, "vbon.matched")
+    write_csv(args.output, matched_table(points, args.seed, args.bootstrap), made)
+    write_csv(args.bands, attainment_bands(points, args.seed, args.bootstrap), made)
 
 
 def equivalence(arguments: list[str]) -> None:
@@ -35,7 +36,9 @@ def equivalence(arguments: list[str]) -> None:
     options.add_argument("--output", required=True, help=".csv")
     args = options.parse_args(arguments)
     both = [read_table(path, "points") for path in (args.points, args.study)]
-    write_csv(equivalence_table(*both), args.output)
+    inputs = {"points": args.points, "study": args.study}
+    made = provenance({}, inputs, ("vbon.equivalence",))
+    write_csv(args.output, equivalence_table(*both), made)
 
 
 def orderings(arguments: list[str]) -> None:
@@ -47,7 +50,11 @@ def orderings(arguments: list[str]) -> None:
     args = options.parse_args(arguments)
     study = pd.read_csv(args.equivalence) if args.equivalence else None
     points = read_table(args.points, "points")
-    write_csv(orderings_table(points, args.seed, args.bootstrap, equivalence=study), args.output)
+    inputs = {"points": args.points}
+    inputs |= {"equivalence": args.equivalence} if args.equivalence else {}
+    made = _resampled(args, inputs, "vbon.orderings")
+    table = orderings_table(points, args.seed, args.bootstrap, equivalence=study)
+    write_csv(args.output, table, made)
 
 
 def table1(arguments: list[str]) -> None:
@@ -58,9 +65,9 @@ def table1(arguments: list[str]) -> None:
     options.add_argument("--rewards", required=True, help="of the training prompts")
     options.add_argument("--output", required=True, help=".csv")
     args = options.parse_args(arguments)
-    write_csv(
-        table1(read_table(args.rewards, "rewards", ["prompt_id", "draw", "reward"])), args.output
-    )
+    rewards = read_table(args.rewards, "rewards", ["prompt_id", "draw", "reward"])
+    made = provenance({}, {"rewards": args.rewards}, ("vbon.ks",))
+    write_csv(args.output, table1(rewards), made)
 
 
 def convergence(arguments: list[str]) -> None:
@@ -72,14 +79,25 @@ def convergence(arguments: list[str]) -> None:
     options.add_argument("--output", required=True, help=".csv")
     args = options.parse_args(arguments)
     runs = [(run["method"], run["setting"], history) for run, history in histories(args.folders)]
-    write_csv(convergence_table(runs), args.output)
+    made = provenance({}, records(args.folders), ("vbon.convergence",))
+    write_csv(args.output, convergence_table(runs), made)
+
+
+def records(folders: Iterable[str]) -> dict[str, str]:
+    """The records of runs, as inputs of a table's provenance."""
+    return {"/".join(Path(folder).parts[-3:]): f"{folder}/run.json" for folder in folders}
 
 
 def histories(folders: Iterable[str]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
     """Each run's record and history."""
     for folder in map(Path, folders):
-        record = json.loads((folder / "run.json").read_text())
+        record = read_record(folder / "run.json")
         yield record, read_table(folder / "history.parquet", "history")
+
+
+def _resampled(args: argparse.Namespace, inputs: dict[str, str], module: str) -> dict[str, Any]:
+    """Provenance of a table with bootstrap intervals."""
+    return provenance({"seed": args.seed, "bootstrap": args.bootstrap}, inputs, (module,))
 
 
 def _resampling(options: argparse.ArgumentParser) -> argparse.ArgumentParser:

@@ -1,13 +1,10 @@
 """Verbs that make and check data: ``reviews``, ``posts``, ``prompts``, ``data-report``."""
 
-import json
-from pathlib import Path
-
 import pandas as pd
 
 from vbon.artifacts import read_provenance, read_table, write_table
 from vbon.artifacts.fingerprint import provenance
-from vbon.artifacts.tables import atomic_path
+from vbon.artifacts.tables import atomic_path, read_record, write_csv
 from vbon.cli.options import pairs, parser, settings
 
 
@@ -133,7 +130,11 @@ def baselines(arguments: list[str]) -> None:
         name: evaluator([a + b for a, b in zip(asked, found, strict=True)]).reward
         for name, found in texts.items()
     }
-    write_csv(compare(texts, rewards, written["summary"].tolist()), args.output)
+    names = ("texts", "prompts", "samples", "reference", "evaluator")
+    made = provenance(
+        args.settings, {name: getattr(args, name) for name in names}, ("vbon.tasks.baselines",)
+    )
+    write_csv(args.output, compare(texts, rewards, written["summary"].tolist()), made)
 
 
 def data_report(arguments: list[str]) -> None:
@@ -149,7 +150,7 @@ def data_report(arguments: list[str]) -> None:
     options.add_argument("--baselines", help="table of the verb of that name, for posts")
     options.add_argument("--output", required=True, help=".csv")
     args = options.parse_args(arguments)
-    cards = {name: json.loads(Path(path).read_text()) for name, path in pairs(args.cards).items()}
+    cards = {name: read_record(path) for name, path in pairs(args.cards).items()}
     report = measure(
         read_texts(args.texts)[1],
         {split: read_table(getattr(args, split), "prompts") for split in ("train", "test")},
@@ -159,14 +160,12 @@ def data_report(arguments: list[str]) -> None:
         args.checks,
         pd.read_csv(args.baselines) if args.baselines else None,
     )
-    write_csv(report, args.output)
+    names = ("texts", "train", "test", "samples", "rewards")
+    inputs = {name: getattr(args, name) for name in names} | pairs(args.cards)
+    inputs |= {"baselines": args.baselines} if args.baselines else {}
+    made = provenance(args.checks, inputs, ("vbon.tasks.report",))
+    write_csv(args.output, report, made)
     assert_report(report)
-
-
-def write_csv(table: pd.DataFrame, path: str) -> None:
-    """Write a small table as CSV in full precision; ``vbon table`` makes it Markdown."""
-    with atomic_path(path) as temporary:
-        table.to_csv(temporary, index=False)
 
 
 def table(arguments: list[str]) -> None:

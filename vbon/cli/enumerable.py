@@ -7,8 +7,8 @@ import pandas as pd
 
 from vbon.artifacts import read_table, write_table
 from vbon.artifacts.fingerprint import provenance
+from vbon.artifacts.tables import write_csv
 from vbon.cli import pool
-from vbon.cli.data import write_csv
 from vbon.cli.options import parser, settings
 from vbon.plan import Run
 
@@ -102,7 +102,13 @@ def optimum(arguments: list[str]) -> None:
     ]
     output, main = Path(args.output), next(iter(args.sections))
     optima = pd.DataFrame(rows)
-    write_csv(optima, f"{output}/optimum.csv")
+    strings = {root: f"{root}/data/strings.parquet" for root in args.sections}
+    made = provenance(
+        {"seed": args.seed, "sections": args.sections},
+        {**{run.folder: f"{run.folder}/run.json" for run in runs}, **strings},
+        ("vbon.evaluation.exact",),
+    )
+    write_csv(output / "optimum.csv", optima, made)
     language, section = languages[main], args.sections[main]
     for name, table in {
         "pools": exact.pool_study(language, section["pools"], optima, args.seed),
@@ -110,4 +116,4 @@ def optimum(arguments: list[str]) -> None:
         "limits": exact.limits(language),
         "curves": exact.curves(language),
     }.items():
-        write_csv(table, f"{output}/{name}.csv")
+        write_csv(output / f"{name}.csv", table, made)

@@ -139,7 +139,7 @@ def merge(arguments: list[str]) -> None:
     args = options.parse_args(arguments)
     frame = pd.concat([read_table(path, args.schema) for path in args.shards], ignore_index=True)
     shards = {f"shard{number}": path for number, path in enumerate(args.shards)}
-    write_table(args.output, frame, args.schema, provenance({}, shards, ("vbon.cli.pool",)))
+    write_table(args.output, frame, args.schema, provenance({}, shards, ("vbon.artifacts.tables",)))
 
 
 def logf(arguments: list[str]) -> None:

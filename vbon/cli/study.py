@@ -1,12 +1,13 @@
 """Verbs that study log F and what a response costs; they load models."""
 
-import json
 from pathlib import Path
 
 import pandas as pd
 
 from vbon.artifacts import read_table
-from vbon.cli.data import write_csv
+from vbon.artifacts.fingerprint import provenance
+from vbon.artifacts.tables import read_record, write_csv
+from vbon.cli.comparison import records
 from vbon.cli.options import parser, settings
 from vbon.cli.pool import features_of
 from vbon.plan import Run
@@ -41,7 +42,13 @@ def estimators(arguments: list[str]) -> None:
         args.n,
         points[(points["n"] == args.n) & (points["status"] == "ok")],
     )
-    write_csv(compared, args.output)
+    names = ("rewards", "prompts", "reference", "reward_model", "points")
+    made = provenance(
+        {"n": args.n, **args.settings},
+        {name: getattr(args, name) for name in names},
+        ("vbon.estimators", "vbon.shared_cdf", "vbon.tasks.features"),
+    )
+    write_csv(args.output, compared, made)
 
 
 def inference(arguments: list[str]) -> None:
@@ -77,7 +84,7 @@ def inference(arguments: list[str]) -> None:
     server.cost(reference, reference)  # the first call is slower than any other
     rows = []
     for run in runs:
-        record = json.loads((Path(run.folder) / "run.json").read_text())
+        record = read_record(Path(run.folder) / "run.json")
         if record["status"] != "ok":
             continue
         own = record["policy"] == "policy"
@@ -96,4 +103,6 @@ def inference(arguments: list[str]) -> None:
     keys = ["method", "setting", "seed"]
     measured = read_table(args.points, "points")[[*keys, "win_rate", "kl"]]
     table = pd.DataFrame(rows).merge(measured, on=keys, validate="one_to_one")
-    write_csv(table, args.output)
+    read = records(run.folder for run in runs) | {"points": args.points, **inputs}
+    made = provenance({"seed": args.seed, **chosen}, read, ("vbon.evaluation.inference",))
+    write_csv(args.output, table, made)

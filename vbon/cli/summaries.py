@@ -1,14 +1,14 @@
 """Verbs of the summarization task's tables: ``section6``, ``example``, ``monitored``."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from vbon.artifacts import read_table
-from vbon.cli.comparison import histories
-from vbon.cli.data import write_csv
+from vbon.artifacts.fingerprint import provenance
+from vbon.artifacts.tables import read_record, write_csv
+from vbon.cli.comparison import histories, records
 from vbon.cli.options import pairs, parser
 from vbon.errors import DataError
 
@@ -37,14 +37,19 @@ def section6(arguments: list[str]) -> None:
             tables[method, setting, temperature] = by_prompt(responses, pools)
     domains = prompts.set_index("prompt_id")["domain"].to_dict()
     evidence = Evidence.of(tables, domains, args.seed, args.bootstrap)
-    write_csv(section6_table(evidence), args.output)
+    made = provenance(
+        {"seed": args.seed, "bootstrap": args.bootstrap, "draws": args.draws},
+        {**records(args.folders), "prompts": args.prompts, **pairs(args.rewards)},
+        ("vbon.section6",),
+    )
+    write_csv(args.output, section6_table(evidence), made)
 
 
 def _responses(folders: list[str], split: str) -> list[tuple[str, str, pd.DataFrame]]:
     """Method, setting and responses of each run that did not diverge."""
     found = []
     for folder in map(Path, folders):
-        record = json.loads((folder / "run.json").read_text())
+        record = read_record(folder / "run.json")
         if record["status"] == "ok":
             table = read_table(folder / "responses" / f"{split}.parquet", "responses")
             found.append((record["method"], record["setting"], table))
@@ -74,7 +79,12 @@ def example(arguments: list[str]) -> None:
     shown = own.iloc[0]
     table = example_table(shown["prompt_id"], _responses(args.folders, args.split))
     table.insert(0, "prompt", shown["prompt"])
-    write_csv(table, args.output)
+    made = provenance(
+        {"split": args.split, "subreddit": args.subreddit},
+        {**records(args.folders), "texts": args.texts, "prompts": args.prompts},
+        ("vbon.section6",),
+    )
+    write_csv(args.output, table, made)
 
 
 def monitored(arguments: list[str]) -> None:
@@ -91,4 +101,5 @@ def monitored(arguments: list[str]) -> None:
             parts.append(history[columns].assign(**keys))
     if not parts:
         raise DataError("history: no run has column 'evaluator_reward'; set rewards.monitored")
-    write_csv(pd.concat(parts, ignore_index=True), args.output)
+    made = provenance({}, records(args.folders), ("vbon.artifacts.tables",))
+    write_csv(args.output, pd.concat(parts, ignore_index=True), made)

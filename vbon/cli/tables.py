@@ -1,14 +1,14 @@
 """Verbs that gather and draw: ``aggregate``, ``pareto``, ``figure``. None needs torch."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from vbon.artifacts import SCHEMAS, read_table, write_table
-from vbon.artifacts.fingerprint import content_hash, provenance
-from vbon.artifacts.tables import atomic_path
+from vbon.artifacts.fingerprint import digest, provenance
+from vbon.artifacts.tables import atomic_path, read_record, rebuilding
+from vbon.cli.comparison import records
 from vbon.cli.options import pairs, parser, settings
 from vbon.errors import ArtifactError
 
@@ -18,7 +18,9 @@ def aggregate(arguments: list[str]) -> None:
     from vbon.evaluation.points import Measurement, cost_of, points_of
 
     options = parser("aggregate", aggregate.__doc__)
-    options.add_argument("--folders", nargs="+", required=True, help="run folders, in table order")
+    options.add_argument(
+        "--runs", nargs="+", required=True, help="folder=hash of the spec, in table order"
+    )
     options.add_argument("--samples", required=True, help="of the training prompts")
     options.add_argument("--prompts", required=True, help="test prompts")
     options.add_argument("--rewards", nargs="+", required=True, help="of test prompts, name=path")
@@ -30,15 +32,28 @@ def aggregate(arguments: list[str]) -> None:
     rewards = pairs(args.rewards)
     measurement = Measurement.load(args.samples, args.prompts, rewards, args.seconds, args.settings)
     points, costs = [], []
-    for folder in map(Path, args.folders):
-        record = json.loads((folder / "run.json").read_text())
-        points += points_of(record, folder / "responses", measurement)
+    for folder, spec in pairs(args.runs).items():
+        record = _record_of(folder, spec)
+        points += points_of(record, Path(folder) / "responses", measurement)
         costs.append(cost_of(record, measurement))
-    hashes = {name: content_hash(path) for name, path in rewards.items()}
-    made = {"runs": len(costs), "rewards": hashes}
+    inputs = {"samples": args.samples, "prompts": args.prompts, **rewards}
+    made = provenance(
+        args.settings, {**records(pairs(args.runs)), **inputs}, ("vbon.evaluation.points",)
+    )
     for output, rows, schema in ((args.points, points, "points"), (args.costs, costs, "costs")):
         frame = pd.DataFrame(rows)
         write_both(output, frame, schema, made)
+
+
+def _record_of(folder: str, spec: str) -> dict[str, Any]:
+    """The record of a run, which must be the run that the config asks for."""
+    record = read_record(f"{folder}/run.json")
+    if digest(record["spec"]) != spec:
+        raise ArtifactError(
+            f"{folder}/run.json: its spec is not the one that the config gives this run; see "
+            f"`vbon describe {folder}`, then train it as configured: {rebuilding()}"
+        )
+    return record
 
 
 def write_both(output: str, frame: pd.DataFrame, schema: str, made: dict[str, Any]) -> None:

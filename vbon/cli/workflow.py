@@ -1,24 +1,31 @@
 """The verb ``workflow``: run Snakemake alone in this folder, and resume after anything."""
 
 import fcntl
+import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from vbon.artifacts.integrity import SUFFIX, set_aside
+from vbon.config import load
 from vbon.errors import VbonError
 
 LOCK = Path(".vbon.lock")
 _MARK = "VBON_WORKFLOW"
+_LOOKING = {"-n", "--dry-run", "--dryrun", "--touch", "-t", "--unlock", "--lint", "--report"}
+"""Options of Snakemake with which it makes nothing."""
 
 
 def workflow(arguments: list[str]) -> None:
     """Run ``snakemake`` with the given options.
 
     Only one may run in a folder: a second is refused. What a killed one left behind (its lock and
-    jobs that still run) is cleared first, so the same command always resumes.
+    jobs that still run) is cleared first, and what a disk or a hand damaged is set aside, so the
+    same command always resumes.
     """
     if arguments in (["-h"], ["--help"]):
         print(
@@ -39,6 +46,7 @@ def workflow(arguments: list[str]) -> None:
     lock.write(str(os.getpid()))
     lock.flush()
     _end_orphans()
+    asked = [] if _LOOKING & set(arguments) else _set_damage_aside(_config_files(arguments)[1:])
     snakemake = [sys.executable, "-m", "snakemake"]
     if any(Path(".snakemake/locks").glob("*")):
         subprocess.run([*snakemake, "--unlock", *_config_files(arguments)], check=True,
@@ -49,6 +57,8 @@ def workflow(arguments: list[str]) -> None:
         **os.environ,
         "PATH": f"{bin_folder}{os.pathsep}{os.environ.get('PATH', '')}",
         "VBON_STARTED": str(time.time()),
+        "VBON_COMMAND": shlex.join(["vbon", "workflow", *arguments]),
+        "VBON_REBUILD": json.dumps(asked),
         _MARK: str(Path.cwd()),
     }
     child = subprocess.Popen([*snakemake, *arguments], env=environment)
@@ -58,6 +68,14 @@ def workflow(arguments: list[str]) -> None:
             f"Snakemake ended with code {code}; the failing job is named above and its log is "
             "below logs/. The same command resumes."
         )
+
+
+def _set_damage_aside(config_files: list[str]) -> list[str]:
+    """Rename damaged artifacts, and say so; return those that Snakemake must be asked for."""
+    found, asked = set_aside(load(["config.yaml", *config_files])["results_dir"])
+    for path, why in found.items():
+        print(f"set aside as {path.name}{SUFFIX}, to be made again: {why}", flush=True)
+    return asked
 
 
 def _wait(child: subprocess.Popen) -> int:

@@ -1,6 +1,5 @@
 """Tables of the enumerable task: trained policies and estimates against exact optima."""
 
-import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from jaxtyping import Float64
 
 from vbon import logf, oracle
 from vbon.artifacts import read_table
+from vbon.artifacts.tables import read_record
 from vbon.plan import Run
 from vbon.seeding import derive_seed
 from vbon.types import Prompts
@@ -63,7 +63,7 @@ def compare(run: Run, section: Mapping[str, Any], language: Language) -> dict[st
     method = run.instance
     if not method.trained or method.is_reference or method.optimum is None:
         return None
-    record = json.loads((Path(run.folder) / "run.json").read_text())
+    record = read_record(Path(run.folder) / "run.json")
     row: dict[str, Any] = {
         "method": run.method,
         "setting": run.setting,

@@ -32,7 +32,9 @@ rule aggregate:
         "logs/{root}/aggregate.log",
     threads: 1
     params:
-        folders=lambda wildcards: [run.folder for run in runs_of(wildcards.root)],
+        runs=lambda wildcards: [
+            f"{run.folder}={run.spec_hash}" for run in runs_of(wildcards.root)
+        ],
         rewards=lambda wildcards, input: named(input.rewards),
         settings=lambda wildcards: as_json(
             {
@@ -46,7 +48,7 @@ rule aggregate:
         ),
         code=code("vbon.evaluation.points"),
     shell:
-        "vbon aggregate --folders {params.folders:q} --samples {input.samples:q}"
+        "vbon aggregate --runs {params.runs:q} --samples {input.samples:q}"
         " --prompts {input.prompts:q} --rewards {params.rewards:q} --seconds {input.seconds:q} --settings {params.settings:q}"
         " --points {output.points:q} --costs {output.costs:q} > {log:q} 2>&1"
 
