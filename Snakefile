@@ -26,7 +26,6 @@ rule all:
     """Every figure and table of every task."""
     default_target: True
     input:
-        figures_and_tables(),
-        expand(f"{RESULTS}/{{task}}/tables/data.md", task=BUILT),
+        list(SOURCES),
         expand(f"{RESULTS}/{{task}}/pareto.parquet", task=POOLED),
         expand(f"{RESULTS}/{{root}}/points.parquet", root=ROOTS),
