@@ -27,7 +27,6 @@ rule all:
     default_target: True
     input:
         lambda wildcards: damaged(),
-        figures_and_tables(),
-        expand(f"{RESULTS}/{{task}}/tables/data.md", task=BUILT),
+        list(SOURCES),
         expand(f"{RESULTS}/{{task}}/pareto.parquet", task=POOLED),
         expand(f"{RESULTS}/{{root}}/points.parquet", root=ROOTS),

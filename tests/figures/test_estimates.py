@@ -5,6 +5,7 @@ import pytest
 from vbon import logf
 from vbon.errors import DataError
 from vbon.figures.estimates import figure3
+from vbon.shown_pools import shown_pools
 
 
 def tables(prompts=5, draws=120):
@@ -18,7 +19,8 @@ def tables(prompts=5, draws=120):
 
 def test_draws_the_estimates_of_three_prompts(tmp_path):
     rewards, prompts = tables()
-    table = figure3(rewards.sample(frac=1, random_state=1), prompts, tmp_path / "figure3")
+    shuffled = rewards.sample(frac=1, random_state=1)
+    table = figure3(shown_pools(shuffled, prompts), tmp_path / "figure3")
     chosen = table.drop_duplicates("kind").set_index("kind")["prompt_id"]
     assert chosen.to_dict() == {"adversarial": "p1", "neutral": "p2", "positive": "p0"}
     assert sorted(table["m"].unique()) == [10, 25, 50, 100]
@@ -30,7 +32,7 @@ def test_draws_the_estimates_of_three_prompts(tmp_path):
     assert all((tmp_path / f"figure3.{suffix}").exists() for suffix in ("pdf", "svg", "png"))
 
 
-def test_too_few_draws_are_named(tmp_path):
+def test_too_few_draws_are_named():
     rewards, prompts = tables(draws=9)
     with pytest.raises(DataError, match="9 draws"):
-        figure3(rewards, prompts, tmp_path / "figure3")
+        shown_pools(rewards, prompts)

@@ -32,6 +32,7 @@ VERBS = {
     "equivalence": ("vbon.cli.comparison", "test vBoN's exact reward against its L bound"),
     "orderings": ("vbon.cli.comparison", "hold the paper's orderings against the points"),
     "table1": ("vbon.cli.comparison", "compare small samples of rewards with the pool"),
+    "figure3": ("vbon.cli.comparison", "choose the prompts whose log F figure 3 shows"),
     "estimators": ("vbon.cli.study", "compare the estimators of log F"),
     "inference": ("vbon.cli.study", "measure what a returned response costs"),
     "section6": ("vbon.cli.summaries", "hold the paper's claims on summaries against responses"),

@@ -70,6 +70,20 @@ def table1(arguments: list[str]) -> None:
     write_csv(args.output, table1(rewards), made)
 
 
+def figure3(arguments: list[str]) -> None:
+    """Choose the prompts whose estimates of log F are shown: extreme and median mean rewards."""
+    from vbon.shown_pools import shown_pools
+
+    options = parser("figure3", figure3.__doc__)
+    options.add_argument("--rewards", required=True, help="of the training prompts")
+    options.add_argument("--prompts", required=True)
+    options.add_argument("--output", required=True, help=".csv")
+    args = options.parse_args(arguments)
+    rewards = read_table(args.rewards, "rewards", ["prompt_id", "draw", "reward"])
+    prompts = read_table(args.prompts, "prompts", ["prompt_id", "prompt"])
+    write_csv(shown_pools(rewards, prompts), args.output)
+
+
 def convergence(arguments: list[str]) -> None:
     """Measure what the last quarter of each training still moved."""
     from vbon.convergence import convergence_table

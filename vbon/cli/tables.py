@@ -6,8 +6,9 @@ from typing import Any
 import pandas as pd
 
 from vbon.artifacts import SCHEMAS, read_table, write_table
+from vbon.artifacts.copies import read_copy
 from vbon.artifacts.fingerprint import digest, provenance
-from vbon.artifacts.tables import atomic_path, read_record, rebuilding
+from vbon.artifacts.tables import atomic_path, read_record, rebuilding, write_card
 from vbon.cli.comparison import records
 from vbon.cli.options import pairs, parser, settings
 from vbon.errors import ArtifactError
@@ -93,10 +94,16 @@ def figure(arguments: list[str]) -> None:
     options.add_argument("--tables", nargs="+", required=True, help="name=path, .parquet or .csv")
     options.add_argument("--output", required=True, help="path without suffix")
     args = options.parse_args(arguments)
-    tables = {
-        name: read_table(path, name) if path.endswith(".parquet") else pd.read_csv(path)
-        for name, path in pairs(args.tables).items()
-    }
+    tables = {name: _read(name, path) for name, path in pairs(args.tables).items()}
     stem = Path(args.output)
     stem.parent.mkdir(parents=True, exist_ok=True)
     FIGURES[args.name](tables, stem)
+    made = provenance({"name": args.name}, pairs(args.tables), ("vbon.figures.catalogue",))
+    write_card(stem.with_name(f"{stem.name}.csv"), made)
+
+
+def _read(name: str, path: str) -> pd.DataFrame:
+    """A table that a figure is drawn from: an artifact, the CSV copy of one, or a small table."""
+    if path.endswith(".parquet"):
+        return read_table(path, name)
+    return read_copy(path, name) if name in SCHEMAS else pd.read_csv(path)

@@ -8,50 +8,33 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from vbon.errors import DataError
 from vbon.figures.style import DPI, drawing, save_figure
-
-SIZES = (10, 25, 50, 100, 200, 400, 600)
-KINDS = {"adversarial": 0.0, "neutral": 0.5, "positive": 1.0}
-"""Prompts shown: the quantiles of their mean reward."""
+from vbon.shown_pools import KINDS, SIZES
 
 
-def figure3(rewards: pd.DataFrame, prompts: pd.DataFrame, out_stem: Path) -> pd.DataFrame:
+def figure3(pools: pd.DataFrame, out_stem: Path) -> pd.DataFrame:
     r"""Draw :math:`\log \hat F = \log \frac{K + 1}{M + 1}` against reward, one curve for each M.
 
     Three prompts are shown: the one whose draws have the lowest mean reward, the median one and
     the highest. Smaller samples are the first draws of larger ones, as in the paper.
 
     Args:
-        rewards: Columns prompt_id, draw, reward of the training prompts.
-        prompts: Columns prompt_id, prompt.
+        pools: The table of :func:`vbon.shown_pools.shown_pools`.
         out_stem: Path without suffix of the ``.pdf``, ``.svg``, ``.png`` and ``.csv`` to write.
 
     Returns:
         What was drawn, as in the ``.csv``: ``kind, prompt_id, prompt, m, reward, log_f`` (nats).
-
-    Raises:
-        DataError: If no prompt has as many draws as the smallest sample.
     """
-    pools = rewards.sort_values("draw").groupby("prompt_id", sort=True)["reward"].agg(np.array)
-    most = int(pools.map(len).min())
-    sizes = [m for m in SIZES if m <= most]
-    if not sizes:
-        raise DataError(f"rewards: {most} draws a prompt; figure 3 needs {SIZES[0]}")
-    order = pools.map(np.mean).sort_values(kind="stable").index
-    texts = prompts.set_index("prompt_id")["prompt"]
-    parts = []
-    for kind, quantile in KINDS.items():
-        name = order[round(quantile * (len(order) - 1))]
-        pool = pools[name]
-        at = np.sort(pool[: sizes[-1]])
-        for m in sizes:
+    keys, parts = ["kind", "prompt_id", "prompt"], []
+    for names, part in pools.groupby(keys, sort=False):
+        pool = part.sort_values("draw")["reward"].to_numpy()
+        at = np.sort(pool)
+        for m in (m for m in SIZES if m <= len(pool)):
             below = np.searchsorted(np.sort(pool[:m]), at, side="left")
-            curve = {"reward": at, "log_f": np.log((below + 1) / (m + 1))}
-            parts.append(pd.DataFrame({"kind": kind, "prompt_id": name, "m": m, **curve}))
+            curve = {"m": m, "reward": at, "log_f": np.log((below + 1) / (m + 1))}
+            parts.append(pd.DataFrame({**dict(zip(keys, names, strict=True)), **curve}))
     table = pd.concat(parts, ignore_index=True)
-    table.insert(2, "prompt", table["prompt_id"].map(texts))
-    _draw(table, sizes, out_stem)
+    _draw(table, sorted(set(table["m"].tolist())), out_stem)
     table.to_csv(f"{out_stem}.csv", index=False, lineterminator="\n")
     return table
 

@@ -40,11 +40,6 @@ DRAWN = {
     *(split for root in ROOTS.values() for split in evaluation_splits(root.section)),
 }  # sets of the reference's draws: test prompts may be answered at several temperatures
 ROLES = ("reference", "reward_model", "evaluator")
-FIGURES = {
-    "sentiment": ["figure2a", "figure2b", "figure3", "figure6", "figure7a", "figure7b"],
-    "summarization": ["figure5a", "figure5b", "overoptimisation"],
-    "enumerable": ["optimum"],
-}
 EXAMPLES = {  # tables of one post's summaries, by temperature
     "table2": 0.5,
     "table4": 0.25,
@@ -52,14 +47,10 @@ EXAMPLES = {  # tables of one post's summaries, by temperature
     "table6": 0.75,
     "table7": 1,
 }
-DRAWN_STUDIES = ("figure4", "estimators")  # studies that have a figure of their own
 POSTS = [task for task in BUILT if "posts" in config[task]]
 POOLED = [task for task in TASKS if task not in POSTS]  # whose points are one row a run
-COMPARED = [
-    task for task in TASKS if "figure2a" in FIGURES.get(task, [])
-]  # at equal KL
+COMPARED = [task for task in BUILT if task in POOLED]  # at equal KL
 OPTIMA = ["optimum", "pools", "exact_and_bound", "limits", "curves"]
-SUFFIXES = ("pdf", "svg", "png", "csv")
 
 
 wildcard_constraints:
@@ -238,75 +229,7 @@ def has_table1(task):
     return config[task]["sampling"]["train_draws"] >= POOL + max(SIZES)
 
 
-def tables_of(wildcards):
-    """The tables that a figure is drawn from."""
-    folder = f"{RESULTS}/{wildcards.task}"
-    if wildcards.name == "optimum":
-        return {name: f"{folder}/tables/{name}.csv" for name in ("optimum", "curves")}
-    if wildcards.name == "estimators":
-        return {"estimators": f"{folder}/tables/estimators.csv"}
-    if wildcards.name == "figure4":
-        return {
-            name: f"{folder}/studies/figure4/{name}.parquet"
-            for name in ("points", "costs")
-        }
-    if wildcards.name == "figure3":
-        return {
-            "rewards": f"{folder}/reference/rewards/train.parquet",
-            "prompts": f"{folder}/prompts/train.parquet",
-        }
-    if wildcards.name in ("figure5a", "figure5b"):
-        return {"points": f"{folder}/points.parquet"}
-    if wildcards.name == "overoptimisation":
-        return {"monitored": f"{folder}/tables/monitored.csv"}
-    tables = {
-        "points": f"{folder}/points.parquet",
-        "attainment": f"{folder}/tables/attainment.csv",
-    }
-    if wildcards.name != "figure6":
-        return tables | {"pareto": f"{folder}/pareto.parquet"}
-    return tables | {"equivalence": path for path in equivalence_of(wildcards.task)}
-
-
 def examples_of(task):
     """Tables of one post's summaries at the temperatures that are measured."""
     measured = evaluation_splits(config[task]).values()
     return [name for name, temperature in EXAMPLES.items() if temperature in measured]
-
-
-def figures_and_tables():
-    """All figures of the tasks that are run, and the tables that compare methods."""
-    figures = [
-        f"{RESULTS}/{task}/figures/{name}.{suffix}"
-        for task in TASKS
-        for name in FIGURES.get(task, [])
-        + [s for s in DRAWN_STUDIES if studied(task, s)]
-        for suffix in SUFFIXES
-    ]
-    tables = [
-        f"{RESULTS}/{task}/tables/{name}.{suffix}"
-        for task in COMPARED
-        for name in (
-            "matched_kl",
-            "orderings",
-            *["convergence"] * has_training(task),
-            *["equivalence"] * has_equivalence(task),
-            *["table1"] * has_table1(task),
-            *["estimators"] * bool(studied(task, "estimators")),
-            "inference",
-        )
-        for suffix in ("csv", "md")
-    ]
-    tables += [
-        f"{RESULTS}/{task}/tables/{name}.{suffix}"
-        for task in POSTS
-        for name in ("section6", "baselines", *examples_of(task))
-        for suffix in ("csv", "md")
-    ]
-    tables += [
-        f"{RESULTS}/enumerable/tables/{name}.{suffix}"
-        for name in OPTIMA
-        for suffix in ("csv", "md")
-        if "enumerable" in TASKS
-    ]
-    return figures + tables

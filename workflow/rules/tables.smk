@@ -171,6 +171,23 @@ rule table1:
         "vbon table1 --rewards {input:q} --output {output:q} > {log:q} 2>&1"
 
 
+rule figure3:
+    """The pools of three prompts, whose estimates of log F are drawn."""
+    input:
+        rewards=RESULTS + "/{task}/reference/rewards/train.parquet",
+        prompts=RESULTS + "/{task}/prompts/train.parquet",
+    output:
+        RESULTS + "/{task}/tables/figure3.csv",
+    log:
+        "logs/{task}/figure3-pools.log",
+    threads: 1
+    params:
+        code=code("vbon.shown_pools"),
+    shell:
+        "vbon figure3 --rewards {input.rewards:q} --prompts {input.prompts:q} --output {output:q}"
+        " > {log:q} 2>&1"
+
+
 rule estimators:
     """Errors of the estimators of log F, and what policies attain with them."""
     input:
