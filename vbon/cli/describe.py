@@ -13,8 +13,6 @@ from vbon.artifacts.tables import check_table, damaged_parts, read_record
 from vbon.cli.options import parser
 from vbon.errors import ArtifactError
 
-_TOOK = ("written", "seconds", "train_seconds", "peak_memory_mb", "hardware")
-
 
 def describe(arguments: list[str]) -> None:
     """Print where an artifact came from: settings, inputs, code, versions, machine and time.
@@ -89,9 +87,9 @@ def _lines(path: Path, source: Path, made: Mapping[str, Any]) -> Iterator[str]:
     if "status" in made:
         named = f"{made['method']} {made['setting']} seed {made['seed']}"
         yield f"  run       {named}: {made['status']}"
-    took = {**made, **made.get(MEASURED, {})}
-    for name in (name for name in _TOOK if name in took):
-        yield f"  {name:<9} {took[name]}"
+    took = {**made, **made.get(MEASURED, {"seconds": made.get("train_seconds")})}
+    yield f"  written   {took['written']}, after {took['seconds']:.1f} s"
+    yield f"  on        {took['hardware']}; at most {took['peak_memory_mb']:.0f} MB"
     if "code" in made:
         yield f"  code      {made['code']}, {_today(made)}"
     if "versions" in made:
@@ -103,7 +101,7 @@ def _lines(path: Path, source: Path, made: Mapping[str, Any]) -> Iterator[str]:
         yield "  inputs"
     for name, content in made.get("inputs", {}).items():
         where = made["paths"][name]
-        yield f"    {name:<13} {where}  {content}, {_now(Path(where), content)}"
+        yield f"    {name}: {where}, {content}, {_now(Path(where), content)}"
 
 
 def _today(made: Mapping[str, Any]) -> str:

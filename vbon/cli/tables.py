@@ -38,9 +38,10 @@ def aggregate(arguments: list[str]) -> None:
         points += points_of(record, Path(folder) / "responses", measurement)
         costs.append(cost_of(record, measurement))
     inputs = {"samples": args.samples, "prompts": args.prompts, **rewards}
-    made = provenance(
-        args.settings, {**records(pairs(args.runs)), **inputs}, ("vbon.evaluation.points",)
-    )
+    for name, path in records(pairs(args.runs)).items():
+        responses = Path(path).with_name("responses")  # a run that diverged has none
+        inputs |= {name: path} | ({f"{name} responses": responses} if responses.exists() else {})
+    made = provenance(args.settings, inputs, ("vbon.evaluation.points",))
     for output, rows, schema in ((args.points, points, "points"), (args.costs, costs, "costs")):
         frame = pd.DataFrame(rows)
         write_both(output, frame, schema, made)

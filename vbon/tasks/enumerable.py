@@ -18,6 +18,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel, PreTrainedTokenizerFast
 
+from vbon.artifacts.fingerprint import MEASURED
+from vbon.artifacts.measured import measured
 from vbon.artifacts.tables import write_record, write_table
 from vbon.models.language_model import response_logits, token_log_probs
 from vbon.models.tabular import TabularConfig, TabularLM
@@ -218,4 +220,6 @@ def save(
     )
     write_table(root / "data/strings.parquet", strings, "strings", made)
     for role in ("reference", "reward_model", "evaluator"):
-        write_record(root / "models" / role / "card.json", {"metrics": {}, **made})
+        write_record(
+            root / "models" / role / "card.json", {"metrics": {}, **made, MEASURED: measured()}
+        )
