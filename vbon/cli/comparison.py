@@ -81,7 +81,9 @@ def figure3(arguments: list[str]) -> None:
     args = options.parse_args(arguments)
     rewards = read_table(args.rewards, "rewards", ["prompt_id", "draw", "reward"])
     prompts = read_table(args.prompts, "prompts", ["prompt_id", "prompt"])
-    write_csv(shown_pools(rewards, prompts), args.output)
+    inputs = {"rewards": args.rewards, "prompts": args.prompts}
+    made = provenance({}, inputs, ("vbon.shown_pools",))
+    write_csv(args.output, shown_pools(rewards, prompts), made)
 
 
 def convergence(arguments: list[str]) -> None:
