@@ -3,6 +3,8 @@ import pandas as pd
 import pytest
 
 from vbon import logf
+from vbon.artifacts import write_table
+from vbon.cli import main
 from vbon.errors import DataError
 from vbon.figures.estimates import figure3
 from vbon.shown_pools import shown_pools
@@ -30,6 +32,18 @@ def test_draws_the_estimates_of_three_prompts(tmp_path):
         np.testing.assert_allclose(part["log_f"], expected, atol=1e-12)
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "figure3.csv"), table)
     assert all((tmp_path / f"figure3.{suffix}").exists() for suffix in ("pdf", "svg", "png"))
+
+
+def test_the_verb_stores_what_is_drawn(tmp_path):
+    rewards, prompts = tables()
+    rewards = rewards.assign(reward_prob=0.5, evaluator_reward=0.0)
+    prompts = prompts.assign(prompt_ids=[[1]] * len(prompts), source_id="a", domain="all")
+    write_table(tmp_path / "rewards.parquet", rewards, "rewards")
+    write_table(tmp_path / "prompts.parquet", prompts, "prompts")
+    words = [f"--{name}={tmp_path / name}.parquet" for name in ("rewards", "prompts")]
+    assert main(["figure3", *words, "--output", f"{tmp_path}/figure3.csv"]) == 0
+    stored = pd.read_csv(tmp_path / "figure3.csv", float_precision="round_trip")
+    pd.testing.assert_frame_equal(stored, shown_pools(rewards, prompts))
 
 
 def test_too_few_draws_are_named():
