@@ -29,4 +29,4 @@ rule all:
         lambda wildcards: damaged(),
         list(SOURCES),
         expand(f"{RESULTS}/{{task}}/pareto.parquet", task=POOLED),
-        expand(f"{RESULTS}/{{root}}/points.parquet", root=ROOTS),
+        expand(f"{RESULTS}/{{root}}/points.parquet", root=filter(runs_of, ROOTS)),

@@ -27,6 +27,7 @@ VERBS = {
     "evaluate": ("vbon.cli.runs", "sample and score what runs made"),
     "aggregate": ("vbon.cli.tables", "gather the points and costs of all runs"),
     "optimum": ("vbon.cli.enumerable", "hold trained policies against exact optima"),
+    "missing": ("vbon.cli.tables", "list the runs that partial tables lack"),
     "pareto": ("vbon.cli.tables", "find Pareto fronts, shares and hypervolumes"),
     "matched": ("vbon.cli.comparison", "compare methods at equal KL"),
     "equivalence": ("vbon.cli.comparison", "test vBoN's exact reward against its L bound"),

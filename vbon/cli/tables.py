@@ -8,7 +8,7 @@ import pandas as pd
 from vbon.artifacts import SCHEMAS, read_table, write_table
 from vbon.artifacts.copies import read_copy
 from vbon.artifacts.fingerprint import digest, provenance
-from vbon.artifacts.tables import atomic_path, read_record, rebuilding, write_card
+from vbon.artifacts.tables import atomic_path, read_record, rebuilding, write_card, write_csv
 from vbon.cli.comparison import records
 from vbon.cli.options import pairs, parser, settings
 from vbon.errors import ArtifactError
@@ -69,6 +69,21 @@ def write_both(output: str, frame: pd.DataFrame, schema: str, made: dict[str, An
         frame[columns].to_csv(temporary, index=False)
 
 
+def missing(arguments: list[str]) -> None:
+    """List the runs that were asked for and that the tables of a partial sweep lack."""
+    options = parser("missing", missing.__doc__)
+    options.add_argument("--planned", type=int, required=True, help="runs that were asked for")
+    options.add_argument("--folders", nargs="*", default=[], help="of the runs that are missing")
+    options.add_argument("--output", required=True, help=".csv")
+    args = options.parse_args(arguments)
+    names = ("method", "setting", "seed")
+    rows = [dict(zip(names, Path(folder).parts[-3:], strict=True)) for folder in args.folders]
+    table = pd.DataFrame(rows, columns=names).assign(folder=args.folders, planned=args.planned)
+    table["seed"] = table["seed"].str.removeprefix("seed")
+    settings = {"planned": args.planned, "missing": args.folders}
+    write_csv(args.output, table, provenance(settings, {}, ("vbon.artifacts.tables",)))
+
+
 def pareto(arguments: list[str]) -> None:
     """Find each method's share of the Pareto fronts and its hypervolume, with intervals."""
     from vbon.pareto import pareto_table
@@ -89,6 +104,7 @@ def pareto(arguments: list[str]) -> None:
 def figure(arguments: list[str]) -> None:
     """Draw one figure as PDF, SVG and PNG, with what it shows as CSV."""
     from vbon.figures.catalogue import FIGURES
+    from vbon.figures.style import footnote
 
     options = parser("figure", figure.__doc__)
     options.add_argument("--name", choices=sorted(FIGURES), required=True)
@@ -98,9 +114,19 @@ def figure(arguments: list[str]) -> None:
     tables = {name: _read(name, path) for name, path in pairs(args.tables).items()}
     stem = Path(args.output)
     stem.parent.mkdir(parents=True, exist_ok=True)
-    FIGURES[args.name](tables, stem)
+    lacking = tables.pop("missing", pd.DataFrame())
+    with footnote(_lacking(lacking)):
+        FIGURES[args.name](tables, stem)
     made = provenance({"name": args.name}, pairs(args.tables), ("vbon.figures.catalogue",))
     write_card(stem.with_name(f"{stem.name}.csv"), made)
+
+
+def _lacking(table: pd.DataFrame) -> str:
+    """What a figure says of the runs that it does not show."""
+    if table.empty:
+        return ""
+    planned = table["planned"].iloc[0]
+    return f"partial: {len(table)} of {planned} runs are missing (tables/missing.md)"
 
 
 def _read(name: str, path: str) -> pd.DataFrame:

@@ -134,6 +134,19 @@ def drawing() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def footnote(text: str) -> Iterator[None]:
+    """Put a line below every figure that is saved inside, unless it is empty."""
+    _footnote.append(text)
+    try:
+        yield
+    finally:
+        _footnote.pop()
+
+
+_footnote = [""]
+
+
 def save_figure(figure: Figure, stem: Path) -> None:
     """Write ``{stem}.pdf``, ``.svg`` and ``.png``: the same bytes for the same drawing.
 
@@ -142,6 +155,8 @@ def save_figure(figure: Figure, stem: Path) -> None:
         stem: Path without suffix; its folder is made if missing.
     """
     stem.parent.mkdir(parents=True, exist_ok=True)
+    if _footnote[-1]:
+        figure.supxlabel(_footnote[-1], size=7, color="#b2182b")
     without_date = {
         "pdf": {"CreationDate": None, "ModDate": None},
         "svg": {"Date": None},

@@ -16,15 +16,27 @@ from vbon.registry import method_modules
 
 try:
     config = resolve(config)
-    RUNS = expand_runs(config)
+    PLANNED = expand_runs(config)
 except VbonError as error:
     raise WorkflowError(f"configuration: {error}") from None
+
+# Figures that are drawn alone take their tables as they are.
+PARTIAL = config["partial"] and not globals().get("ALONE", False)
+RUNS = [run for run in PLANNED if run.is_done()] if PARTIAL else PLANNED
 
 for line in advice(RUNS):
     logger.warning(line)
 
 RESULTS = config["results_dir"]
-TASKS = config["tasks"]
+TASKS = [
+    task
+    for task in config["tasks"]
+    if any(run.task == task and not run.study for run in RUNS)
+]
+if not TASKS:
+    raise WorkflowError(
+        "partial: true, and no run is finished yet; start them with partial: false"
+    )
 JOBS = jobs(RUNS, config["runs_per_job"])
 ROOTS = {
     root.folder.removeprefix(f"{RESULTS}/"): root
@@ -62,10 +74,24 @@ wildcard_constraints:
     m=r"\d+",
 
 
+def missing(task):
+    """Folders of a task's runs that are planned and not finished, where that is allowed."""
+    finished = {run.folder for run in RUNS}
+    folders = [run.folder for run in PLANNED if run.task == task]
+    return [folder for folder in folders if folder not in finished]
+
+
+for task in config["tasks"] if PARTIAL else []:
+    if missing(task):
+        logger.warning(f"partial: {len(missing(task))} runs of {task} are missing")
+
+
 def damaged():
     """What `vbon workflow` set aside and something here makes: nothing else may ask for it."""
     found = json.loads(os.environ.get("VBON_REBUILD", "[]"))
-    return [path for path in found if any(rule.is_producer(path) for rule in workflow.rules)]
+    return [
+        path for path in found if any(rule.is_producer(path) for rule in workflow.rules)
+    ]
 
 
 def section(wildcards, *keys):

@@ -53,6 +53,24 @@ rule aggregate:
         " --points {output.points:q} --costs {output.costs:q} > {log:q} 2>&1"
 
 
+rule missing:
+    """Runs that the configuration asks for and that partial tables lack."""
+    output:
+        RESULTS + "/{task}/tables/missing.csv",
+    log:
+        "logs/{task}/missing.log",
+    wildcard_constraints:
+        task="|".join(TASKS),
+    threads: 1
+    params:
+        planned=lambda wildcards: sum(run.task == wildcards.task for run in PLANNED),
+        folders=lambda wildcards: missing(wildcards.task),
+        code=code("vbon.artifacts.tables"),
+    shell:
+        "vbon missing --planned {params.planned} --folders {params.folders:q}"
+        " --output {output:q} > {log:q} 2>&1"
+
+
 rule pareto:
     """Shares of the fronts and hypervolumes, with intervals."""
     input:
