@@ -104,7 +104,7 @@ def pareto(arguments: list[str]) -> None:
 def figure(arguments: list[str]) -> None:
     """Draw one figure as PDF, SVG and PNG, with what it shows as CSV."""
     from vbon.figures.catalogue import FIGURES
-    from vbon.figures.style import footnote
+    from vbon.figures.style import caveat
 
     options = parser("figure", figure.__doc__)
     options.add_argument("--name", choices=sorted(FIGURES), required=True)
@@ -115,7 +115,7 @@ def figure(arguments: list[str]) -> None:
     stem = Path(args.output)
     stem.parent.mkdir(parents=True, exist_ok=True)
     lacking = tables.pop("missing", pd.DataFrame())
-    with footnote(_lacking(lacking)):
+    with caveat(_lacking(lacking)):
         FIGURES[args.name](tables, stem)
     made = provenance({"name": args.name}, pairs(args.tables), ("vbon.figures.catalogue",))
     write_card(stem.with_name(f"{stem.name}.csv"), made)

@@ -135,16 +135,16 @@ def drawing() -> Iterator[None]:
 
 
 @contextmanager
-def footnote(text: str) -> Iterator[None]:
-    """Put a line below every figure that is saved inside, unless it is empty."""
-    _footnote.append(text)
+def caveat(text: str) -> Iterator[None]:
+    """Put a line above every figure that is saved inside, unless it is empty."""
+    _caveat.append(text)
     try:
         yield
     finally:
-        _footnote.pop()
+        _caveat.pop()
 
 
-_footnote = [""]
+_caveat = [""]
 
 
 def save_figure(figure: Figure, stem: Path) -> None:
@@ -155,8 +155,9 @@ def save_figure(figure: Figure, stem: Path) -> None:
         stem: Path without suffix; its folder is made if missing.
     """
     stem.parent.mkdir(parents=True, exist_ok=True)
-    if _footnote[-1]:
-        figure.supxlabel(_footnote[-1], size=7, color="#b2182b")
+    if _caveat[-1]:  # above, where no legend is
+        title = "\n".join(filter(None, (figure.get_suptitle(), _caveat[-1])))
+        figure.suptitle(title, size=8, color="#b2182b")
     without_date = {
         "pdf": {"CreationDate": None, "ModDate": None},
         "svg": {"Date": None},
