@@ -44,4 +44,7 @@ def classifier_folder(tmp_path_factory):
 
 def pytest_collection_modifyitems(items):
     """The longest tests first, so that two workers end together."""
-    items.sort(key=lambda item: item.get_closest_marker("workflow") is None)
+    order = ["faults", "workflow", "slow"]
+    marks = [{mark.name for mark in item.iter_markers()} for item in items]
+    ranks = [min((order.index(name) for name in own & {*order}), default=9) for own in marks]
+    items[:] = [item for _, item in sorted(zip(ranks, items, strict=True), key=lambda x: x[0])]
