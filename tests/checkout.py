@@ -11,6 +11,8 @@ from pathlib import Path
 
 import yaml
 
+from vbon.artifacts import read_provenance
+
 ROOT = Path(__file__).parent.parent
 CONFIG = {
     "tasks": ["enumerable"],
@@ -72,7 +74,7 @@ BUILT = {
             "train_draws": 16,
             "test_draws": 8,
             "fresh_draws": 4,
-            "prompts_per_shard": 6,
+            "prompts_per_shard": 6,  # two shards of training prompts
         },
         "logf": {"m": 16},
         "online": {"iterations": 2, "rollouts": 16, "minibatch": 16},
@@ -81,6 +83,8 @@ BUILT = {
     },
 }
 """Models, draws and three runs of the sentiment task, whose data may be as they like."""
+POINTS = ["results/sentiment/points.csv"]
+"""What is made of :data:`BUILT`: its figures would take as long again."""
 
 
 def make_checkout(folder: Path, config: dict = CONFIG, code: bool = False) -> Path:
@@ -95,6 +99,28 @@ def make_checkout(folder: Path, config: dict = CONFIG, code: bool = False) -> Pa
             shutil.copy(source, folder / name)
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     return folder
+
+
+def copy(checkout: Path, folder: Path) -> Path:
+    """A checkout as it is, times and all, to be changed."""
+    return shutil.copytree(checkout, folder, symlinks=True)
+
+
+def change(folder: Path, *path: str, value: object) -> None:
+    """Set one key of the checkout's configuration."""
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    section = config
+    for name in path[:-1]:
+        section = section[name]
+    section[path[-1]] = value
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+
+
+def edit(file: Path, old: str, new: str) -> None:
+    """Replace a text that occurs once in a file."""
+    text = file.read_text()
+    assert text.count(old) == 1, f"{file} has {old!r} {text.count(old)} times"
+    file.write_text(text.replace(old, new))
 
 
 def make_once(tmp_path_factory, name: str, make) -> Path:
@@ -144,24 +170,27 @@ def planned_jobs(folder: Path, *options: str) -> dict[str, int]:
     settings = {"env": environment(folder), "cwd": folder, "check": True}
     done = subprocess.run(command, capture_output=True, text=True, **settings)
     lines = (line.split() for line in done.stdout.splitlines())
-    return {words[0]: int(words[1]) for words in lines if len(words) == 2 and words[1].isdigit()}
+    rows = (words for words in lines if len(words) == 2 and words[1].isdigit())
+    return {name: int(count) for name, count in rows if not name.endswith(":")}
 
 
-def made(folder: Path) -> dict[str, tuple[int, int]]:
-    """Every result by its path: what tells a file that was made again from one that was not."""
+def stamps(folder: Path) -> dict[str, object]:
+    """What tells a result that was made again from one that was not, by its path."""
     results = folder / "results"
     files = [path for path in results.rglob("*") if path.is_file()]
     return {str(path.relative_to(results)): _stamp(path) for path in files}
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    """A file's inode and the time at which it got its content, which no `touch` changes."""
-    if path.name == "run.json":  # a run that is done is touched
-        return path.stat().st_ino, 0
-    return path.stat().st_ino, path.stat().st_mtime_ns
+def _stamp(path: Path) -> object:
+    """When a file got its content; runs and responses that stay are touched, and say it inside."""
+    if path.name == "run.json":
+        return json.loads(path.read_text())["written"], path.stat().st_ino
+    if path.parent.name == "responses":
+        return json.dumps(read_provenance(path)["measured"]), path.stat().st_ino
+    return path.stat().st_mtime_ns, path.stat().st_ino
 
 
-def runs_of(folder: Path) -> dict[str, dict]:
+def records(folder: Path) -> dict[str, dict]:
     """The record of every run on disk by its folder, times and all: a retrained run has others."""
     root = folder / "results"
     files = sorted(root.glob("**/runs/*/*/seed*/run.json"))

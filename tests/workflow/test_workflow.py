@@ -13,6 +13,7 @@ from checkout import CONFIG, ROOT, make_checkout, plan, run, start, wait_for
 
 pytestmark = pytest.mark.workflow
 
+
 def test_a_killed_sweep_resumes_and_cores_change_nothing(tmp_path):
     whole, killed = make_checkout(tmp_path / "whole"), make_checkout(tmp_path / "killed")
     assert plan(whole) == "6 runs, to train: 4"
