@@ -203,3 +203,32 @@ def wait_for(path: Path, seconds: float = 120) -> None:
     while not path.exists():
         assert time.monotonic() < end, f"{path} did not appear"
         time.sleep(0.05)
+
+
+def marked(folder: Path) -> dict[int, list[str]]:
+    """Processes that work for a checkout's workflow, its guard excepted: their command lines."""
+    mark = f"VBON_WORKFLOW={folder}".encode()
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark in (process / "environ").read_bytes().split(b"\0"):
+                words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                found[int(process.name)] = words[:-1]
+        except OSError:  # gone
+            continue
+    return found
+
+
+def parent(process: int) -> int:
+    """Who started a process; 0 if it is gone."""
+    try:
+        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
+def same_points(one: Path, other: Path) -> bool:
+    """Whether the points of two checkouts are the same bytes."""
+    names = [str(path.relative_to(one)) for path in one.glob("results/**/points.csv")]
+    assert names
+    return all((one / name).read_bytes() == (other / name).read_bytes() for name in names)
