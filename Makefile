@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 CORES ?= all
 VENV := .venv/.complete
 
-.PHONY: benchmark smoke test
+.PHONY: benchmark smoke test faults
 .DELETE_ON_ERROR:
 
 benchmark: $(VENV)  ## the whole embedded benchmark, with config.yaml
@@ -12,8 +12,11 @@ benchmark: $(VENV)  ## the whole embedded benchmark, with config.yaml
 smoke: $(VENV)  ## the same graph at toy size, in results-smoke
 	@exec .venv/bin/vbon workflow --cores $(CORES) --configfile config/smoke.yaml
 
-test: $(VENV)  ## the test suite
+test: $(VENV)  ## the unit suite
 	.venv/bin/python -m pytest -n 2 -q
+
+faults: $(VENV)  ## whole workflows: what reruns after a change, and what survives kills and damage
+	.venv/bin/python -m pytest -n 2 -q -m "workflow or faults"
 
 $(VENV): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vbon needs Python 3.11 or later, found " + sys.version.split()[0] + "; set PYTHON=/path/to/python3.11")'

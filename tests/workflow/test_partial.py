@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 import yaml
-from test_workflow import CONFIG, make_checkout, plan, run
+from checkout import CONFIG, make_checkout, plan, run
 
 
 @pytest.mark.workflow

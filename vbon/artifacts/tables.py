@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from vbon.artifacts.fingerprint import MEASURED, content_hash, data_hash
 from vbon.artifacts.measured import measured
 from vbon.artifacts.schemas import SCHEMAS, Schema
+from vbon.artifacts.storage import naming
 from vbon.errors import ArtifactError
 
 _FOOTER = b"vbon"
@@ -36,18 +37,21 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         'done'
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    prefix, temporary = f".{path.name}.", None
     try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
+        with naming(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=path.suffix)
+            os.close(handle)
+            temporary = Path(name)
+            yield temporary
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            temporary.chmod(0o644)
+            os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -75,4 +75,12 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except BrokenPipeError:
         return 0
+    except Exception as error:
+        from vbon.artifacts.storage import explain
+
+        told = explain(error)
+        if told is None:
+            raise
+        print(f"vbon {words[0]}: {told}", file=sys.stderr)
+        return 1
     return 0

@@ -6,17 +6,20 @@ from dataclasses import MISSING, fields
 import yaml
 
 from vbon.cli.options import parser
+from vbon.cli.outdated import outdated_files
 from vbon.config import load, schema
-from vbon.plan import Run, advice, expand
+from vbon.plan import Run, advice, expand, file_of
 from vbon.registry import get_method, method_modules
 
 
-def _load(verb: str, summary: str | None, arguments: list[str]) -> dict:
+def _load(verb: str, summary: str | None, arguments: list[str]) -> tuple[dict, list[str]]:
+    """The configuration that a verb's arguments name, and the overlays in it."""
     options = parser(verb, summary or "")
     options.add_argument("config", nargs="*", default=[], help="overlays on config.yaml")
     options.add_argument("--configfile", nargs="+", default=[], help="the same, as in Snakemake")
     args = options.parse_args(arguments)
-    return load(["config.yaml", *args.config, *args.configfile])
+    overlays = [*args.config, *args.configfile]
+    return load(["config.yaml", *overlays]), overlays
 
 
 def _advise(runs: list[Run]) -> None:
@@ -25,13 +28,19 @@ def _advise(runs: list[Run]) -> None:
 
 
 def plan(arguments: list[str]) -> None:
-    """List the runs a configuration asks for; the last line counts those still to be trained."""
-    runs = expand(_load("plan", plan.__doc__, arguments))
+    """List the runs a configuration asks for; the last line counts those still to be trained.
+
+    A run is to be trained also where something that it reads will be made anew.
+    """
+    config, overlays = _load("plan", plan.__doc__, arguments)
+    runs = expand(config)
     _advise(runs)
+    on_disk = [run.is_done() for run in runs]
+    outdated = outdated_files(overlays) if any(on_disk) else set()
     todo = 0
-    for run in runs:
+    for run, found in zip(runs, on_disk, strict=True):
         trained = run.instance.trained and not run.instance.is_reference
-        done = run.is_done()
+        done = found and outdated.isdisjoint(map(file_of, run.inputs().values()))
         todo += trained and not done
         state = "done" if done else ("to train" if trained else "to make")
         print(f"{run.task} {run.method} {run.setting} seed{run.seed} {state}")
@@ -40,7 +49,7 @@ def plan(arguments: list[str]) -> None:
 
 def check_config(arguments: list[str]) -> None:
     """Check a configuration, expand its grids, and print it with all defaults filled in."""
-    config = _load("check-config", check_config.__doc__, arguments)
+    config, _ = _load("check-config", check_config.__doc__, arguments)
     runs = expand(config)
     _advise(runs)
     print(yaml.safe_dump(config, sort_keys=False, default_flow_style=None, width=100), end="")

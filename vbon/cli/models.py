@@ -1,7 +1,6 @@
 """The verb ``build``: models that a task needs, trained here or named by a Hugging Face id."""
 
 import itertools
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import pandas as pd
 
 from vbon.artifacts.fingerprint import MEASURED, provenance
 from vbon.artifacts.measured import measured
+from vbon.artifacts.storage import atomic_folder
 from vbon.artifacts.tables import write_json, write_record
 from vbon.cli.data import read_texts
 from vbon.cli.options import parser, settings
@@ -17,7 +17,7 @@ from vbon.cli.options import parser, settings
 def build(arguments: list[str]) -> None:
     """Train a model from scratch on its own texts, or point to one that exists.
 
-    The card (metrics and provenance) is written last: where it stands, the model is complete.
+    The card (metrics and provenance) stands in the folder only when the model is complete.
     """
     options = parser("build", build.__doc__)
     options.add_argument(
@@ -31,19 +31,20 @@ def build(arguments: list[str]) -> None:
     options.add_argument("--card", required=True, help="output; the model goes into its folder")
     args = options.parse_args(arguments)
     card, chosen = Path(args.card), args.settings
-    shutil.rmtree(card.parent, ignore_errors=True)  # files of another model must not stay
-    if chosen["id"] is not None:
-        from vbon.models.language_model import POINTER
-
-        write_json(card.parent / POINTER, {"id": chosen["id"], "revision": chosen["revision"]})
-        metrics = {}
-    else:
-        size = chosen["build"], args.tokenizer, args.prompt_tokens
-        metrics = _train(args.role, args.texts, *size, args.seed, card.parent)
     made = {"seed": args.seed, "role": args.role, "model": chosen, "tokenizer": args.tokenizer}
     made["prompt_tokens"] = args.prompt_tokens
-    record = provenance(made, {"texts": args.texts}, ("vbon.models.build",))
-    write_record(card, {"metrics": metrics, **record, MEASURED: measured()})
+    card.unlink(missing_ok=True)  # what stands there is not what is asked for
+    with atomic_folder(card.parent) as folder:
+        if chosen["id"] is not None:
+            from vbon.models.language_model import POINTER
+
+            write_json(folder / POINTER, {"id": chosen["id"], "revision": chosen["revision"]})
+            metrics = {}
+        else:
+            size = chosen["build"], args.tokenizer, args.prompt_tokens
+            metrics = _train(args.role, args.texts, *size, args.seed, folder)
+        record = provenance(made, {"texts": args.texts}, ("vbon.models.build",))
+        write_record(folder / card.name, {"metrics": metrics, **record, MEASURED: measured()})
 
 
 def _train(

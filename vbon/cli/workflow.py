@@ -7,10 +7,12 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 from vbon.artifacts.integrity import SUFFIX, set_aside
+from vbon.artifacts.storage import explain
 from vbon.config import load
 from vbon.errors import VbonError
 
@@ -61,12 +63,15 @@ def workflow(arguments: list[str]) -> None:
         "VBON_REBUILD": json.dumps(asked),
         _MARK: str(Path.cwd()),
     }
+    started = time.time()
     child = subprocess.Popen([*snakemake, *arguments], env=environment)
     code = _wait(child)
     if code:
+        _end_orphans()  # Snakemake may have been killed while its jobs were not
+        told = "".join(f"\n  {line}" for line in [*_causes(started), *_storage(arguments)])
         raise VbonError(
             f"Snakemake ended with code {code}; the failing job is named above and its log is "
-            "below logs/. The same command resumes."
+            f"below logs/. The same command resumes.{told}"
         )
 
 
@@ -76,6 +81,27 @@ def _set_damage_aside(config_files: list[str]) -> list[str]:
     for path, why in found.items():
         print(f"set aside as {path.name}{SUFFIX}, to be made again: {why}", flush=True)
     return asked
+
+
+def _causes(started: float) -> list[str]:
+    """What failing jobs said last, from the logs that were written since."""
+    logs = [path for path in Path("logs").rglob("*.log") if path.stat().st_mtime >= started]
+    last = [(path.read_text(errors="replace").splitlines() or [""])[-1] for path in sorted(logs)]
+    return [line for line in last if line.startswith("vbon ")]
+
+
+def _storage(arguments: list[str]) -> list[str]:
+    """Why nothing can be written where results belong, if so: Snakemake does not always say it."""
+    try:
+        folder = Path(load(["config.yaml", *_config_files(arguments)[1:]])["results_dir"])
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".probe."):
+            return []
+    except VbonError:  # told above
+        return []
+    except OSError as error:
+        error.filename = str(folder)
+        return [told] if (told := explain(error)) else []
 
 
 def _wait(child: subprocess.Popen) -> int:

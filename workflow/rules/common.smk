@@ -10,7 +10,7 @@ from vbon.artifacts.fingerprint import code_fingerprint
 from vbon.config import resolve, evaluation_splits
 from vbon.errors import VbonError
 from vbon.ks import POOL, SIZES
-from vbon.plan import TRAIN_MODULES, advice, jobs, roots
+from vbon.plan import TRAIN_MODULES, advice, file_of, jobs, roots
 from vbon.plan import expand as expand_runs
 from vbon.registry import method_modules
 
@@ -209,11 +209,6 @@ def language_of(section):
         "studies",
     )
     return {name: value for name, value in section.items() if name not in training}
-
-
-def file_of(path):
-    """The file that stands for an artifact: a model's card is written last."""
-    return path if path.endswith(".parquet") else f"{path}/card.json"
 
 
 def measuring(root):
