@@ -73,6 +73,7 @@ def test_a_sweep_survives_being_killed_again_and_again(swept, tmp_path):
     assert whom.total() >= KILLS
     assert not marked(folder)
     assert not find_damage(folder / "results")
+    assert not list((folder / "results").rglob(".*")), "a temporary file was left"
     assert same_points(swept, folder)
 
 

@@ -134,4 +134,4 @@ def test_a_changed_style_redraws_only(swept, tmp_path):
     tell("pixels of a figure", counted, again)
     assert counted == "10 runs, to train: 0"
     figure = "enumerable/figures/optimum"
-    assert again == {f"{figure}.{suffix}" for suffix in ("pdf", "svg", "png", "csv")}
+    assert again == {f"{figure}.{suffix}" for suffix in ("pdf", "svg", "png", "csv", "json")}

@@ -17,6 +17,9 @@ _REMEDIES = {
     errno.EPERM: _WRITABLE,
 }
 
+_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}(\.\w+)?")
+"""Names of the temporary files of :func:`vbon.artifacts.tables.atomic_path`."""
+
 
 def explain(error: BaseException) -> str | None:
     """What is wrong with storage and what to do, in one line; None for any other error.
@@ -80,3 +83,12 @@ def atomic_folder(folder: str | Path) -> Iterator[Path]:
             partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def clear_leftovers(folder: str | Path) -> None:
+    """Delete what killed writers left below a folder in which nobody writes now."""
+    for path in list(Path(folder).rglob(".*")):
+        if path.name.endswith(".partial") and path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif _TEMPORARY.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)

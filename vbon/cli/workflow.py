@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from vbon.artifacts.integrity import SUFFIX, set_aside
-from vbon.artifacts.storage import explain
+from vbon.artifacts.storage import clear_leftovers, explain
 from vbon.config import load
 from vbon.errors import VbonError
 
@@ -77,7 +77,9 @@ def workflow(arguments: list[str]) -> None:
 
 def _set_damage_aside(config_files: list[str]) -> list[str]:
     """Rename damaged artifacts, and say so; return those that Snakemake must be asked for."""
-    found, asked = set_aside(load(["config.yaml", *config_files])["results_dir"])
+    results = load(["config.yaml", *config_files])["results_dir"]
+    clear_leftovers(results)
+    found, asked = set_aside(results)
     for path, why in found.items():
         print(f"set aside as {path.name}{SUFFIX}, to be made again: {why}", flush=True)
     return asked
