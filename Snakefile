@@ -16,6 +16,7 @@ include: "workflow/rules/runs.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/summaries.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/targets.smk"
 
 
 localrules:
@@ -28,5 +29,5 @@ rule all:
     input:
         lambda wildcards: damaged(),
         list(SOURCES),
-        expand(f"{RESULTS}/{{task}}/pareto.parquet", task=POOLED),
+        expand(f"{RESULTS}/{{task}}/metrics.json", task=TASKS),
         expand(f"{RESULTS}/{{root}}/points.parquet", root=filter(runs_of, ROOTS)),

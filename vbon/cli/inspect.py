@@ -1,5 +1,6 @@
 """Verbs that tell what would happen: ``plan``, ``check-config``, ``methods``, ``tasks``."""
 
+import argparse
 import sys
 from dataclasses import MISSING, fields
 
@@ -8,16 +9,20 @@ import yaml
 from vbon.cli.options import parser
 from vbon.cli.outdated import outdated_files
 from vbon.config import load, schema
+from vbon.phases import write_phases
 from vbon.plan import Run, advice, expand, file_of
 from vbon.registry import get_method, method_modules
 
 
-def _load(verb: str, summary: str | None, arguments: list[str]) -> tuple[dict, list[str]]:
-    """The configuration that a verb's arguments name, and the overlays in it."""
+def _options(verb: str, summary: str | None) -> argparse.ArgumentParser:
     options = parser(verb, summary or "")
     options.add_argument("config", nargs="*", default=[], help="overlays on config.yaml")
     options.add_argument("--configfile", nargs="+", default=[], help="the same, as in Snakemake")
-    args = options.parse_args(arguments)
+    return options
+
+
+def _load(args: argparse.Namespace) -> tuple[dict, list[str]]:
+    """The configuration that a verb's arguments name, and the overlays in it."""
     overlays = [*args.config, *args.configfile]
     return load(["config.yaml", *overlays]), overlays
 
@@ -32,9 +37,15 @@ def plan(arguments: list[str]) -> None:
 
     A run is to be trained also where something that it reads will be made anew.
     """
-    config, overlays = _load("plan", plan.__doc__, arguments)
+    options = _options("plan", plan.__doc__)
+    options.add_argument("--output", help="only write what each phase depends on, to this folder")
+    args = options.parse_args(arguments)
+    config, overlays = _load(args)
     runs = expand(config)
     _advise(runs)
+    if args.output:
+        write_phases(config, args.output)
+        return
     on_disk = [run.is_done() for run in runs]
     outdated = outdated_files(overlays) if any(on_disk) else set()
     todo = 0
@@ -49,7 +60,7 @@ def plan(arguments: list[str]) -> None:
 
 def check_config(arguments: list[str]) -> None:
     """Check a configuration, expand its grids, and print it with all defaults filled in."""
-    config, _ = _load("check-config", check_config.__doc__, arguments)
+    config, _ = _load(_options("check-config", check_config.__doc__).parse_args(arguments))
     runs = expand(config)
     _advise(runs)
     print(yaml.safe_dump(config, sort_keys=False, default_flow_style=None, width=100), end="")

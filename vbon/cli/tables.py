@@ -1,4 +1,4 @@
-"""Verbs that gather and draw: ``aggregate``, ``pareto``, ``figure``. None needs torch."""
+"""Verbs that gather and draw: ``aggregate``, ``pareto``, ``metrics``, ``figure``."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,14 @@ import pandas as pd
 from vbon.artifacts import SCHEMAS, read_table, write_table
 from vbon.artifacts.copies import read_copy
 from vbon.artifacts.fingerprint import digest, provenance
-from vbon.artifacts.tables import atomic_path, read_record, rebuilding, write_card, write_csv
+from vbon.artifacts.tables import (
+    atomic_path,
+    read_record,
+    rebuilding,
+    write_card,
+    write_csv,
+    write_json,
+)
 from vbon.cli.comparison import records
 from vbon.cli.options import pairs, parser, settings
 from vbon.errors import ArtifactError
@@ -85,7 +92,10 @@ def missing(arguments: list[str]) -> None:
 
 
 def pareto(arguments: list[str]) -> None:
-    """Find each method's share of the Pareto fronts and its hypervolume, with intervals."""
+    """Find each method's share of the Pareto fronts and its hypervolume, with intervals.
+
+    Points of several temperatures or domains have no common front: their table has no rows.
+    """
     from vbon.pareto import pareto_table
 
     options = parser("pareto", pareto.__doc__)
@@ -94,11 +104,28 @@ def pareto(arguments: list[str]) -> None:
     options.add_argument("--seed", type=int, required=True)
     options.add_argument("--output", required=True)
     args = options.parse_args(arguments)
-    table = pareto_table(read_table(args.points, "points"), args.seed, args.bootstrap)
+    points = read_table(args.points, "points")
+    if points.drop_duplicates(["temperature", "domain"]).shape[0] > 1:
+        table = pd.DataFrame(columns=list(SCHEMAS["pareto"].columns))  # no plane that all are in
+    else:
+        table = pareto_table(points, args.seed, args.bootstrap)
     made = provenance(
         {"seed": args.seed, "bootstrap": args.bootstrap}, {"points": args.points}, ("vbon.pareto",)
     )
     write_both(args.output, table, "pareto", made)
+
+
+def metrics(arguments: list[str]) -> None:
+    """Gather a few numbers a method for ``dvc metrics``."""
+    from vbon.headline import headline
+
+    options = parser("metrics", metrics.__doc__)
+    options.add_argument("--points", required=True)
+    options.add_argument("--pareto", required=True)
+    options.add_argument("--output", required=True, help=".json")
+    args = options.parse_args(arguments)
+    tables = (read_table(getattr(args, name), name) for name in ("points", "pareto"))
+    write_json(args.output, headline(*tables))
 
 
 def figure(arguments: list[str]) -> None:

@@ -10,6 +10,7 @@ from vbon.artifacts.fingerprint import code_fingerprint
 from vbon.config import resolve, evaluation_splits
 from vbon.errors import VbonError
 from vbon.ks import POOL, SIZES
+from vbon.phases import language_of
 from vbon.plan import TRAIN_MODULES, advice, file_of, jobs, roots
 from vbon.plan import expand as expand_runs
 from vbon.registry import method_modules
@@ -194,21 +195,6 @@ def served(task):
     for run in runs_of(task):
         firsts.setdefault((run.method, run.setting), run)
     return list(firsts.values())
-
-
-def language_of(section):
-    """What shapes a language and its pool; training settings do not."""
-    training = (
-        "online",
-        "offline",
-        "budgets",
-        "evaluation",
-        "seeds",
-        "run_methods",
-        "methods",
-        "studies",
-    )
-    return {name: value for name, value in section.items() if name not in training}
 
 
 def measuring(root):

@@ -171,6 +171,20 @@ if ALONE:
     if all(MISSING.values()):
         raise WorkflowError("there is no table to draw or render anything from")
 
+    for task in TASKS:
+
+        rule:
+            """One task's figures."""
+            name:
+                f"figures_{task}"
+            input:
+                [
+                    output
+                    for output, paths in MISSING.items()
+                    if output.startswith(f"{RESULTS}/{task}/figures/") and not paths
+                ],
+            localrule: True
+
     localrules:
         redraw,
 

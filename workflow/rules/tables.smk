@@ -81,7 +81,7 @@ rule pareto:
     log:
         "logs/{task}/pareto.log",
     wildcard_constraints:
-        task="|".join(POOLED) or "none",
+        task="|".join(TASKS),
     threads: 1
     params:
         bootstrap=config["figures"]["bootstrap"],
@@ -90,6 +90,25 @@ rule pareto:
     shell:
         "vbon pareto --points {input:q} --bootstrap {params.bootstrap} --seed {params.seed}"
         " --output {output.table:q} > {log:q} 2>&1"
+
+
+rule metrics:
+    """A few numbers a method, for `dvc metrics`."""
+    input:
+        points=RESULTS + "/{task}/points.parquet",
+        pareto=RESULTS + "/{task}/pareto.parquet",
+    output:
+        RESULTS + "/{task}/metrics.json",
+    log:
+        "logs/{task}/metrics.log",
+    wildcard_constraints:
+        task="|".join(TASKS),
+    threads: 1
+    params:
+        code=code("vbon.headline"),
+    shell:
+        "vbon metrics --points {input.points:q} --pareto {input.pareto:q} --output {output:q}"
+        " > {log:q} 2>&1"
 
 
 rule matched:
