@@ -21,6 +21,7 @@ include: "workflow/rules/targets.smk"
 
 localrules:
     all,
+    rebuild,
 
 
 rule all:
@@ -31,3 +32,9 @@ rule all:
         list(SOURCES),
         expand(f"{RESULTS}/{{task}}/metrics.json", task=TASKS),
         expand(f"{RESULTS}/{{root}}/points.parquet", root=filter(runs_of, ROOTS)),
+
+
+rule rebuild:
+    """What `vbon workflow` set aside; it asks for this beside targets that are named."""
+    input:
+        lambda wildcards: damaged(),

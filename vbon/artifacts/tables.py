@@ -167,7 +167,8 @@ def write_table(
         except pa.ArrowException as error:
             wanted = kind or "of one type"
             raise ArtifactError(f"{path}: column {column!r} is not {wanted}: {error}") from error
-    footer = {"schema": schema, "version": spec.version, **(provenance or {})}
+    footer = {"schema": schema, "version": spec.version, "file": Path(path).name}
+    footer |= provenance or {}
     with atomic_path(path) as temporary:
         _write_parquet(temporary, pa.table(arrays), footer)
 
@@ -206,9 +207,12 @@ def check_table(path: str | Path) -> dict[str, Any]:
     """Hold a table's data against the hash in its footer, and return that footer.
 
     Raises:
-        ArtifactError: If it is truncated or rotten, or was changed by anybody else.
+        ArtifactError: If it is truncated or rotten, was changed by anybody else, or is another.
     """
     footer = read_provenance(path)
+    name = Path(path).name
+    if footer.get("file", name) != name:
+        raise _damaged(path, f"it was written as {footer['file']}")
     if "content" in footer and footer["content"] != content_hash(path):
         raise _damaged(path, "its data are not those that its footer was written for")
     return footer

@@ -64,7 +64,10 @@ def workflow(arguments: list[str]) -> None:
         _MARK: str(Path.cwd()),
     }
     started = time.time()
-    child = subprocess.Popen([*snakemake, *arguments], env=environment)
+    # Without targets `all` asks for it, and a graph without rules upstream cannot.
+    named = asked and "--" in arguments and not {"-s", "--snakefile"} & set(arguments)
+    targets = ["rebuild"] if named else []
+    child = subprocess.Popen([*snakemake, *arguments, *targets], env=environment)
     code = _wait(child)
     if code:
         _end_orphans()  # Snakemake may have been killed while its jobs were not
