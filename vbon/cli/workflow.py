@@ -20,6 +20,7 @@ LOCK = Path(".vbon.lock")
 _MARK = "VBON_WORKFLOW"
 _LOOKING = {"-n", "--dry-run", "--dryrun", "--touch", "-t", "--unlock", "--lint", "--report"}
 """Options of Snakemake with which it makes nothing."""
+_MOST_TOLD = 10  # lines of failing jobs
 
 
 def workflow(arguments: list[str]) -> None:
@@ -89,10 +90,10 @@ def _set_damage_aside(config_files: list[str]) -> list[str]:
 
 
 def _causes(started: float) -> list[str]:
-    """What failing jobs said last, from the logs that were written since."""
+    """What failing jobs said of themselves, from the logs that were written since."""
     logs = [path for path in Path("logs").rglob("*.log") if path.stat().st_mtime >= started]
-    last = [(path.read_text(errors="replace").splitlines() or [""])[-1] for path in sorted(logs)]
-    return [line for line in last if line.startswith("vbon ")]
+    lines = (line for path in sorted(logs) for line in path.read_text(errors="replace").split("\n"))
+    return list(dict.fromkeys(line for line in lines if line.startswith("vbon ")))[-_MOST_TOLD:]
 
 
 def _storage(arguments: list[str]) -> list[str]:

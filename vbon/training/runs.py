@@ -325,4 +325,4 @@ def _told(function: Any, arguments: tuple[Any, ...]) -> None:
         told = str(error) if isinstance(error, VbonError) else explain(error)
         if told is None:
             raise
-        sys.exit(told)
+        sys.exit(f"vbon train: {told}")
