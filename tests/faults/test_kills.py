@@ -10,7 +10,18 @@ import time
 from collections import Counter
 
 import pytest
-from checkout import SWEEP, make_checkout, marked, parent, plan, records, run, same_points, start
+from checkout import (
+    SWEEP,
+    make_checkout,
+    marked,
+    parent,
+    plan,
+    records,
+    run,
+    same_points,
+    seconds_of,
+    start,
+)
 
 from vbon.artifacts.integrity import find_damage
 
@@ -50,10 +61,12 @@ def test_a_sweep_survives_being_killed_again_and_again(swept, tmp_path):
     """
     folder = make_checkout(tmp_path / "killed", SWEEP, code=True)
     moments, whom, done, sweeps, kept = random.Random(0), Counter(), {}, 1, 0
+    whole = seconds_of(swept)
     while True:
         process = start(folder, "--cores", "2")
+        longest = whole * (0.1 + 0.025 * (whom.total() % 40))  # from its first step to its last
         try:
-            code = process.wait(timeout=moments.uniform(0, 4 + 0.6 * (whom.total() % 40)))
+            code = process.wait(timeout=moments.uniform(0, longest))
         except subprocess.TimeoutExpired:
             code = None
             whom[end(process, folder, moments.choice(["all", "guard", "Snakemake", "a job"]))] += 1
