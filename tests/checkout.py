@@ -49,6 +49,8 @@ SWEEP = CONFIG | {
     },
 }
 """Ten runs, eight of them trained, each in about half a second."""
+SWEEP_POINTS = ["--", "results/enumerable/points.csv"]
+"""What most tests ask for: the sweep without its tables and figures."""
 BUILT = {
     "tasks": ["sentiment"],
     "run_methods": ["reference", "ppo", "vbon"],
@@ -83,8 +85,8 @@ BUILT = {
     },
 }
 """Models, draws and three runs of the sentiment task, whose data may be as they like."""
-POINTS = ["results/sentiment/points.csv"]
-"""What is made of :data:`BUILT`: its figures would take as long again."""
+BUILT_POINTS = ["--", "results/sentiment/points.csv"]
+"""The same of :data:`BUILT`."""
 
 
 def make_checkout(folder: Path, config: dict = CONFIG, code: bool = False) -> Path:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from checkout import BUILT, POINTS, SWEEP, make_checkout, make_once, run
+from checkout import BUILT, BUILT_POINTS, SWEEP, make_checkout, make_once, run
 from support import Language, save_classifier, save_reference
 from transformers.utils.logging import disable_progress_bar
 
@@ -66,6 +66,6 @@ def built(tmp_path_factory):
     """The same of :data:`checkout.BUILT`, as far as its points."""
 
     def make(folder):
-        run(make_checkout(folder, BUILT, code=True), "--cores", "2", "--", *POINTS)
+        run(make_checkout(folder, BUILT, code=True), "--cores", "2", *BUILT_POINTS)
 
     return make_once(tmp_path_factory, "built", make)

@@ -6,7 +6,7 @@ import signal
 
 import pandas as pd
 import pytest
-from checkout import POINTS, copy, plan, planned_jobs, run, same_points, start, wait_for
+from checkout import BUILT_POINTS, copy, plan, planned_jobs, run, same_points, start, wait_for
 
 from vbon.artifacts.integrity import find_damage
 
@@ -52,7 +52,7 @@ def whole(built, folder):
     assert not [name for name in names if not (root / name).exists()]
     assert not find_damage(root)
     assert plan(folder) == "3 runs, to train: 0"
-    assert not planned_jobs(folder, "--", *POINTS)
+    assert not planned_jobs(folder, *BUILT_POINTS)
     return same_points(built, folder)
 
 
@@ -66,11 +66,11 @@ def test_damaged_files_are_found_and_made_again(built, tmp_path):
     for name in DAMAGE:  # a part of a run or of a model is found through the record that lists it
         above = [root / name, *(parent / "run.json" for parent in (root / name).parents)]
         assert found.keys() & {*above, (root / name).parent / "card.json"}, name
-    process = start(folder, "--cores", "2", "--", *POINTS)
+    process = start(folder, "--cores", "2", *BUILT_POINTS)
     wait_for(root / "models/evaluator/card.json.damaged")
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    run(folder, "--cores", "2", "--", *POINTS)
+    run(folder, "--cores", "2", *BUILT_POINTS)
     assert whole(built, folder)
     aside = len(list(root.rglob("*.damaged")))
     print(f"\ndamaged: {len(DAMAGE)}; found: {len(DAMAGE)}; files set aside and remade: {aside}")
@@ -81,6 +81,6 @@ def test_a_shard_in_the_place_of_another_is_found(built, tmp_path):
     shards = folder / "results/sentiment/reference/shards"
     shutil.copy(shards / "rewards-train-1.parquet", shards / "rewards-train-0.parquet")
     assert list(find_damage(folder / "results")) == [shards / "rewards-train-0.parquet"]
-    run(folder, "--cores", "2", "--", *POINTS)
+    run(folder, "--cores", "2", *BUILT_POINTS)
     assert whole(built, folder)
     print("\nshards in the place of another: 1; found: 1")

@@ -12,6 +12,7 @@ from collections import Counter
 import pytest
 from checkout import (
     SWEEP,
+    SWEEP_POINTS,
     make_checkout,
     marked,
     parent,
@@ -81,8 +82,8 @@ def test_a_sweep_survives_being_killed_again_and_again(swept, tmp_path):
     moments, whom, done, sweeps, kept = random.Random(0), Counter(), {}, 1, 0
     whole = seconds_of(swept)
     while True:
-        process = start(folder, "--cores", "2")
-        longest = whole * (0.1 + 0.025 * (whom.total() % 40))  # from its first step to its last
+        process = start(folder, "--cores", "2", *SWEEP_POINTS)
+        longest = whole * (0.1 + 0.02 * (whom.total() % 40))  # from its first step to its last
         try:
             code = process.wait(timeout=moments.uniform(0, longest))
         except subprocess.TimeoutExpired:
@@ -116,7 +117,7 @@ def train_child(folder):
 
 def test_a_killed_worker_costs_its_own_run(swept, tmp_path):
     folder = make_checkout(tmp_path / "checkout", SWEEP, code=True)
-    process = start(folder, "--cores", "2")
+    process = start(folder, "--cores", "2", *SWEEP_POINTS)
     wanted = random.Random(0).randrange(2, 9)  # the first two runs train nothing
     while process.poll() is None:
         if len(records(folder)) >= wanted and (child := train_child(folder)):
@@ -133,7 +134,7 @@ def test_a_killed_worker_costs_its_own_run(swept, tmp_path):
     assert len(before) == 9
     assert missing not in before
     assert plan(folder) == "10 runs, to train: 1"
-    run(folder, "--cores", "2")
+    run(folder, "--cores", "2", *SWEEP_POINTS)
     after = records(folder)
     assert before.items() <= after.items()
     assert set(after) - set(before) == {missing}

@@ -6,10 +6,20 @@ run's seconds, and the inode of a file that was written again is another.
 """
 
 import pytest
-from checkout import POINTS, change, copy, edit, plan, planned_jobs, records, run, stamps
+from checkout import (
+    BUILT_POINTS,
+    SWEEP_POINTS,
+    change,
+    copy,
+    edit,
+    plan,
+    planned_jobs,
+    records,
+    run,
+    stamps,
+)
 
 pytestmark = pytest.mark.workflow
-SWEEP_POINTS = ["results/enumerable/points.csv"]
 
 
 def redone(before, after):
@@ -31,7 +41,7 @@ def test_a_changed_coefficient_trains_its_own_runs(swept, tmp_path):
     before, files = records(folder), stamps(folder)
     change(folder, "methods", "ppo", "kl_coef", value=[0.5, 2])
     counted = plan(folder)
-    run(folder, "--cores", "2", "--", *SWEEP_POINTS)
+    run(folder, "--cores", "2", *SWEEP_POINTS)
     done = retrained(before, records(folder))
     tell("beta of PPO from 1 to 2", counted, done)
     assert counted == "10 runs, to train: 2"
@@ -46,7 +56,7 @@ def test_a_changed_list_of_seeds_trains_the_new_seeds(swept, tmp_path):
     before = records(folder)
     change(folder, "seeds", value=[1, 5])
     counted = plan(folder)
-    run(folder, "--cores", "2", "--", *SWEEP_POINTS)
+    run(folder, "--cores", "2", *SWEEP_POINTS)
     done = retrained(before, records(folder))
     tell("seeds from 0, 1 to 1, 5", counted, done)
     assert counted == "10 runs, to train: 4"
@@ -59,7 +69,7 @@ def test_a_changed_reward_model_reruns_scoring_and_what_follows(built, tmp_path)
     before, files = records(folder), stamps(folder)
     change(folder, "sentiment", "reward_model", "build", "epochs", value=2)
     counted = plan(folder)
-    run(folder, "--cores", "2", "--", *POINTS)
+    run(folder, "--cores", "2", *BUILT_POINTS)
     done, again = retrained(before, records(folder)), redone(files, stamps(folder))
     tell("another reward model", counted, done)
     assert counted == "3 runs, to train: 2"
@@ -75,7 +85,7 @@ def test_a_changed_reward_model_reruns_scoring_and_what_follows(built, tmp_path)
     kept = ("/samples", "/models/reference/", "/models/evaluator/", "/prompts/", "/data/")
     assert not {path for path in again if any(part in path for part in kept)}
     assert plan(folder) == "3 runs, to train: 0"
-    assert not planned_jobs(folder, "--", *POINTS)
+    assert not planned_jobs(folder, *BUILT_POINTS)
 
 
 def test_comments_and_docstrings_rerun_nothing(swept, tmp_path):
@@ -111,7 +121,7 @@ def test_changed_objectives_rerun_what_imports_them(built, tmp_path, module, cou
     with open(folder / f"vbon/objectives/{module}.py", "a") as file:
         file.write("\nCHANGED = True\n")
     planned = plan(folder)
-    run(folder, "--cores", "2", "--", *POINTS)
+    run(folder, "--cores", "2", *BUILT_POINTS)
     done, again = retrained(before, records(folder)), redone(files, stamps(folder))
     tell(f"objectives/{module}.py", planned, done)
     assert planned == f"3 runs, {counted}"
