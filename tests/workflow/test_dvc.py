@@ -153,10 +153,9 @@ def test_a_restored_sweep_continues_with_the_new_runs_alone(clone):
     )
     assert "git stash" in shell(clone, "vbon restore", code=1)
     shell(clone, "git checkout -q vbon dvc.lock && dvc checkout")
-    run(
-        clone, "-s", "workflow/rules/figures.smk", "-F", "--cores", "2"
-    )  # does not stand in the way
-    assert shell(clone, "vbon restore").splitlines()[-1] == "3 runs, to train: 0"
+    # Figures that were drawn again do not stand in the way.
+    run(clone, "-s", "workflow/rules/figures.smk", "-F", "--cores", "2")
+    assert shell(clone, "vbon restore 2> /dev/null").splitlines()[-1] == "3 runs, to train: 0"
     assert planned_jobs(clone) == {}
 
     change(clone, "seeds", value=[0, 1])
