@@ -15,9 +15,10 @@ smoke: $(VENV)  ## the same graph at toy size, in results-smoke
 test: $(VENV)  ## the test suite
 	.venv/bin/python -m pytest -n 2 -q
 
-$(VENV): requirements.lock pyproject.toml
+$(VENV): requirements.lock requirements-slurm.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vbon needs Python 3.11 or later, found " + sys.version.split()[0] + "; set PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --requirement requirements.lock
+	.venv/bin/python -m pip install --quiet --no-deps --requirement requirements-slurm.lock
 	.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@

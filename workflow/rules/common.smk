@@ -25,6 +25,7 @@ for line in advice(RUNS):
 
 RESULTS = config["results_dir"]
 TASKS = config["tasks"]
+GPUS = config["gpus_per_job"]
 JOBS = jobs(RUNS, config["runs_per_job"])
 ROOTS = {
     root.folder.removeprefix(f"{RESULTS}/"): root

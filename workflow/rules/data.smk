@@ -84,6 +84,8 @@ rule baselines:
     wildcard_constraints:
         task="|".join(POSTS) or "none",
     threads: 1
+    resources:
+        gpu=GPUS,
     params:
         models=model_options("reference", "evaluator"),
         settings=lambda wildcards: as_json(section(wildcards, "rewards")),
