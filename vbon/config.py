@@ -164,6 +164,7 @@ def _explain(error: ValidationError, where: tuple[str, ...]) -> str:
         return f"{key}: {error.message}"
     accepted = {
         "type": lambda: f"accepted: {_listed(error.validator_value)}",
+        "pattern": lambda: "give file.py:function",
         "enum": lambda: f"accepted: {_listed(error.validator_value)}",
         "minimum": lambda: f"give {error.validator_value} or more",
         "maximum": lambda: f"give {error.validator_value} or less",
@@ -279,6 +280,11 @@ def check_section(name: str, task: Mapping[str, Any]) -> None:
         )
 
 
+def is_built(model: Mapping[str, Any]) -> bool:
+    """Whether a model is trained here, and not an id or a function."""
+    return model["id"] is None and model.get("callable") is None
+
+
 def _check_texts(where: str, texts: Mapping[str, Any], task: Mapping[str, Any]) -> None:
     """Refuse shares of the texts that leave a model or a split without any."""
     if texts["test_source"] is not None and texts["source"] == "grammar":
@@ -286,7 +292,13 @@ def _check_texts(where: str, texts: Mapping[str, Any], task: Mapping[str, Any]) 
             f"{where}.test_source: {texts['test_source']!r} is not allowed with source: grammar, "
             "which writes texts for the test as well; give null"
         )
-    needed = {role: task[role]["id"] is None for role in ROLES}
+    for role in ROLES:
+        if None not in (task[role]["id"], task[role].get("callable")):
+            raise ConfigError(
+                f"{where.rpartition('.')[0]}.{role}.callable: {task[role]['callable']!r} is not "
+                "allowed beside an id; give one of them"
+            )
+    needed = {role: is_built(task[role]) for role in ROLES}
     needed |= {"train": True, "test": texts["test_source"] is None}
     for part, share in texts["fractions"].items():
         if needed[part] and not share > 0:
@@ -298,7 +310,7 @@ def _check_room(name: str, task: Mapping[str, Any]) -> None:
     needed = task["prompts"]["max_tokens"] + task["sampling"]["max_new_tokens"]
     for role in ROLES:
         model = task[role]
-        if model["id"] is None and model["build"]["max_tokens"] < needed:
+        if is_built(model) and model["build"]["max_tokens"] < needed:
             raise ConfigError(
                 f"{name}.{role}.build.max_tokens: {model['build']['max_tokens']} is too short for "
                 f"{name}.prompts.max_tokens and {name}.sampling.max_new_tokens, {needed} together"

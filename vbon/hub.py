@@ -1,13 +1,17 @@
-"""What a configuration takes from the Hugging Face hub, and whether it is pinned."""
+"""What a configuration takes from the Hugging Face hub: whether it is pinned, and fetching it."""
 
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vbon.artifacts.snapshots import FETCH
 from vbon.config import ROLES
+from vbon.errors import DataError
 
 _COMMIT = re.compile("[0-9a-f]{40}")
+_OTHERS = ["*.h5", "*.msgpack", "*.ot", "*.onnx", "*.tflite", "onnx/*", "openvino/*", "coreml/*"]
+"""Weights for libraries that are not used here."""
 
 
 def is_hub_id(name: str | None) -> bool:
@@ -52,3 +56,67 @@ def unpinned(config: Mapping[str, Any]) -> list[str]:
                 "give the 40 digits that `vbon prefetch` prints"
             )
     return list(lines.values())
+
+
+def fetch(place: str, kind: str, name: str, revision: str | None) -> str:
+    """Download a repository, unless it is here already.
+
+    Args:
+        place: Where its id stands in the config, for errors.
+        kind: ``model`` or ``dataset``.
+        name: Its id; a dataset's may have a split after a colon.
+        revision: Commit, branch or tag; None for the main branch.
+
+    Returns:
+        The commit that was fetched.
+
+    Raises:
+        DataError: If there is no such id or revision, access is not granted, or no network.
+    """
+    from huggingface_hub import snapshot_download
+
+    repository = name.partition(":")[0]
+    try:
+        options: dict[str, Any] = {"revision": revision, "repo_type": kind}
+        options["ignore_patterns"] = _unwanted(repository, kind, revision)
+        return Path(snapshot_download(repository, **options)).name
+    except Exception as error:  # the libraries below raise many kinds
+        raise DataError(f"{place}: {_reason(error, kind, repository, revision)}") from error
+
+
+def _unwanted(name: str, kind: str, revision: str | None) -> list[str]:
+    """Files that are left: weights for other libraries, and pickled ones beside safe ones."""
+    if kind != "model":
+        return []
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    try:
+        files = HfApi().list_repo_files(name, revision=revision)
+    except OfflineModeIsEnabled:  # what is in the cache is taken
+        return _OTHERS
+    safe = any(file.endswith(".safetensors") for file in files)
+    return [*_OTHERS, "*.bin", "*.pt"] if safe else _OTHERS
+
+
+def _reason(error: Exception, kind: str, name: str, revision: str | None) -> str:
+    """Why a repository could not be fetched, and what to do."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.GatedRepoError):
+        return (
+            f"access to {kind} {name!r} is not granted; accept its terms on its page, log in with "
+            "`hf auth login`, and call `vbon prefetch` again"
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"{kind} {name!r} has no revision {revision!r}; give one of its commits"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return (
+            f"there is no {kind} {name!r} that this account may see; correct the id, give a local "
+            "folder, or log in with `hf auth login` and call `vbon prefetch` again"
+        )
+    reason = " ".join(str(error).split())[:160]
+    return (
+        f"{kind} {name!r} could not be fetched ({type(error).__name__}: {reason}); call {FETCH} "
+        "and bring its cache (HF_HOME) here"
+    )

@@ -67,9 +67,11 @@ def shape_of(section: Mapping[str, Any], role: str, has_head: bool = True) -> Sh
         has_head: Whether the model has an output embedding.
 
     Returns:
-        None if nothing is known of it without a network.
+        None if nothing is known of it without a network, or it is a function.
     """
     chosen = section[role]
+    if chosen.get("callable") is not None:
+        return None
     if chosen["id"] is None:
         build = chosen["build"]
         tied = build.get("architecture", "gpt_neox") != "gpt_neox" or not has_head

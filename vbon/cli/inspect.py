@@ -89,7 +89,8 @@ def check_config(arguments: list[str]) -> None:
 def _cost(task: str, section: Mapping[str, Any], runs: list[Run], hardware: Hardware) -> list[str]:
     """What a task costs in words, or why that cannot be told."""
     shapes = {role: shape_of(section, role, role == "reference") for role in ROLES}
-    for role in (role for role in ROLES if shapes[role] is None):
+    unknown = [role for role in ROLES if shapes[role] is None]
+    for role in (role for role in unknown if section[role].get("callable") is None):
         return [
             f"{task}: no estimate, since {section[role]['id']} is not at hand; describe it by "
             f"{task}.{role}.size"

@@ -21,6 +21,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from vbon.artifacts.snapshots import snapshot
 from vbon.errors import ArtifactError, ConfigError
 from vbon.models import generic, gpt2, gpt_neox, tabular
 from vbon.types import Prompts
@@ -29,13 +30,19 @@ POINTER = "pointer.json"
 _TOKENS = 2048
 
 
-def resolve(path: str | Path) -> tuple[str, str | None]:
-    """Return what to hand to ``from_pretrained``: a folder, or the id and revision it points to."""
+def resolve(path: str | Path) -> Path:
+    """The folder to load a model from: the path, or what a pointer there names.
+
+    Raises:
+        ArtifactError: If the pointer names an id that was not fetched before.
+    """
     pointer = Path(path) / POINTER
     if not pointer.exists():
-        return str(path), None
+        return Path(path)
     target = json.loads(pointer.read_text())
-    return target["id"], target.get("revision")
+    if Path(target["id"]).expanduser().is_dir():
+        return Path(target["id"]).expanduser()
+    return snapshot(target["id"], target.get("revision"))
 
 
 def load_pretrained(auto: Any, path: str | Path, what: str, **options: Any) -> Any:
@@ -51,8 +58,10 @@ def load_pretrained(auto: Any, path: str | Path, what: str, **options: Any) -> A
         ArtifactError: If there is nothing to load or it is damaged, naming the path.
     """
     try:
-        name, revision = resolve(path)
-        return auto.from_pretrained(name, revision=revision, **options)
+        folder = resolve(path)
+        return auto.from_pretrained(folder, local_files_only=True, **options)
+    except ArtifactError as error:
+        raise ArtifactError(f"{path}: {error}") from error
     except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise ArtifactError(f"{path}: no {what} could be loaded: {reason}") from error

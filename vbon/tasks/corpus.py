@@ -11,7 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from vbon.errors import ConfigError, DataError
+from vbon.artifacts.snapshots import snapshot
+from vbon.errors import ArtifactError, ConfigError, DataError
 from vbon.seeding import derive_seed
 from vbon.tasks.grammar import write_reviews
 
@@ -179,13 +180,16 @@ def _read_dataset(source: str, key: str, revision: str | None) -> Iterator[tuple
 
     name, _, split = source.partition(":")
     try:
-        dataset = load_dataset(name, split=split or "train", revision=revision)
-    except Exception as error:  # the library raises many kinds: no network, unknown id or split
+        folder = Path(name) if Path(name).is_dir() else snapshot(name, revision, "dataset")
+    except ArtifactError as error:
+        raise DataError(f"{key}: {error} or .jsonl(.gz) file") from error
+    try:
+        dataset = load_dataset(str(folder), split=split or "train")
+    except Exception as error:  # the library raises many kinds: unknown split, damaged files
         reason = " ".join(str(error).split())[:200]
         raise DataError(
-            f"{key} {source!r} could not be loaded ({type(error).__name__}: {reason}); fetch it "
-            "once where there is a network with `vbon prefetch`, or give 'grammar' or a local "
-            ".jsonl(.gz) file"
+            f"{key} {source!r} could not be loaded ({type(error).__name__}: {reason}); give "
+            "'grammar', a local .jsonl(.gz) file, or a dataset id with one of its splits"
         ) from error
     yield from enumerate(dataset, start=1)
 

@@ -9,6 +9,7 @@ from snakemake.logging import logger
 from vbon.artifacts.fingerprint import code_fingerprint
 from vbon.config import resolve, evaluation_splits
 from vbon.errors import VbonError
+from vbon.hub import hub_sources
 from vbon.ks import POOL, SIZES
 from vbon.plan import TRAIN_MODULES, advice, jobs, roots
 from vbon.plan import expand as expand_runs
@@ -26,6 +27,7 @@ for line in advice(RUNS):
 RESULTS = config["results_dir"]
 TASKS = config["tasks"]
 GPUS = config["gpus_per_job"]
+HUB = hub_sources(config)  # what is fetched from the hub, by its place in the config
 JOBS = jobs(RUNS, config["runs_per_job"])
 ROOTS = {
     root.folder.removeprefix(f"{RESULTS}/"): root
@@ -66,7 +68,9 @@ wildcard_constraints:
 def damaged():
     """What `vbon workflow` set aside and something here makes: nothing else may ask for it."""
     found = json.loads(os.environ.get("VBON_REBUILD", "[]"))
-    return [path for path in found if any(rule.is_producer(path) for rule in workflow.rules)]
+    return [
+        path for path in found if any(rule.is_producer(path) for rule in workflow.rules)
+    ]
 
 
 def section(wildcards, *keys):
@@ -82,6 +86,23 @@ def named(paths):
     return [
         f"{os.path.basename(path).removesuffix('.parquet')}={path}" for path in paths
     ]
+
+
+def fetched(*place):
+    """What stands for a part of the config having been fetched, if it is taken from the hub."""
+    found = any(name.startswith(".".join(place) + ".") for name in HUB)
+    return [f"{RESULTS}/{place[0]}/hub.json"] if found else []
+
+
+def given(wildcards):
+    """Files of the user's that a model is: of its folder, or the source of a function."""
+    model = section(wildcards, wildcards.role)
+    if model.get("callable"):
+        return [model["callable"].rsplit(":", 1)[0]]
+    folder = os.path.expanduser(model["id"] or "")
+    if not os.path.isdir(folder):
+        return []
+    return sorted(entry.path for entry in os.scandir(folder) if entry.is_file())
 
 
 def as_json(value):
