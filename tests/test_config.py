@@ -173,3 +173,17 @@ def test_models_with_ids_need_no_texts():
     reviews = {"source": "a.jsonl", "test_source": "b.jsonl", "fractions": shares}
     models = {role: {"id": "./mine"} for role in ("reference", "reward_model", "evaluator")}
     resolve(merge(DEFAULT, {"tasks": ["sentiment"], "sentiment": {"reviews": reviews, **models}}))
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ({"callable": "reward.py"}, "sentiment.reward_model.callable: 'reward.py' is not allowed"),
+        ({"callable": "r.py:f", "id": "x/y"}, "sentiment.reward_model.callable: 'r.py:f' is not"),
+    ],
+)
+def test_a_reward_is_a_model_or_a_function(model, words):
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        resolve(merge(DEFAULT, {"sentiment": {"reward_model": model}}))
+    with pytest.raises(ConfigError, match=r"sentiment\.reference\.callable: unknown key"):
+        resolve(merge(DEFAULT, {"sentiment": {"reference": {"callable": "r.py:f"}}}))
