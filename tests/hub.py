@@ -25,6 +25,9 @@ class Hub(BaseHTTPRequestHandler):
 
     def _answer(self, body):
         path = self.path.partition("?")[0].strip("/")
+        if path.startswith("api/") and path.split("/")[1] not in ("models", "datasets"):
+            self._send(404, b"{}", body, {})
+            return
         if path.startswith("api/"):
             _, kind, owner, name, *rest = path.split("/")
             self._describe(f"{kind}/{owner}/{name}", rest, body)
