@@ -59,5 +59,5 @@ def test_the_tutorial_does_what_it_says(tmp_path):
     hubs = folder / "results-mine/sentiment/models/reference/pointer.json"
     assert json.loads(hubs.read_text())["revision"] == COMMIT
     rewards = pd.read_parquet(folder / "results-folder/sentiment/reference/rewards/train.parquet")
-    assert (rewards["reward"] < 0).all()  # minus the mean length of a word
+    assert (rewards["reward"] <= 0).all()  # minus the mean length of a word, 0 of no text
     assert rewards["reward_prob"].isna().all()

@@ -89,7 +89,12 @@ def load_language_model(path: str | Path) -> PreTrainedModel:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-    return model.eval()
+    return model.eval().to(device())
+
+
+def device() -> torch.device:
+    """Where models are: on a GPU if there is one. Tables, texts and numbers stay outside."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> int:
@@ -144,7 +149,7 @@ def output_logits(model: PreTrainedModel, hidden: Tensor) -> Float[Tensor, "*bat
     """Logits of the next token from final hidden states."""
     if isinstance(model, tabular.TabularLM):
         return tabular.output_logits(model, hidden)
-    return model.get_output_embeddings()(hidden)
+    return model.get_output_embeddings()(hidden).float()
 
 
 def make_decoder(
@@ -174,7 +179,7 @@ class ValueHead(nn.Module):
 def make_value_head(model: PreTrainedModel, seed: int) -> nn.Module:
     """A value head for ``model``: a table for a tabular model, else a two-layer network."""
     if isinstance(model, tabular.TabularLM):
-        return tabular.ValueTable(len(model.table))
+        return tabular.ValueTable(len(model.table)).to(model.device)
     generator = torch.Generator().manual_seed(seed)
     return ValueHead(model.config.hidden_size, generator).to(model.device)
 
@@ -227,7 +232,9 @@ def token_log_probs(
     temperature: float = 1.0,
 ) -> Float[Tensor, "batch tokens"]:
     """Log-prob of each response token in nats at ``temperature``, 0 where the mask is False."""
-    parts = []
+    parts, home = [], response_ids.device
+    prompts = prompts.to(model.device)
+    response_ids, response_mask = response_ids.to(model.device), response_mask.to(model.device)
     # A few rows at a time: their logits stay in the processor's cache, and memory is bounded.
     size = max(1, _TOKENS // (prompts.ids.shape[1] + response_ids.shape[1]))
     for rows in torch.arange(len(response_ids), device=response_ids.device).split(size):
@@ -235,4 +242,4 @@ def token_log_probs(
         logits, _ = response_logits(model, asked, ids, mask)
         chosen = -F.cross_entropy(logits / temperature, ids[mask], reduction="none")
         parts.append(chosen.new_zeros(ids.shape).masked_scatter(mask, chosen))
-    return torch.cat(parts)
+    return torch.cat(parts).to(home)
