@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 CORES ?= all
 VENV := .venv/.complete
 
-.PHONY: benchmark smoke test
+.PHONY: benchmark smoke test faults figures record restore publish
 .DELETE_ON_ERROR:
 
 benchmark: $(VENV)  ## the whole embedded benchmark, with config.yaml
@@ -12,8 +12,25 @@ benchmark: $(VENV)  ## the whole embedded benchmark, with config.yaml
 smoke: $(VENV)  ## the same graph at toy size, in results-smoke
 	@exec .venv/bin/vbon workflow --cores $(CORES) --configfile config/smoke.yaml
 
-test: $(VENV)  ## the test suite
+figures: $(VENV)  ## redraw every figure and table from what is in results, or in published
+	@exec .venv/bin/vbon workflow -s workflow/rules/figures.smk -F --cores $(CORES)
+
+record: $(VENV)  ## run what is not done, and record everything with DVC
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" exec .venv/bin/dvc repro
+
+restore: $(VENV)  ## after `dvc pull`: continue from what came, without retraining
+	@exec .venv/bin/vbon restore
+
+publish:  ## copy what figures and tables are drawn from, and what README shows, into published
+	@cd results && find */points.csv */costs.csv */pareto.csv */metrics.json */tables */figures \
+	    */studies/*/points.csv */studies/*/costs.csv -type f ! -name '*.pdf' ! -path '*/.*' -print0 \
+	    | tar -cf - --null -T - | tar -xf - -C ../published
+
+test: $(VENV)  ## the unit suite
 	.venv/bin/python -m pytest -n 2 -q
+
+faults: $(VENV)  ## whole workflows: what reruns after a change, and what survives kills and damage
+	.venv/bin/python -m pytest -n 2 -q -m "workflow or faults"
 
 $(VENV): requirements.lock requirements-slurm.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vbon needs Python 3.11 or later, found " + sys.version.split()[0] + "; set PYTHON=/path/to/python3.11")'

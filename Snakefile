@@ -16,10 +16,12 @@ include: "workflow/rules/runs.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/summaries.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/targets.smk"
 
 
 localrules:
     all,
+    rebuild,
 
 
 rule all:
@@ -28,5 +30,11 @@ rule all:
     input:
         lambda wildcards: damaged(),
         list(SOURCES),
-        expand(f"{RESULTS}/{{task}}/pareto.parquet", task=POOLED),
-        expand(f"{RESULTS}/{{root}}/points.parquet", root=ROOTS),
+        expand(f"{RESULTS}/{{task}}/metrics.json", task=TASKS),
+        expand(f"{RESULTS}/{{root}}/points.parquet", root=filter(runs_of, ROOTS)),
+
+
+rule rebuild:
+    """What `vbon workflow` set aside; it asks for this beside targets that are named."""
+    input:
+        lambda wildcards: damaged(),

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from checkout import BUILT, POINTS, SWEEP, make_checkout, make_once, run
 from support import Language, save_classifier, save_reference
 from transformers.utils.logging import disable_progress_bar
 
@@ -44,4 +45,27 @@ def classifier_folder(tmp_path_factory):
 
 def pytest_collection_modifyitems(items):
     """The longest tests first, so that two workers end together."""
-    items.sort(key=lambda item: item.get_closest_marker("workflow") is None)
+    order = ["faults", "workflow", "slow"]
+    marks = [{mark.name for mark in item.iter_markers()} for item in items]
+    ranks = [min((order.index(name) for name in own & {*order}), default=9) for own in marks]
+    items[:] = [item for _, item in sorted(zip(ranks, items, strict=True), key=lambda x: x[0])]
+
+
+@pytest.fixture(scope="session")
+def swept(tmp_path_factory):
+    """A checkout with a package of its own and the finished sweep of :data:`checkout.SWEEP`."""
+
+    def make(folder):
+        run(make_checkout(folder, SWEEP, code=True), "--cores", "2")
+
+    return make_once(tmp_path_factory, "swept", make)
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory):
+    """The same of :data:`checkout.BUILT`, as far as its points."""
+
+    def make(folder):
+        run(make_checkout(folder, BUILT, code=True), "--cores", "2", "--", *POINTS)
+
+    return make_once(tmp_path_factory, "built", make)

@@ -386,6 +386,16 @@ def _spec(
     return spec
 
 
+def file_of(path: str) -> str:
+    """The file that stands for an artifact: a model's card is written last.
+
+    Example:
+        >>> file_of("results/sentiment/models/reference")
+        'results/sentiment/models/reference/card.json'
+    """
+    return path if path.endswith(".parquet") else f"{path}/card.json"
+
+
 def pair_files(runs: list[Run]) -> dict[str, dict[str, dict[str, Any]]]:
     """Pairs that runs are trained on: settings of each, by folder and file name."""
     found: dict[str, dict[str, dict[str, Any]]] = {}

@@ -55,6 +55,7 @@ def test_a_table_comes_back_as_it_was(tmp_path, schema):
         else:
             np.testing.assert_array_equal(back[name], values)
     made = read_provenance(path)
+    assert made.pop("file") == path.name
     took = made.pop("measured")
     assert set(took) == {"seconds", "peak_memory_mb", "hardware", "written"}
     assert took["peak_memory_mb"] > 10
@@ -67,7 +68,7 @@ def test_a_table_comes_back_as_it_was(tmp_path, schema):
 def test_the_same_rows_give_the_same_content_and_but_for_times_the_same_bytes(
     tmp_path, monkeypatch
 ):
-    paths = [tmp_path / name for name in ("a.parquet", "b.parquet")]
+    paths = [tmp_path / name / "test.parquet" for name in ("a", "b")]
     for path in paths:
         write_table(path, example("responses"), "responses", {"b": 1, "a": 2})
     assert content_hash(paths[0]) == content_hash(paths[1])
@@ -294,3 +295,10 @@ def test_a_table_of_somebody_else_is_refused(tmp_path):
 def test_unknown_schemas_list_the_known(tmp_path):
     with pytest.raises(ArtifactError, match=r"unknown table schema 'rewrads'; known: .*rewards"):
         write_table(tmp_path / "t.parquet", example("rewards"), "rewrads")
+
+
+def test_a_table_under_the_name_of_another_is_damaged(tmp_path):
+    path = tmp_path / "rewards-train-1.parquet"
+    write_table(path, example("rewards"), "rewards")
+    with pytest.raises(ArtifactError, match="written as rewards-train-1"):
+        check_table(path.rename(tmp_path / "rewards-train-0.parquet"))

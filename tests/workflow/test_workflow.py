@@ -2,79 +2,18 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+from checkout import CONFIG, ROOT, make_checkout, plan, run, start, wait_for
 
-ROOT = Path(__file__).parent.parent.parent
-CONFIG = {
-    "tasks": ["enumerable"],
-    "run_methods": ["reference", "vbon", "vbon_l"],
-    "seeds": [0],
-    "methods": {"reference": {}, "vbon": {"n": [1, 2, 4]}, "vbon_l": {"n": [2, 4]}},
-    "figures": {"bootstrap": 20},
-    "enumerable": {
-        "pools": {"num_pools": 2, "m": [8], "n": [4]},
-        "sampling": {
-            "max_new_tokens": 4,
-            "train_draws": 32,
-            "test_draws": 32,
-            "fresh_draws": 8,
-        },
-        "logf": {"m": 32},
-        "online": {
-            "iterations": 10,
-            "rollouts": 64,
-            "draws_per_prompt": 32,
-            "minibatch": 64,
-            "clip_reward": None,
-        },
-    },
-}
+pytestmark = pytest.mark.workflow
 
 
-def make_checkout(folder: Path) -> Path:
-    folder.mkdir()
-    for name in ("Snakefile", "workflow", "profiles"):
-        source = ROOT / name
-        (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
-    (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
-    return folder
-
-
-def start(folder: Path, *options: str, **environment: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "vbon.cli", "workflow", *options]
-    settings = {"env": os.environ | environment, "cwd": folder, "start_new_session": True}
-    with open(folder / "log.txt", "a") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log, **settings)
-
-
-def run(folder: Path, *options: str, **environment: str) -> None:
-    process = start(folder, *options, **environment)
-    assert process.wait(timeout=240) == 0, (folder / "log.txt").read_text()[-3000:]
-
-
-def plan(folder: Path) -> str:
-    command = [sys.executable, "-m", "vbon.cli", "plan"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
-    return done.stdout.splitlines()[-1]
-
-
-def wait_for(path: Path, seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not path.exists():
-        assert time.monotonic() < end, f"{path} did not appear"
-        time.sleep(0.05)
-
-
-@pytest.mark.workflow
 def test_a_killed_sweep_resumes_and_cores_change_nothing(tmp_path):
     whole, killed = make_checkout(tmp_path / "whole"), make_checkout(tmp_path / "killed")
     assert plan(whole) == "6 runs, to train: 4"
@@ -103,7 +42,6 @@ def test_a_killed_sweep_resumes_and_cores_change_nothing(tmp_path):
         assert (killed / "results/enumerable" / name).exists()
 
 
-@pytest.mark.workflow
 def test_a_method_is_added_as_contributing_says(tmp_path):
     """The file and the config entry are taken from the document, letter by letter."""
     document = (ROOT / "CONTRIBUTING.md").read_text()

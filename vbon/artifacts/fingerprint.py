@@ -43,16 +43,20 @@ def code_fingerprint(*modules: str | Path) -> str:
         >>> code_fingerprint("vbon.seeding") == code_fingerprint("vbon.seeding", "vbon.errors")
         False
     """
-    found: dict[str, str] = {}
+    return digest(sorted(_parsed(file)[0] for file in code_files(*modules)))
+
+
+def code_files(*modules: str | Path) -> set[Path]:
+    """Files of modules and of everything in this package that they import."""
+    found: set[Path] = set()
     queue = [_file(module) for module in modules]
     while queue:
         file = queue.pop()
-        if file is None or str(file) in found:
+        if file is None or file in found:
             continue
-        code, imports = _parsed(file)
-        found[str(file)] = code
-        queue.extend(_file(name) for name in imports)
-    return digest(sorted(found.values()))
+        found.add(file)
+        queue.extend(_file(name) for name in _parsed(file)[1])
+    return found
 
 
 def _file(module: str | Path) -> Path | None:

@@ -48,13 +48,18 @@ def set_aside(folder: str | Path) -> tuple[dict[Path, str], list[str]]:
     found = find_damage(folder)
     asked = []
     for path in found:
-        path.rename(path.with_name(path.name + SUFFIX))
         parts = path.relative_to(folder).parts
-        if "runs" not in parts:
+        if "runs" in parts:  # first of all, so that a kill in between changes nothing
+            for name in ("points.parquet", "points.csv"):
+                Path(folder, *parts[: parts.index("runs")], name).unlink(missing_ok=True)
+            if path.parent.name == "responses":
+                for mark in Path(folder, parts[0], "evaluated").glob("*"):
+                    mark.unlink()
+        else:
             asked.append(str(path))
-            continue
-        Path(folder, *parts[: parts.index("runs")], "points.parquet").unlink(missing_ok=True)
-        if path.parent.name == "responses":
-            for mark in Path(folder, parts[0], "evaluated").glob("*"):
-                mark.unlink()
+        path.rename(path.with_name(path.name + SUFFIX))
+    # Those of an earlier time that nothing has replaced yet, since that workflow was killed.
+    waiting = [path.with_suffix("") for path in sorted(Path(folder).rglob(f"*{SUFFIX}"))]
+    parts = {path: path.relative_to(folder).parts for path in waiting if path not in found}
+    asked += [str(path) for path in parts if "runs" not in parts[path] and not path.exists()]
     return found, asked

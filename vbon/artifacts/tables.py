@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from vbon.artifacts.fingerprint import MEASURED, content_hash, data_hash
 from vbon.artifacts.measured import measured
 from vbon.artifacts.schemas import SCHEMAS, Schema
+from vbon.artifacts.storage import naming
 from vbon.errors import ArtifactError
 
 _FOOTER = b"vbon"
@@ -36,18 +37,21 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         'done'
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    prefix, temporary = f".{path.name}.", None
     try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
+        with naming(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=path.suffix)
+            os.close(handle)
+            temporary = Path(name)
+            yield temporary
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            temporary.chmod(0o644)
+            os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -163,7 +167,8 @@ def write_table(
         except pa.ArrowException as error:
             wanted = kind or "of one type"
             raise ArtifactError(f"{path}: column {column!r} is not {wanted}: {error}") from error
-    footer = {"schema": schema, "version": spec.version, **(provenance or {})}
+    footer = {"schema": schema, "version": spec.version, "file": Path(path).name}
+    footer |= provenance or {}
     with atomic_path(path) as temporary:
         _write_parquet(temporary, pa.table(arrays), footer)
 
@@ -202,9 +207,12 @@ def check_table(path: str | Path) -> dict[str, Any]:
     """Hold a table's data against the hash in its footer, and return that footer.
 
     Raises:
-        ArtifactError: If it is truncated or rotten, or was changed by anybody else.
+        ArtifactError: If it is truncated or rotten, was changed by anybody else, or is another.
     """
     footer = read_provenance(path)
+    name = Path(path).name
+    if footer.get("file", name) != name:
+        raise _damaged(path, f"it was written as {footer['file']}")
     if "content" in footer and footer["content"] != content_hash(path):
         raise _damaged(path, "its data are not those that its footer was written for")
     return footer

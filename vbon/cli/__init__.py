@@ -29,7 +29,9 @@ VERBS = {
     "evaluate": ("vbon.cli.runs", "sample and score what runs made"),
     "aggregate": ("vbon.cli.tables", "gather the points and costs of all runs"),
     "optimum": ("vbon.cli.enumerable", "hold trained policies against exact optima"),
+    "missing": ("vbon.cli.tables", "list the runs that partial tables lack"),
     "pareto": ("vbon.cli.tables", "find Pareto fronts, shares and hypervolumes"),
+    "metrics": ("vbon.cli.tables", "gather a few numbers a method for `dvc metrics`"),
     "matched": ("vbon.cli.comparison", "compare methods at equal KL"),
     "equivalence": ("vbon.cli.comparison", "test vBoN's exact reward against its L bound"),
     "orderings": ("vbon.cli.comparison", "hold the paper's orderings against the points"),
@@ -44,6 +46,7 @@ VERBS = {
     "table": ("vbon.cli.data", "render a table as Markdown"),
     "figure": ("vbon.cli.tables", "draw one figure"),
     "workflow": ("vbon.cli.workflow", "run Snakemake alone in this folder, resuming if need be"),
+    "restore": ("vbon.cli.restore", "after `dvc pull`: take its files as what Snakemake made"),
     "describe": ("vbon.cli.describe", "print where an artifact came from"),
     "plan": ("vbon.cli.inspect", "list the runs a config asks for and count those to train"),
     "check-config": ("vbon.cli.inspect", "check a configuration and print it completed"),
@@ -83,4 +86,12 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except BrokenPipeError:
         return 0
+    except Exception as error:
+        from vbon.artifacts.storage import explain
+
+        told = explain(error)
+        if told is None:
+            raise
+        print(f"vbon {words[0]}: {told}", file=sys.stderr)
+        return 1
     return 0

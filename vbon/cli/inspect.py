@@ -9,10 +9,12 @@ from typing import Any
 import yaml
 
 from vbon.cli.options import parser
+from vbon.cli.outdated import outdated_files
 from vbon.config import ROLES, load, schema
 from vbon.cost import Hardware, described, estimate
 from vbon.hub import is_hub_id, unpinned
-from vbon.plan import Run, advice, expand
+from vbon.phases import write_phases
+from vbon.plan import Run, advice, expand, file_of
 from vbon.registry import get_method, method_modules
 from vbon.shapes import shape_of
 
@@ -24,8 +26,10 @@ def _options(verb: str, summary: str | None) -> argparse.ArgumentParser:
     return options
 
 
-def _load(args: argparse.Namespace) -> dict[str, Any]:
-    return load(["config.yaml", *args.config, *args.configfile])
+def _load(args: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
+    """The configuration that a verb's arguments name, and the overlays in it."""
+    overlays = [*args.config, *args.configfile]
+    return load(["config.yaml", *overlays]), overlays
 
 
 def _advise(lines: list[str]) -> None:
@@ -45,15 +49,24 @@ def _counted(task: str, runs: list[Run]) -> str:
 def plan(arguments: list[str]) -> None:
     """List the runs a configuration asks for; the last line counts those still to be trained.
 
-    A run of a study has the study's name behind the task's.
+    A run is to be trained also where something that it reads will be made anew. A run of a study
+    has the study's name behind the task's.
     """
-    config = _load(_options("plan", plan.__doc__).parse_args(arguments))
+    options = _options("plan", plan.__doc__)
+    options.add_argument("--output", help="only write what each phase depends on, to this folder")
+    args = options.parse_args(arguments)
+    config, overlays = _load(args)
     runs = expand(config)
     _advise(advice(runs))
+    if args.output:
+        write_phases(config, args.output)
+        return
+    on_disk = [run.is_done() for run in runs]
+    outdated = outdated_files(overlays) if any(on_disk) else set()
     todo = 0
-    for run in runs:
+    for run, found in zip(runs, on_disk, strict=True):
         trained = run.instance.trained and not run.instance.is_reference
-        done = run.is_done()
+        done = found and outdated.isdisjoint(map(file_of, run.inputs().values()))
         todo += trained and not done
         state = "done" if done else ("to train" if trained else "to make")
         where = f"{run.task}/{run.study}" if run.study else run.task
@@ -73,7 +86,7 @@ def check_config(arguments: list[str]) -> None:
         "--bandwidth", type=float, default=usual.bandwidth, help="1e12 bytes a second of a device"
     )
     args = options.parse_args(arguments)
-    config = _load(args)
+    config, _ = _load(args)
     runs = expand(config)
     _advise(advice(runs) + unpinned(config))
     print(yaml.safe_dump(config, sort_keys=False, default_flow_style=None, width=100), end="")

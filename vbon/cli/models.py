@@ -10,6 +10,7 @@ import pandas as pd
 from vbon.artifacts.fingerprint import MEASURED, content_hash, provenance
 from vbon.artifacts.measured import measured
 from vbon.artifacts.snapshots import snapshot
+from vbon.artifacts.storage import atomic_folder
 from vbon.artifacts.tables import write_json, write_record
 from vbon.cli.data import read_texts
 from vbon.cli.options import parser, settings
@@ -46,7 +47,7 @@ def prefetch(arguments: list[str]) -> None:
 def build(arguments: list[str]) -> None:
     """Train a model from scratch on its own texts, or point to one that exists.
 
-    The card (metrics and provenance) is written last: where it stands, the model is complete.
+    The card (metrics and provenance) stands in the folder only when the model is complete.
     """
     options = parser("build", build.__doc__)
     options.add_argument(
@@ -60,19 +61,20 @@ def build(arguments: list[str]) -> None:
     options.add_argument("--card", required=True, help="output; the model goes into its folder")
     args = options.parse_args(arguments)
     card, chosen = Path(args.card), args.settings
-    shutil.rmtree(card.parent, ignore_errors=True)  # files of another model must not stay
-    metrics: dict[str, float] = {}
-    if chosen["id"] is not None:
-        _point(card.parent, chosen["id"], chosen["revision"])
-    elif chosen.get("callable") is not None:
-        _copy(card.parent, *chosen["callable"].rsplit(":", 1))
-    else:
-        size = chosen["build"], args.tokenizer, args.prompt_tokens
-        metrics = _train(args.role, args.texts, *size, args.seed, card.parent)
     made = {"seed": args.seed, "role": args.role, "model": chosen, "tokenizer": args.tokenizer}
     made["prompt_tokens"] = args.prompt_tokens
-    record = provenance(made, {"texts": args.texts}, ("vbon.models.build",))
-    write_record(card, {"metrics": metrics, **record, MEASURED: measured()})
+    card.unlink(missing_ok=True)  # what stands there is not what is asked for
+    with atomic_folder(card.parent) as folder:
+        metrics: dict[str, float] = {}
+        if chosen["id"] is not None:
+            _point(folder, chosen["id"], chosen["revision"])
+        elif chosen.get("callable") is not None:
+            _copy(folder, *chosen["callable"].rsplit(":", 1))
+        else:
+            size = chosen["build"], args.tokenizer, args.prompt_tokens
+            metrics = _train(args.role, args.texts, *size, args.seed, folder)
+        record = provenance(made, {"texts": args.texts}, ("vbon.models.build",))
+        write_record(folder / card.name, {"metrics": metrics, **record, MEASURED: measured()})
 
 
 def _point(folder: Path, name: str, revision: str | None) -> None:
@@ -92,7 +94,6 @@ def _copy(folder: Path, file: str, name: str) -> None:
     from vbon.rewards.function import NAME, SOURCE, load_function
 
     load_function(file, name)
-    folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(file, folder / SOURCE)
     (folder / NAME).write_text(f"{name}\n")
 

@@ -1,4 +1,4 @@
-"""Verbs that gather and draw: ``aggregate``, ``pareto``, ``figure``. None needs torch."""
+"""Verbs that gather and draw: ``aggregate``, ``pareto``, ``metrics``, ``figure``."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,14 @@ import pandas as pd
 from vbon.artifacts import SCHEMAS, read_table, write_table
 from vbon.artifacts.copies import read_copy
 from vbon.artifacts.fingerprint import digest, provenance
-from vbon.artifacts.tables import atomic_path, read_record, rebuilding, write_card
+from vbon.artifacts.tables import (
+    atomic_path,
+    read_record,
+    rebuilding,
+    write_card,
+    write_csv,
+    write_json,
+)
 from vbon.cli.comparison import records
 from vbon.cli.options import pairs, parser, settings
 from vbon.errors import ArtifactError
@@ -69,8 +76,26 @@ def write_both(output: str, frame: pd.DataFrame, schema: str, made: dict[str, An
         frame[columns].to_csv(temporary, index=False)
 
 
+def missing(arguments: list[str]) -> None:
+    """List the runs that were asked for and that the tables of a partial sweep lack."""
+    options = parser("missing", missing.__doc__)
+    options.add_argument("--planned", type=int, required=True, help="runs that were asked for")
+    options.add_argument("--folders", nargs="*", default=[], help="of the runs that are missing")
+    options.add_argument("--output", required=True, help=".csv")
+    args = options.parse_args(arguments)
+    names = ("method", "setting", "seed")
+    rows = [dict(zip(names, Path(folder).parts[-3:], strict=True)) for folder in args.folders]
+    table = pd.DataFrame(rows, columns=names).assign(folder=args.folders, planned=args.planned)
+    table["seed"] = table["seed"].str.removeprefix("seed")
+    settings = {"planned": args.planned, "missing": args.folders}
+    write_csv(args.output, table, provenance(settings, {}, ("vbon.artifacts.tables",)))
+
+
 def pareto(arguments: list[str]) -> None:
-    """Find each method's share of the Pareto fronts and its hypervolume, with intervals."""
+    """Find each method's share of the Pareto fronts and its hypervolume, with intervals.
+
+    Points of several temperatures or domains have no common front: their table has no rows.
+    """
     from vbon.pareto import pareto_table
 
     options = parser("pareto", pareto.__doc__)
@@ -79,16 +104,34 @@ def pareto(arguments: list[str]) -> None:
     options.add_argument("--seed", type=int, required=True)
     options.add_argument("--output", required=True)
     args = options.parse_args(arguments)
-    table = pareto_table(read_table(args.points, "points"), args.seed, args.bootstrap)
+    points = read_table(args.points, "points")
+    if points.drop_duplicates(["temperature", "domain"]).shape[0] > 1:
+        table = pd.DataFrame(columns=list(SCHEMAS["pareto"].columns))  # no plane that all are in
+    else:
+        table = pareto_table(points, args.seed, args.bootstrap)
     made = provenance(
         {"seed": args.seed, "bootstrap": args.bootstrap}, {"points": args.points}, ("vbon.pareto",)
     )
     write_both(args.output, table, "pareto", made)
 
 
+def metrics(arguments: list[str]) -> None:
+    """Gather a few numbers a method for ``dvc metrics``."""
+    from vbon.headline import headline
+
+    options = parser("metrics", metrics.__doc__)
+    options.add_argument("--points", required=True)
+    options.add_argument("--pareto", required=True)
+    options.add_argument("--output", required=True, help=".json")
+    args = options.parse_args(arguments)
+    tables = (read_table(getattr(args, name), name) for name in ("points", "pareto"))
+    write_json(args.output, headline(*tables))
+
+
 def figure(arguments: list[str]) -> None:
     """Draw one figure as PDF, SVG and PNG, with what it shows as CSV."""
     from vbon.figures.catalogue import FIGURES
+    from vbon.figures.style import caveat
 
     options = parser("figure", figure.__doc__)
     options.add_argument("--name", choices=sorted(FIGURES), required=True)
@@ -98,9 +141,19 @@ def figure(arguments: list[str]) -> None:
     tables = {name: _read(name, path) for name, path in pairs(args.tables).items()}
     stem = Path(args.output)
     stem.parent.mkdir(parents=True, exist_ok=True)
-    FIGURES[args.name](tables, stem)
+    lacking = tables.pop("missing", pd.DataFrame())
+    with caveat(_lacking(lacking)):
+        FIGURES[args.name](tables, stem)
     made = provenance({"name": args.name}, pairs(args.tables), ("vbon.figures.catalogue",))
     write_card(stem.with_name(f"{stem.name}.csv"), made)
+
+
+def _lacking(table: pd.DataFrame) -> str:
+    """What a figure says of the runs that it does not show."""
+    if table.empty:
+        return ""
+    planned = table["planned"].iloc[0]
+    return f"partial: {len(table)} of {planned} runs are missing (tables/missing.md)"
 
 
 def _read(name: str, path: str) -> pd.DataFrame:

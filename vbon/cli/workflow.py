@@ -7,10 +7,12 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 from vbon.artifacts.integrity import SUFFIX, set_aside
+from vbon.artifacts.storage import clear_leftovers, explain
 from vbon.config import load
 from vbon.errors import VbonError
 
@@ -18,6 +20,7 @@ LOCK = Path(".vbon.lock")
 _MARK = "VBON_WORKFLOW"
 _LOOKING = {"-n", "--dry-run", "--dryrun", "--touch", "-t", "--unlock", "--lint", "--report"}
 """Options of Snakemake with which it makes nothing."""
+_MOST_TOLD = 10  # lines of failing jobs
 
 
 def workflow(arguments: list[str]) -> None:
@@ -61,21 +64,50 @@ def workflow(arguments: list[str]) -> None:
         "VBON_REBUILD": json.dumps(asked),
         _MARK: str(Path.cwd()),
     }
-    child = subprocess.Popen([*snakemake, *arguments], env=environment)
+    started = time.time()
+    # Without targets `all` asks for it, and a graph without rules upstream cannot.
+    named = asked and "--" in arguments and not {"-s", "--snakefile"} & set(arguments)
+    targets = ["rebuild"] if named else []
+    child = subprocess.Popen([*snakemake, *arguments, *targets], env=environment)
     code = _wait(child)
     if code:
+        _end_orphans()  # Snakemake may have been killed while its jobs were not
+        told = "".join(f"\n  {line}" for line in [*_causes(started), *_storage(arguments)])
         raise VbonError(
             f"Snakemake ended with code {code}; the failing job is named above and its log is "
-            "below logs/. The same command resumes."
+            f"below logs/. The same command resumes.{told}"
         )
 
 
 def _set_damage_aside(config_files: list[str]) -> list[str]:
     """Rename damaged artifacts, and say so; return those that Snakemake must be asked for."""
-    found, asked = set_aside(load(["config.yaml", *config_files])["results_dir"])
+    results = load(["config.yaml", *config_files])["results_dir"]
+    clear_leftovers(results)
+    found, asked = set_aside(results)
     for path, why in found.items():
         print(f"set aside as {path.name}{SUFFIX}, to be made again: {why}", flush=True)
     return asked
+
+
+def _causes(started: float) -> list[str]:
+    """What failing jobs said of themselves, from the logs that were written since."""
+    logs = [path for path in Path("logs").rglob("*.log") if path.stat().st_mtime >= started]
+    lines = (line for path in sorted(logs) for line in path.read_text(errors="replace").split("\n"))
+    return list(dict.fromkeys(line for line in lines if line.startswith("vbon ")))[-_MOST_TOLD:]
+
+
+def _storage(arguments: list[str]) -> list[str]:
+    """Why nothing can be written where results belong, if so: Snakemake does not always say it."""
+    try:
+        folder = Path(load(["config.yaml", *_config_files(arguments)[1:]])["results_dir"])
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".probe."):
+            return []
+    except VbonError:  # told above
+        return []
+    except OSError as error:
+        error.filename = str(folder)
+        return [told] if (told := explain(error)) else []
 
 
 def _wait(child: subprocess.Popen) -> int:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vbon.errors import DataError
-from vbon.figures.style import DPI, INK, drawing, save_figure
+from vbon.figures.style import DPI, INK, drawing, save_figure, save_table
 
 PHASES = {
     "pool_sample": "draws for log F",
@@ -89,7 +89,7 @@ def figure4(points: pd.DataFrame, costs: pd.DataFrame, out_stem: Path) -> pd.Dat
         _stacked(right, table)
         figure.suptitle(f"vBoN, N = {points['n'].iloc[0]:g}: what more draws for log F buy", size=9)
         save_figure(figure, Path(out_stem))
-    table.to_csv(f"{out_stem}.csv", index=False, lineterminator="\n")
+    save_table(table, out_stem)
     return table
 
 
@@ -170,5 +170,5 @@ def figure_estimators(table: pd.DataFrame, out_stem: Path) -> pd.DataFrame:
         ideal.set_title("Policies: ideal (lines) and trained (hollow)", size=8.5)
         figure.legend(*errors.get_legend_handles_labels(), loc="outside lower center", ncols=5)
         save_figure(figure, Path(out_stem))
-    table.to_csv(f"{out_stem}.csv", index=False, lineterminator="\n")
+    save_table(table, out_stem)
     return table

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from vbon.figures.style import DPI, drawing, save_figure
+from vbon.figures.style import DPI, drawing, save_figure, save_table
 from vbon.shown_pools import KINDS, SIZES
 
 
@@ -35,7 +35,7 @@ def figure3(pools: pd.DataFrame, out_stem: Path) -> pd.DataFrame:
             parts.append(pd.DataFrame({**dict(zip(keys, names, strict=True)), **curve}))
     table = pd.concat(parts, ignore_index=True)
     _draw(table, sorted(set(table["m"].tolist())), out_stem)
-    table.to_csv(f"{out_stem}.csv", index=False, lineterminator="\n")
+    save_table(table, out_stem)
     return table
 
 

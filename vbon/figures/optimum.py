@@ -14,6 +14,7 @@ from vbon.figures.style import (
     marker_settings,
     method_styles,
     save_figure,
+    save_table,
     square_root_axis,
 )
 from vbon.figures.tradeoff import KL_LABEL
@@ -69,5 +70,5 @@ def figure_optimum(optimum: pd.DataFrame, curves: pd.DataFrame, out_stem: Path) 
         figure.legend(loc="outside lower center", ncols=2, columnspacing=1.2)
         save_figure(figure, Path(out_stem))
     table = pd.concat([shown.assign(series="policy"), curves, frontier], ignore_index=True)
-    table.to_csv(f"{out_stem}.csv", index=False, lineterminator="\n")
+    save_table(table, out_stem)
     return table

@@ -11,9 +11,12 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+
+from vbon.artifacts.tables import atomic_path
 
 INK = "#222222"
 """Colour of axes, reference curves and notes."""
@@ -134,14 +137,31 @@ def drawing() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def caveat(text: str) -> Iterator[None]:
+    """Put a line above every figure that is saved inside, unless it is empty."""
+    _caveat.append(text)
+    try:
+        yield
+    finally:
+        _caveat.pop()
+
+
+_caveat = [""]
+
+
 def save_figure(figure: Figure, stem: Path) -> None:
     """Write ``{stem}.pdf``, ``.svg`` and ``.png``: the same bytes for the same drawing.
+
+    Each replaces an older one only when it is whole, as does the table of :func:`save_table`.
 
     Args:
         figure: A figure made inside :func:`drawing`; call this inside it too.
         stem: Path without suffix; its folder is made if missing.
     """
-    stem.parent.mkdir(parents=True, exist_ok=True)
+    if _caveat[-1]:  # above, where no legend is
+        title = "\n".join(filter(None, (figure.get_suptitle(), _caveat[-1])))
+        figure.suptitle(title, size=8, color="#b2182b")
     without_date = {
         "pdf": {"CreationDate": None, "ModDate": None},
         "svg": {"Date": None},
@@ -149,7 +169,19 @@ def save_figure(figure: Figure, stem: Path) -> None:
     }
     for suffix, metadata in without_date.items():
         path = stem.with_name(f"{stem.name}.{suffix}")  # a dot in the stem is part of the name
-        figure.savefig(path, dpi=DPI, metadata=metadata)
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, dpi=DPI, metadata=metadata)
+
+
+def save_table(table: pd.DataFrame, stem: str | Path) -> None:
+    """Write ``{stem}.csv``: what a figure draws, in full precision.
+
+    Args:
+        table: The rows.
+        stem: Path without suffix.
+    """
+    with atomic_path(f"{stem}.csv") as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n")
 
 
 def square_root_axis(axes: Axes, largest: float) -> None:

@@ -15,6 +15,7 @@ from vbon.figures.style import (
     marker_settings,
     method_styles,
     save_figure,
+    save_table,
 )
 
 DOMAINS = {"in_domain": "-", "out_of_domain": (0, (4, 2))}
@@ -52,7 +53,7 @@ def figure5(points: pd.DataFrame, metric: str, out_stem: Path) -> pd.DataFrame:
     table = seeds.groupby(keys, sort=False).agg(["mean", "std", "count"]).reset_index()
     table.columns = [*keys, "mean", "sd", "n"]
     _draw(table, metric, out_stem)
-    table.to_csv(f"{out_stem}.csv", index=False, lineterminator="\n")
+    save_table(table, out_stem)
     return table
 
 
@@ -137,5 +138,5 @@ def overoptimisation(monitored: pd.DataFrame, out_stem: Path) -> pd.DataFrame:
         axes.set_title("Summarization: reward along training")
         figure.legend(loc="outside right upper")
         save_figure(figure, Path(out_stem))
-    table.to_csv(f"{out_stem}.csv", index=False, lineterminator="\n")
+    save_table(table, out_stem)
     return table

@@ -24,6 +24,7 @@ from vbon.figures.style import (
     marker_settings,
     method_styles,
     save_figure,
+    save_table,
     square_root_axis,
 )
 from vbon.pareto import membership
@@ -179,7 +180,7 @@ def _figure(
         figure.set_layout_engine("none")  # ... and must not move once they are placed
         place_labels(axes, _setting_labels(drawn, styles, kl_limit), _obstacles(drawn, curves))
         save_figure(figure, out_stem)
-    table.to_csv(f"{out_stem}.csv", index=False, lineterminator="\n")
+    save_table(table, out_stem)
     return table
 
 

@@ -20,6 +20,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel, PreTraine
 
 from vbon.artifacts.fingerprint import MEASURED
 from vbon.artifacts.measured import measured
+from vbon.artifacts.storage import atomic_folder
 from vbon.artifacts.tables import write_record, write_table
 from vbon.models.language_model import response_logits, token_log_probs
 from vbon.models.tabular import TabularConfig, TabularLM
@@ -205,11 +206,16 @@ def save(
     rewards = make_rewards(frame, responses, letters, settings["reward"], seed)
     for split in ("train", "test"):
         write_table(root / "prompts" / f"{split}.parquet", frame, "prompts", made)
-    reference.save_pretrained(root / "models/reference")
-    tokenizer.save_pretrained(root / "models/reference")
+    card = {"metrics": {}, **made, MEASURED: measured()}
+    with atomic_folder(root / "models/reference") as folder:
+        reference.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        write_record(folder / "card.json", card)
     for role, column in (("reward_model", "reward"), ("evaluator", "evaluator_reward")):
         table = rewards[["text", column]].rename(columns={column: "reward"})
-        write_table(root / "models" / role / TABLE, table, "text_rewards", made)
+        with atomic_folder(root / "models" / role) as folder:
+            write_table(folder / TABLE, table, "text_rewards", made)
+            write_record(folder / "card.json", card)
     strings = pd.DataFrame(
         {
             "prompt_id": np.repeat(frame["prompt_id"].to_numpy(), len(responses)),
@@ -219,7 +225,3 @@ def save(
         }
     )
     write_table(root / "data/strings.parquet", strings, "strings", made)
-    for role in ("reference", "reward_model", "evaluator"):
-        write_record(
-            root / "models" / role / "card.json", {"metrics": {}, **made, MEASURED: measured()}
-        )

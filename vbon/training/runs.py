@@ -1,7 +1,8 @@
 """Carry out runs of a sweep: a warm process, one forked child a run, nothing done twice."""
 
 import multiprocessing
-import shutil
+import signal
+import sys
 import warnings
 from dataclasses import replace
 from functools import cached_property
@@ -18,8 +19,9 @@ from transformers import PreTrainedModel
 
 from vbon.artifacts import SCHEMAS, read_table, write_table
 from vbon.artifacts.measured import measured, start_clock
+from vbon.artifacts.storage import atomic_folder, explain
 from vbon.artifacts.tables import write_record
-from vbon.errors import ArtifactError
+from vbon.errors import ArtifactError, VbonError
 from vbon.logf import FitWarning
 from vbon.methods.base import Method, Offline, Online
 from vbon.models.language_model import check_tokenizer, load_language_model, load_tokenizer
@@ -172,11 +174,30 @@ def carry_out(run: dict[str, Any], method: Method, inputs: Inputs, made: dict[st
         ``ok`` or ``diverged``.
     """
     folder = Path(f"{run['root']}/runs/{run['method']}/{run['setting']}/seed{run['seed']}")
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     torch.set_num_threads(1)
     start_clock()
+    with atomic_folder(folder) as partial:
+        record = _outcome(run, method, inputs, made, partial)
+        took = measured()
+        record |= {
+            **{name: value for name, value in made.items() if name != "settings"},
+            **{name: run[name] for name in ("task", "study", "method", "setting", "seed", "spec")},
+            "n": getattr(method, "n", None),
+            "kl_coef": getattr(method, "kl_coef", None),
+            "train_seconds": took.pop("seconds"),
+            **took,
+        }
+        for name in ("n", "kl_coef"):  # JSON has no infinity
+            finite = record[name] is not None and record[name] < 1e300
+            record[name] = record[name] if finite else None
+        write_record(partial / "run.json", record)
+    return record["status"]
+
+
+def _outcome(
+    run: dict[str, Any], method: Method, inputs: Inputs, made: dict[str, Any], partial: Path
+) -> dict[str, Any]:
+    """Train where there is anything to train, write the history, and say how it went."""
     record: dict[str, Any] = {"status": "ok", "policy": None, "trainable_parameters": 0}
     rows: list[dict[str, float]] = []
     if method.trained and not method.is_reference:
@@ -185,21 +206,7 @@ def carry_out(run: dict[str, Any], method: Method, inputs: Inputs, made: dict[st
         record["policy"] = "reference"
     history = pd.DataFrame(rows, columns=list(rows[0] if rows else SCHEMAS["history"].columns))
     write_table(partial / "history.parquet", history, "history", made)
-    took = measured()
-    record |= {
-        **{name: value for name, value in made.items() if name != "settings"},
-        **{name: run[name] for name in ("task", "study", "method", "setting", "seed", "spec")},
-        "n": getattr(method, "n", None),
-        "kl_coef": getattr(method, "kl_coef", None),
-        "train_seconds": took.pop("seconds"),
-        **took,
-    }
-    for name in ("n", "kl_coef"):  # JSON has no infinity
-        record[name] = record[name] if record[name] is not None and record[name] < 1e300 else None
-    write_record(partial / "run.json", record)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
-    return record["status"]
+    return record
 
 
 def _train(
@@ -303,8 +310,22 @@ def in_child(function: Any, *arguments: Any) -> None:
     if torch.cuda.is_available():
         function(*arguments)
         return
-    process = multiprocessing.get_context("fork").Process(target=function, args=arguments)
+    process = multiprocessing.get_context("fork").Process(target=_told, args=(function, arguments))
     process.start()
     process.join()
+    if process.exitcode and process.exitcode < 0:
+        name = signal.Signals(-process.exitcode).name
+        raise ChildProcessError(f"its process was ended by {name}; if nobody did, memory ran out")
     if process.exitcode:
-        raise ChildProcessError(f"a run's process ended with code {process.exitcode}")
+        raise ChildProcessError(f"its process ended with code {process.exitcode}, see above")
+
+
+def _told(function: Any, arguments: tuple[Any, ...]) -> None:
+    """Call a function; what is wrong with data or storage is told in one line."""
+    try:
+        function(*arguments)
+    except Exception as error:
+        told = str(error) if isinstance(error, VbonError) else explain(error)
+        if told is None:
+            raise
+        sys.exit(f"vbon train: {told}")

@@ -11,23 +11,36 @@ from vbon.config import resolve, evaluation_splits
 from vbon.errors import VbonError
 from vbon.hub import hub_sources
 from vbon.ks import POOL, SIZES
-from vbon.plan import TRAIN_MODULES, advice, jobs, roots
+from vbon.phases import language_of
+from vbon.plan import TRAIN_MODULES, advice, file_of, jobs, roots
 from vbon.plan import expand as expand_runs
 from vbon.registry import method_modules
 
 try:
     config = resolve(config)
-    RUNS = expand_runs(config)
+    PLANNED = expand_runs(config)
 except VbonError as error:
     raise WorkflowError(f"configuration: {error}") from None
+
+# Figures that are drawn alone take their tables as they are.
+PARTIAL = config["partial"] and not globals().get("ALONE", False)
+RUNS = [run for run in PLANNED if run.is_done()] if PARTIAL else PLANNED
 
 for line in advice(RUNS):
     logger.warning(line)
 
 RESULTS = config["results_dir"]
-TASKS = config["tasks"]
 GPUS = config["gpus_per_job"]
 HUB = hub_sources(config)  # what is fetched from the hub, by its place in the config
+TASKS = [
+    task
+    for task in config["tasks"]
+    if any(run.task == task and not run.study for run in RUNS)
+]
+if not TASKS:
+    raise WorkflowError(
+        "partial: true, and no run is finished yet; start them with partial: false"
+    )
 JOBS = jobs(RUNS, config["runs_per_job"])
 ROOTS = {
     root.folder.removeprefix(f"{RESULTS}/"): root
@@ -63,6 +76,18 @@ wildcard_constraints:
     role="|".join(ROLES),
     shard=r"\d+",
     m=r"\d+",
+
+
+def missing(task):
+    """Folders of a task's runs that are planned and not finished, where that is allowed."""
+    finished = {run.folder for run in RUNS}
+    folders = [run.folder for run in PLANNED if run.task == task]
+    return [folder for folder in folders if folder not in finished]
+
+
+for task in config["tasks"] if PARTIAL else []:
+    if missing(task):
+        logger.warning(f"partial: {len(missing(task))} runs of {task} are missing")
 
 
 def damaged():
@@ -190,26 +215,6 @@ def served(task):
     for run in runs_of(task):
         firsts.setdefault((run.method, run.setting), run)
     return list(firsts.values())
-
-
-def language_of(section):
-    """What shapes a language and its pool; training settings do not."""
-    training = (
-        "online",
-        "offline",
-        "budgets",
-        "evaluation",
-        "seeds",
-        "run_methods",
-        "methods",
-        "studies",
-    )
-    return {name: value for name, value in section.items() if name not in training}
-
-
-def file_of(path):
-    """The file that stands for an artifact: a model's card is written last."""
-    return path if path.endswith(".parquet") else f"{path}/card.json"
 
 
 def measuring(root):

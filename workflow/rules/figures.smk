@@ -42,6 +42,7 @@ def tables_of(task):
         "baselines": task in POSTS,
         **dict.fromkeys(examples_of(task) if task in POSTS else [], True),
         **dict.fromkeys(OPTIMA, task == "enumerable"),
+        "missing": PARTIAL,
     }
     return [name for name, wanted in names.items() if wanted]
 
@@ -66,6 +67,8 @@ def drawn_from(task, name):
     else:
         compared += ["pareto.parquet"]
     paths = [f"{folder}/{path}" for path in own.get(name, compared)]
+    incomplete = f"{folder}/tables/missing.csv"
+    paths += [incomplete] if not ALONE or os.path.exists(incomplete) else []
     return {os.path.splitext(os.path.basename(path))[0]: path for path in paths}
 
 
@@ -167,6 +170,20 @@ if ALONE:
             )
     if all(MISSING.values()):
         raise WorkflowError("there is no table to draw or render anything from")
+
+    for task in TASKS:
+
+        rule:
+            """One task's figures."""
+            name:
+                f"figures_{task}"
+            input:
+                [
+                    output
+                    for output, paths in MISSING.items()
+                    if output.startswith(f"{RESULTS}/{task}/figures/") and not paths
+                ],
+            localrule: True
 
     localrules:
         redraw,

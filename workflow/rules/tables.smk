@@ -53,6 +53,24 @@ rule aggregate:
         " --points {output.points:q} --costs {output.costs:q} > {log:q} 2>&1"
 
 
+rule missing:
+    """Runs that the configuration asks for and that partial tables lack."""
+    output:
+        RESULTS + "/{task}/tables/missing.csv",
+    log:
+        "logs/{task}/missing.log",
+    wildcard_constraints:
+        task="|".join(TASKS),
+    threads: 1
+    params:
+        planned=lambda wildcards: sum(run.task == wildcards.task for run in PLANNED),
+        folders=lambda wildcards: missing(wildcards.task),
+        code=code("vbon.artifacts.tables"),
+    shell:
+        "vbon missing --planned {params.planned} --folders {params.folders:q}"
+        " --output {output:q} > {log:q} 2>&1"
+
+
 rule pareto:
     """Shares of the fronts and hypervolumes, with intervals."""
     input:
@@ -63,7 +81,7 @@ rule pareto:
     log:
         "logs/{task}/pareto.log",
     wildcard_constraints:
-        task="|".join(POOLED) or "none",
+        task="|".join(TASKS),
     threads: 1
     params:
         bootstrap=config["figures"]["bootstrap"],
@@ -72,6 +90,25 @@ rule pareto:
     shell:
         "vbon pareto --points {input:q} --bootstrap {params.bootstrap} --seed {params.seed}"
         " --output {output.table:q} > {log:q} 2>&1"
+
+
+rule metrics:
+    """A few numbers a method, for `dvc metrics`."""
+    input:
+        points=RESULTS + "/{task}/points.parquet",
+        pareto=RESULTS + "/{task}/pareto.parquet",
+    output:
+        RESULTS + "/{task}/metrics.json",
+    log:
+        "logs/{task}/metrics.log",
+    wildcard_constraints:
+        task="|".join(TASKS),
+    threads: 1
+    params:
+        code=code("vbon.headline"),
+    shell:
+        "vbon metrics --points {input.points:q} --pareto {input.pareto:q} --output {output:q}"
+        " > {log:q} 2>&1"
 
 
 rule matched:

@@ -1,0 +1,240 @@
+"""Small checkouts in which the real workflow runs: made, changed, started, killed, counted."""
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import yaml
+
+from vbon.artifacts import read_provenance
+
+ROOT = Path(__file__).parent.parent
+CONFIG = {
+    "tasks": ["enumerable"],
+    "run_methods": ["reference", "vbon", "vbon_l"],
+    "seeds": [0],
+    "methods": {"reference": {}, "vbon": {"n": [1, 2, 4]}, "vbon_l": {"n": [2, 4]}},
+    "figures": {"bootstrap": 20},
+    "enumerable": {
+        "pools": {"num_pools": 2, "m": [8], "n": [4]},
+        "sampling": {
+            "max_new_tokens": 4,
+            "train_draws": 32,
+            "test_draws": 32,
+            "fresh_draws": 8,
+        },
+        "logf": {"m": 32},
+        "online": {
+            "iterations": 10,
+            "rollouts": 64,
+            "draws_per_prompt": 32,
+            "minibatch": 64,
+            "clip_reward": None,
+        },
+    },
+}
+SWEEP = CONFIG | {
+    "run_methods": ["reference", "best_of_n", "ppo", "vbon"],
+    "seeds": [0, 1],
+    "methods": {
+        "reference": {"seeds": [0]},
+        "best_of_n": {"n": [2], "seeds": [0]},
+        "ppo": {"kl_coef": [0.5, 1]},
+        "vbon": {"n": [2, 4]},
+    },
+}
+"""Ten runs, eight of them trained, each in about half a second."""
+BUILT = {
+    "tasks": ["sentiment"],
+    "run_methods": ["reference", "ppo", "vbon"],
+    "seeds": [0],
+    "methods": {"reference": {}, "ppo": {"kl_coef": [0.5]}, "vbon": {"n": [4]}},
+    "sentiment": {
+        "reviews": {
+            "num_reviews": 300,
+            "fractions": {
+                "reference": 0.4,
+                "reward_model": 0.2,
+                "evaluator": 0.1,
+                "train": 0.2,
+                "test": 0.1,
+            },
+        },
+        "reference": {"build": {"layers": 1, "width": 16, "heads": 2, "epochs": 1}},
+        "reward_model": {"build": {"layers": 1, "width": 16, "heads": 2, "epochs": 1}},
+        "evaluator": {"build": {"layers": 1, "width": 16, "heads": 2, "epochs": 1}},
+        "prompts": {"num_train": 12, "num_test": 4},
+        "sampling": {
+            "max_new_tokens": 6,
+            "train_draws": 16,
+            "test_draws": 8,
+            "fresh_draws": 4,
+            "prompts_per_shard": 6,  # two shards of training prompts
+        },
+        "logf": {"m": 16},
+        "online": {"iterations": 2, "rollouts": 16, "minibatch": 16},
+        "evaluation": {"responses": 1},
+        "studies": {},
+    },
+}
+"""Models, draws and three runs of the sentiment task, whose data may be as they like."""
+POINTS = ["results/sentiment/points.csv"]
+"""What is made of :data:`BUILT`: its figures would take as long again."""
+
+
+def make_checkout(folder: Path, config: dict = CONFIG, code: bool = False) -> Path:
+    """A folder in which the workflow runs, on request with a copy of the package of its own."""
+    folder.mkdir()
+    for name in ("Snakefile", "workflow", "profiles", *["vbon"] * code):
+        source = ROOT / name
+        ignored = shutil.ignore_patterns("__pycache__")
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=ignored)
+        else:
+            shutil.copy(source, folder / name)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    return folder
+
+
+def copy(checkout: Path, folder: Path) -> Path:
+    """A checkout as it is, times and all, to be changed."""
+    return shutil.copytree(checkout, folder, symlinks=True)
+
+
+def change(folder: Path, *path: str, value: object) -> None:
+    """Set one key of the checkout's configuration."""
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    section = config
+    for name in path[:-1]:
+        section = section[name]
+    section[path[-1]] = value
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+
+
+def edit(file: Path, old: str, new: str) -> None:
+    """Replace a text that occurs once in a file."""
+    text = file.read_text()
+    assert text.count(old) == 1, f"{file} has {old!r} {text.count(old)} times"
+    file.write_text(text.replace(old, new))
+
+
+def make_once(tmp_path_factory, name: str, make) -> Path:
+    """A folder that all workers of a test session share; the first to ask makes it."""
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+    with open(root / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (root / name / ".complete").exists():
+            shutil.rmtree(root / name, ignore_errors=True)
+            started = time.monotonic()
+            make(root / name)
+            (root / name / ".complete").write_text(str(time.monotonic() - started))
+    return root / name
+
+
+def seconds_of(checkout: Path) -> float:
+    """What a folder of :func:`make_once` took, on this machine and beside what else it does."""
+    return float((checkout / ".complete").read_text())
+
+
+def environment(folder: Path, **more: str) -> dict[str, str]:
+    """What commands in a checkout see: its own package first, where it has one."""
+    own = {"PYTHONPATH": str(folder)} if (folder / "vbon").exists() else {}
+    return os.environ | own | more
+
+
+def start(folder: Path, *options: str, **more: str) -> subprocess.Popen:
+    """``vbon workflow`` in a session of its own, its output appended to ``log.txt``."""
+    command = [sys.executable, "-m", "vbon.cli", "workflow", *options]
+    settings = {"env": environment(folder, **more), "cwd": folder, "start_new_session": True}
+    with open(folder / "log.txt", "a") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, **settings)
+
+
+def run(folder: Path, *options: str, **more: str) -> None:
+    """``vbon workflow`` to its end, which must be a good one."""
+    process = start(folder, *options, **more)
+    assert process.wait(timeout=400) == 0, (folder / "log.txt").read_text()[-3000:]
+
+
+def plan(folder: Path, **more: str) -> str:
+    """The last line of ``vbon plan``."""
+    command = [sys.executable, "-m", "vbon.cli", "plan"]
+    settings = {"env": environment(folder, **more), "cwd": folder, "check": True}
+    done = subprocess.run(command, capture_output=True, text=True, **settings)
+    return done.stdout.splitlines()[-1]
+
+
+def planned_jobs(folder: Path, *options: str) -> dict[str, int]:
+    """Jobs by rule that Snakemake would run; empty if nothing is to be done."""
+    command = [sys.executable, "-m", "snakemake", "-n", "--cores", "1", "--quiet", "host", *options]
+    settings = {"env": environment(folder), "cwd": folder, "check": True}
+    done = subprocess.run(command, capture_output=True, text=True, **settings)
+    lines = (line.split() for line in done.stdout.splitlines())
+    rows = (words for words in lines if len(words) == 2 and words[1].isdigit())
+    return {name: int(count) for name, count in rows if not name.endswith(":")}
+
+
+def stamps(folder: Path) -> dict[str, object]:
+    """What tells a result that was made again from one that was not, by its path."""
+    results = folder / "results"
+    files = [path for path in results.rglob("*") if path.is_file()]
+    return {str(path.relative_to(results)): _stamp(path) for path in files}
+
+
+def _stamp(path: Path) -> object:
+    """When a file got its content; runs and responses that stay are touched, and say it inside."""
+    if path.name == "run.json":
+        return json.loads(path.read_text())["written"], path.stat().st_ino
+    if path.parent.name == "responses":
+        return json.dumps(read_provenance(path)["measured"]), path.stat().st_ino
+    return path.stat().st_mtime_ns, path.stat().st_ino
+
+
+def records(folder: Path) -> dict[str, dict]:
+    """The record of every run on disk by its folder, times and all: a retrained run has others."""
+    root = folder / "results"
+    files = sorted(root.glob("**/runs/*/*/seed*/run.json"))
+    return {str(path.parent.relative_to(root)): json.loads(path.read_text()) for path in files}
+
+
+def wait_for(path: Path, seconds: float = 120) -> None:
+    """Wait until a file is there."""
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < end, f"{path} did not appear"
+        time.sleep(0.05)
+
+
+def marked(folder: Path) -> dict[int, list[str]]:
+    """Processes that work for a checkout's workflow, its guard excepted: their command lines."""
+    mark = f"VBON_WORKFLOW={folder}".encode()
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark in (process / "environ").read_bytes().split(b"\0"):
+                words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                found[int(process.name)] = words[:-1]
+        except OSError:  # gone
+            continue
+    return found
+
+
+def parent(process: int) -> int:
+    """Who started a process; 0 if it is gone."""
+    try:
+        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
+def same_points(one: Path, other: Path) -> bool:
+    """Whether the points of two checkouts are the same bytes."""
+    names = [str(path.relative_to(one)) for path in one.glob("results/**/points.csv")]
+    assert names
+    return all((one / name).read_bytes() == (other / name).read_bytes() for name in names)

@@ -1,0 +1,94 @@
+"""Folders that appear whole or not at all, and storage that fails, in words."""
+
+import errno
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_WRITABLE = "make it writable, or give results_dir a folder that is"
+_REMEDIES = {
+    errno.ENOSPC: "free some space there",
+    errno.EDQUOT: "free some space there, or ask for more",
+    errno.EROFS: _WRITABLE,
+    errno.EACCES: _WRITABLE,
+    errno.EPERM: _WRITABLE,
+}
+
+_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}(\.\w+)?")
+"""Names of the temporary files of :func:`vbon.artifacts.tables.atomic_path`."""
+
+
+def explain(error: BaseException) -> str | None:
+    """What is wrong with storage and what to do, in one line; None for any other error.
+
+    Example:
+        >>> explain(OSError(errno.ENOSPC, "No space left on device", "results/a.parquet"))
+        'results/a.parquet: No space left on device; free some space there and run it again'
+    """
+    number = _number(error)
+    if number not in _REMEDIES:
+        return None
+    where = getattr(error, "filename", None) or os.getcwd()
+    return f"{where}: {os.strerror(number)}; {_REMEDIES[number]} and run it again"
+
+
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Let errors of storage that are raised inside name this path: many name none, or a part."""
+    try:
+        yield
+    except Exception as error:
+        number = _number(error)
+        if number not in _REMEDIES:
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from error
+
+
+def _number(error: BaseException) -> int | None:
+    """The system's number of an error."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    found = re.search(r"os error (\d+)", str(error))  # of safetensors and tokenizers
+    return int(found[1]) if found else None
+
+
+@contextmanager
+def atomic_folder(folder: str | Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``folder`` that replaces it only if the block succeeds.
+
+    All of it is flushed to disk before the rename, so what is found under the name is whole.
+
+    Example:
+        >>> import tempfile
+        >>> target = Path(tempfile.mkdtemp()) / "model"
+        >>> with atomic_folder(target) as partial:
+        ...     _ = (partial / "card.json").write_text("{}")
+        >>> [file.name for file in target.iterdir()]
+        ['card.json']
+    """
+    folder = Path(folder)
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        with naming(folder):
+            partial.mkdir(parents=True)
+            yield partial
+            for file in (path for path in partial.rglob("*") if path.is_file()):
+                with open(file, "rb+") as handle:
+                    os.fsync(handle.fileno())
+            shutil.rmtree(folder, ignore_errors=True)
+            partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def clear_leftovers(folder: str | Path) -> None:
+    """Delete what killed writers left below a folder in which nobody writes now."""
+    for path in list(Path(folder).rglob(".*")):
+        if path.name.endswith(".partial") and path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif _TEMPORARY.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
