@@ -32,9 +32,10 @@ test: $(VENV)  ## the unit suite
 faults: $(VENV)  ## whole workflows: what reruns after a change, and what survives kills and damage
 	.venv/bin/python -m pytest -n 2 -q -m "workflow or faults"
 
-$(VENV): requirements.lock pyproject.toml
+$(VENV): requirements.lock requirements-slurm.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vbon needs Python 3.11 or later, found " + sys.version.split()[0] + "; set PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --requirement requirements.lock
+	.venv/bin/python -m pip install --quiet --no-deps --requirement requirements-slurm.lock
 	.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@

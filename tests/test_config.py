@@ -148,3 +148,42 @@ def test_models_must_have_room_for_prompt_and_response():
 def test_summarization_refuses_what_cannot_work(section, words):
     with pytest.raises(ConfigError, match=re.escape(words)):
         resolve(merge(DEFAULT, summarization(**section)))
+
+
+def test_an_overlay_drops_a_study_by_null():
+    config = resolve(merge(DEFAULT, {"sentiment": {"studies": {"estimators": None}}}))
+    assert set(config["sentiment"]["studies"]) == {"equivalence", "figure4"}
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ({"fractions": {"train": 0, "test": 0.06}}, "sentiment.reviews.fractions.train: 0 is not"),
+        ({"fractions": {"reference": 0, "test": 0.255}}, "sentiment.reviews.fractions.reference"),
+        ({"test_source": "other.jsonl"}, "sentiment.reviews.test_source: 'other.jsonl'"),
+    ],
+)
+def test_every_part_that_is_needed_has_texts(section, words):
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        resolve(merge(DEFAULT, {"sentiment": {"reviews": section}}))
+
+
+def test_models_with_ids_need_no_texts():
+    shares = {"reference": 0, "reward_model": 0, "evaluator": 0, "train": 1, "test": 0}
+    reviews = {"source": "a.jsonl", "test_source": "b.jsonl", "fractions": shares}
+    models = {role: {"id": "./mine"} for role in ("reference", "reward_model", "evaluator")}
+    resolve(merge(DEFAULT, {"tasks": ["sentiment"], "sentiment": {"reviews": reviews, **models}}))
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ({"callable": "reward.py"}, "sentiment.reward_model.callable: 'reward.py' is not allowed"),
+        ({"callable": "r.py:f", "id": "x/y"}, "sentiment.reward_model.callable: 'r.py:f' is not"),
+    ],
+)
+def test_a_reward_is_a_model_or_a_function(model, words):
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        resolve(merge(DEFAULT, {"sentiment": {"reward_model": model}}))
+    with pytest.raises(ConfigError, match=r"sentiment\.reference\.callable: unknown key"):
+        resolve(merge(DEFAULT, {"sentiment": {"reference": {"callable": "r.py:f"}}}))

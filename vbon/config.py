@@ -17,6 +17,7 @@ from vbon.shared_cdf import MIN_PROMPTS
 SCHEMA = Path(__file__).parent.parent / "workflow" / "schemas" / "config.schema.yaml"
 
 
+ROLES = ("reference", "reward_model", "evaluator")
 STUDIED = ("run_methods", "methods", "seeds", "logf", "online", "offline", "budgets", "evaluation")
 """What a study of a task with built or loaded models may change."""
 
@@ -98,6 +99,9 @@ def _validate(value: Any, node: Mapping[str, Any], where: tuple[str, ...] = ()) 
 def _resolve_studies(task: str, section: dict[str, Any]) -> None:
     """Replace each study by the complete section that it stands for."""
     base = {key: value for key, value in section.items() if key != "studies"}
+    dropped = [name for name, study in section.get("studies", {}).items() if study is None]
+    for name in dropped:
+        del section["studies"][name]
     for name, overlay in section.get("studies", {}).items():
         where = (task, "studies", name)
         fixed = [key for key in overlay if key not in STUDIED and overlay[key] != base.get(key)]
@@ -160,6 +164,7 @@ def _explain(error: ValidationError, where: tuple[str, ...]) -> str:
         return f"{key}: {error.message}"
     accepted = {
         "type": lambda: f"accepted: {_listed(error.validator_value)}",
+        "pattern": lambda: "give file.py:function",
         "enum": lambda: f"accepted: {_listed(error.validator_value)}",
         "minimum": lambda: f"give {error.validator_value} or more",
         "maximum": lambda: f"give {error.validator_value} or less",
@@ -263,6 +268,9 @@ def check_section(name: str, task: Mapping[str, Any]) -> None:
             f"{name}.evaluation.responses: {task['evaluation']['responses']} asked for, "
             f"{name}.sampling.fresh_draws gives the reference {sampling['fresh_draws']}"
         )
+    for kind in ("reviews", "posts"):
+        if kind in task:
+            _check_texts(f"{name}.{kind}", task[kind], task)
     if "posts" in task:
         _check_room(name, task)
     elif "prompts" in task and task["prompts"]["max_tokens"] < task["prompts"]["min_tokens"]:
@@ -272,12 +280,37 @@ def check_section(name: str, task: Mapping[str, Any]) -> None:
         )
 
 
+def is_built(model: Mapping[str, Any]) -> bool:
+    """Whether a model is trained here, and not an id or a function."""
+    return model["id"] is None and model.get("callable") is None
+
+
+def _check_texts(where: str, texts: Mapping[str, Any], task: Mapping[str, Any]) -> None:
+    """Refuse shares of the texts that leave a model or a split without any."""
+    if texts["test_source"] is not None and texts["source"] == "grammar":
+        raise ConfigError(
+            f"{where}.test_source: {texts['test_source']!r} is not allowed with source: grammar, "
+            "which writes texts for the test as well; give null"
+        )
+    for role in ROLES:
+        if None not in (task[role]["id"], task[role].get("callable")):
+            raise ConfigError(
+                f"{where.rpartition('.')[0]}.{role}.callable: {task[role]['callable']!r} is not "
+                "allowed beside an id; give one of them"
+            )
+    needed = {role: is_built(task[role]) for role in ROLES}
+    needed |= {"train": True, "test": texts["test_source"] is None}
+    for part, share in texts["fractions"].items():
+        if needed[part] and not share > 0:
+            raise ConfigError(f"{where}.fractions.{part}: {share} is not allowed; give more than 0")
+
+
 def _check_room(name: str, task: Mapping[str, Any]) -> None:
     """Refuse a model that is built too short for a prompt and its longest response."""
     needed = task["prompts"]["max_tokens"] + task["sampling"]["max_new_tokens"]
-    for role in ("reference", "reward_model", "evaluator"):
+    for role in ROLES:
         model = task[role]
-        if model["id"] is None and model["build"]["max_tokens"] < needed:
+        if is_built(model) and model["build"]["max_tokens"] < needed:
             raise ConfigError(
                 f"{name}.{role}.build.max_tokens: {model['build']['max_tokens']} is too short for "
                 f"{name}.prompts.max_tokens and {name}.sampling.max_new_tokens, {needed} together"

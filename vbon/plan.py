@@ -318,6 +318,14 @@ def _check_offline(run: Run, root: Root) -> None:
             f"{root.path}.offline.trainer: 'trl' is not allowed with {root.path}.sampling."
             f"temperature = {sampling['temperature']}, since its losses are those at 1; give native"
         )
+    if run.spec["offline"]["trainer"] == "trl":
+        plain = {"precision": "fp32", "rows_per_pass": None, "activation_checkpointing": False}
+        for name, usual in plain.items():
+            if run.spec["offline"][name] != usual:
+                raise ConfigError(
+                    f"{root.path}.offline.{name}: {run.spec['offline'][name]} is not allowed with "
+                    f"{root.path}.offline.trainer: trl; give trainer: native"
+                )
     stored = sampling["train_draws"]
     if run.pairing.num_draws > stored:
         named = "num_draws" if "num_draws" in vars(run.instance) else "n"

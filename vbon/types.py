@@ -47,6 +47,10 @@ class Prompts:
         lengths = self.lengths.tolist()
         return [row[:n] for row, n in zip(self.ids.tolist(), lengths, strict=True)]
 
+    def to(self, device: torch.device) -> "Prompts":
+        """The same on a device."""
+        return Prompts(self.ids.to(device), self.lengths.to(device), self.prompt_id)
+
     def select(self, index: Int[Tensor, " batch"]) -> "Prompts":
         """The prompts at ``index``, with padding no longer than they need."""
         lengths = self.lengths[index]
@@ -81,6 +85,11 @@ class Rollouts:
     def log_prob(self) -> Float64[Tensor, " batch"]:
         """Log-prob of the whole response, in nats."""
         return self.token_log_probs.double().sum(1)
+
+    def to(self, device: torch.device) -> "Rollouts":
+        """The same on a device."""
+        parts = {item.name: getattr(self, item.name) for item in fields(self)}
+        return Rollouts(**{k: None if v is None else v.to(device) for k, v in parts.items()})
 
     def head(self, count: int) -> "Rollouts":
         """The first rollouts, without values."""

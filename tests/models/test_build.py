@@ -160,7 +160,7 @@ def test_classifiers_learn_sentiment(architecture, tmp_path: Path):
     [
         ({"widht": 3}, r"build\.widht is not a setting; accepted are layers, width"),
         ({"width": 30, "heads": 4}, r"build\.width is 30; it must be a multiple of heads \(4\)"),
-        ({"epochs": 0}, r"build\.epochs is 0; give at least 1"),
+        ({"epochs": -1}, r"build\.epochs is -1; give at least 0"),
         ({"learning_rate": 0.0}, r"build\.learning_rate is 0\.0; it must be positive"),
         ({"held_out": 1.0}, r"build\.held_out is 1\.0; give a share"),
         ({"warmup": 1.0}, r"build\.warmup is 1\.0; give a share"),

@@ -84,28 +84,30 @@ def test_a_dataset_id_is_loaded_with_its_split(monkeypatch):
 
     asked = []
 
-    def load_dataset(name, split):
-        asked.append((name, split))
+    def load_dataset(name, split, revision):
+        asked.append((name, split, revision))
         return datasets.Dataset.from_dict({"text": ["good", "bad"], "label": [1, 0]})
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     reviews = load_reviews("someone/films:test")
-    assert asked == [("someone/films", "test")]
+    assert asked == [("someone/films", "test", None)]
     assert reviews["source_id"].tolist() == ["someone-films-000001", "someone-films-000002"]
-    load_reviews("someone/films")
-    assert asked[1] == ("someone/films", "train")
+    load_reviews("someone/films", revision="abc")
+    assert asked[1] == ("someone/films", "train", "abc")
 
 
 def test_a_dataset_out_of_reach_is_one_line(monkeypatch):
     import datasets
 
-    def load_dataset(name, split):
+    def load_dataset(name, split, revision):
         raise ConnectionError("no route\nto anywhere")
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    message = r"'someone/films' could not be loaded \(ConnectionError: no route to anywhere\); give"
+    message = (
+        r"'someone/films' could not be loaded \(ConnectionError: no route to anywhere\); fetch it"
+    )
     with pytest.raises(DataError, match=message):
-        load_reviews("someone/films")
+        load_reviews("someone/films", revision="abc")
 
 
 @pytest.mark.parametrize("number", [0, None])
@@ -134,8 +136,8 @@ def test_a_text_keeps_its_part_whatever_its_row():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"test": 0.2}, r"reviews\.fractions has sum 1\.1; shares must be positive and add up"),
-        ({"test": 0.0, "train": 0.2}, r"reviews\.fractions has test: 0\.0; shares must be"),
+        ({"test": 0.2}, r"reviews\.fractions has sum 1\.1; shares must not be negative and add up"),
+        ({"test": -0.1, "train": 0.3}, r"reviews\.fractions has test: -0\.1; shares must not"),
         ({"dev": 0.1}, r"reviews\.fractions names .*'dev'.*must name each of"),
     ],
 )
@@ -151,6 +153,23 @@ def test_parts_must_be_filled_and_texts_distinct():
     twice = pd.concat([load_reviews("grammar", 10)] * 2, ignore_index=True)
     with pytest.raises(DataError, match="repeat a text"):
         split_reviews(twice, FRACTIONS, seed=0)
+
+
+def test_a_source_of_its_own_gives_all_test_texts_and_none_of_them_elsewhere(tmp_path):
+    ours = [row(f"film {k}", k % 2) for k in range(8)]
+    theirs = [row(f"film {k}", k % 2) for k in (6, 7, 8, 9, 9)]
+    source = write_lines(tmp_path / "train.jsonl", ours)
+    other = write_lines(tmp_path / "test.jsonl", theirs)
+    reviews = load_reviews(source, test_source=other)
+    assert reviews.attrs["duplicates"] == 3  # films 6 and 7 of ours, the second film 9 of theirs
+    shares = dict.fromkeys(PARTS, 0.0) | {"evaluator": 0.5, "train": 0.5}
+    split = split_reviews(reviews, shares, seed=0)
+    assert list(split.columns) == ["source_id", "text", "label", "part"]
+    assert split["source_id"].is_unique
+    by_part = split.groupby("part")["text"].agg(set)
+    assert by_part["test"] == {f"film {k}" for k in (6, 7, 8, 9)}
+    assert by_part["train"] | by_part["evaluator"] == {f"film {k}" for k in range(6)}
+    assert set(by_part.index) == {"train", "evaluator", "test"}
 
 
 @pytest.mark.skipif(

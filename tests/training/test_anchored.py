@@ -169,7 +169,7 @@ def test_the_expected_gradient_is_that_of_the_loss(beta, gamma):
     found = []
     for step in range(60):
         batch, _ = trainer._collect(step)
-        loss = trainer._losses(batch, torch.arange(512))[0]
+        loss = trainer._losses(batch, torch.arange(512), batch.advantages)[0]
         tokens = batch.rollouts.response_mask.sum() / 512
         found.append(torch.autograd.grad(loss * tokens, trainer.policy.table)[0].double())
     found = torch.stack(found)

@@ -5,11 +5,13 @@ that read tables load neither torch nor transformers.
 """
 
 import importlib
+import os
 import sys
 
 from vbon.errors import VbonError
 
 VERBS = {
+    "prefetch": ("vbon.cli.models", "fetch models and datasets from the hub, once"),
     "reviews": ("vbon.cli.data", "load labelled reviews and assign each to one purpose"),
     "posts": ("vbon.cli.data", "load posts with summaries and assign each to one purpose"),
     "build": ("vbon.cli.models", "train, or point to, a reference, reward model or evaluator"),
@@ -53,6 +55,10 @@ VERBS = {
 }
 
 
+_ONLINE = ("prefetch", "workflow")
+"""Verbs that may ask the hub, or call one that may; to all others it is switched off."""
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; errors meant for people are printed as one line, with exit code 1."""
     words = sys.argv[1:] if arguments is None else arguments
@@ -69,6 +75,9 @@ def main(arguments: list[str] | None = None) -> int:
     if words[0] not in VERBS:
         print(f"vbon: unknown verb {words[0]!r}; known: {', '.join(VERBS)}", file=sys.stderr)
         return 2
+    if words[0] not in _ONLINE:
+        for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
+            os.environ.setdefault(name, "1")  # the libraries read it when they are imported
     module = importlib.import_module(VERBS[words[0]][0])
     try:
         getattr(module, words[0].replace("-", "_"))(words[1:])

@@ -24,6 +24,8 @@ def reviews(arguments: list[str]) -> None:
         chosen["text_column"],
         chosen["label_column"],
         args.seed,
+        chosen.get("revision"),
+        chosen.get("test_source"),
     )
     print(f"{len(loaded)} reviews, {loaded.attrs['duplicates']} repeated texts dropped")
     frame = split_reviews(loaded, chosen["fractions"], args.seed)

@@ -2,16 +2,21 @@
 
 import argparse
 import sys
+from collections.abc import Mapping
 from dataclasses import MISSING, fields
+from typing import Any
 
 import yaml
 
 from vbon.cli.options import parser
 from vbon.cli.outdated import outdated_files
-from vbon.config import load, schema
+from vbon.config import ROLES, load, schema
+from vbon.cost import Hardware, described, estimate
+from vbon.hub import is_hub_id, unpinned
 from vbon.phases import write_phases
 from vbon.plan import Run, advice, expand, file_of
 from vbon.registry import get_method, method_modules
+from vbon.shapes import shape_of
 
 
 def _options(verb: str, summary: str | None) -> argparse.ArgumentParser:
@@ -21,28 +26,38 @@ def _options(verb: str, summary: str | None) -> argparse.ArgumentParser:
     return options
 
 
-def _load(args: argparse.Namespace) -> tuple[dict, list[str]]:
+def _load(args: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
     """The configuration that a verb's arguments name, and the overlays in it."""
     overlays = [*args.config, *args.configfile]
     return load(["config.yaml", *overlays]), overlays
 
 
-def _advise(runs: list[Run]) -> None:
-    for line in advice(runs):
+def _advise(lines: list[str]) -> None:
+    for line in lines:
         print(f"warning: {line}", file=sys.stderr)
+
+
+def _counted(task: str, runs: list[Run]) -> str:
+    """How many runs are of the sweep itself: trained methods, whatever their n."""
+    own = [run for run in runs if run.task == task]
+    sweep = sum(run.instance.trained and not run.study for run in own)
+    chosen = sum(not run.instance.trained and not run.study for run in own)
+    studies = len(own) - sweep - chosen
+    return f"{task}: {sweep} runs of the sweep, {chosen} of selection alone, {studies} of studies"
 
 
 def plan(arguments: list[str]) -> None:
     """List the runs a configuration asks for; the last line counts those still to be trained.
 
-    A run is to be trained also where something that it reads will be made anew.
+    A run is to be trained also where something that it reads will be made anew. A run of a study
+    has the study's name behind the task's.
     """
     options = _options("plan", plan.__doc__)
     options.add_argument("--output", help="only write what each phase depends on, to this folder")
     args = options.parse_args(arguments)
     config, overlays = _load(args)
     runs = expand(config)
-    _advise(runs)
+    _advise(advice(runs))
     if args.output:
         write_phases(config, args.output)
         return
@@ -54,17 +69,47 @@ def plan(arguments: list[str]) -> None:
         done = found and outdated.isdisjoint(map(file_of, run.inputs().values()))
         todo += trained and not done
         state = "done" if done else ("to train" if trained else "to make")
-        print(f"{run.task} {run.method} {run.setting} seed{run.seed} {state}")
+        where = f"{run.task}/{run.study}" if run.study else run.task
+        print(f"{where} {run.method} {run.setting} seed{run.seed} {state}")
+    for task in config["tasks"]:
+        print(_counted(task, runs))
     print(f"{len(runs)} runs, to train: {todo}")
 
 
 def check_config(arguments: list[str]) -> None:
-    """Check a configuration, expand its grids, and print it with all defaults filled in."""
-    config, _ = _load(_options("check-config", check_config.__doc__).parse_args(arguments))
+    """Check a configuration, print it with all defaults filled in, and estimate its cost."""
+    options, usual = _options("check-config", check_config.__doc__), Hardware()
+    options.add_argument(
+        "--tflops", type=float, default=usual.tflops, help="1e12 operations a second of a device"
+    )
+    options.add_argument(
+        "--bandwidth", type=float, default=usual.bandwidth, help="1e12 bytes a second of a device"
+    )
+    args = options.parse_args(arguments)
+    config, _ = _load(args)
     runs = expand(config)
-    _advise(runs)
+    _advise(advice(runs) + unpinned(config))
     print(yaml.safe_dump(config, sort_keys=False, default_flow_style=None, width=100), end="")
+    for task in config["tasks"]:
+        print(f"# {_counted(task, runs)}")
+        if "reference" in config[task]:
+            own = [run for run in runs if run.task == task]
+            for line in _cost(task, config[task], own, Hardware(args.tflops, args.bandwidth)):
+                print(f"# {line}")
     print(f"# {len(runs)} runs")
+
+
+def _cost(task: str, section: Mapping[str, Any], runs: list[Run], hardware: Hardware) -> list[str]:
+    """What a task costs in words, or why that cannot be told."""
+    shapes = {role: shape_of(section, role, role == "reference") for role in ROLES}
+    unknown = [role for role in ROLES if shapes[role] is None]
+    for role in (role for role in unknown if section[role].get("callable") is None):
+        return [
+            f"{task}: no estimate, since {section[role]['id']} is not at hand; describe it by "
+            f"{task}.{role}.size"
+        ]
+    hubs = [role for role in ROLES if is_hub_id(section[role]["id"])]
+    return described(task, estimate(section, runs, shapes, hubs), hardware)
 
 
 def methods(arguments: list[str]) -> None:

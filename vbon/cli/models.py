@@ -1,17 +1,47 @@
-"""The verb ``build``: models that a task needs, trained here or named by a Hugging Face id."""
+"""Verbs of the models that a task needs: ``prefetch`` and ``build``, here or by a pointer."""
 
 import itertools
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from vbon.artifacts.fingerprint import MEASURED, provenance
+from vbon.artifacts.fingerprint import MEASURED, content_hash, provenance
 from vbon.artifacts.measured import measured
+from vbon.artifacts.snapshots import snapshot
 from vbon.artifacts.storage import atomic_folder
 from vbon.artifacts.tables import write_json, write_record
 from vbon.cli.data import read_texts
 from vbon.cli.options import parser, settings
+
+
+def prefetch(arguments: list[str]) -> None:
+    """Fetch every model and dataset that a configuration takes from the hub, once.
+
+    Everything else works with the hub switched off.
+    """
+    from vbon.config import load
+    from vbon.hub import fetch, hub_sources
+
+    options = parser("prefetch", prefetch.__doc__)
+    options.add_argument("config", nargs="*", default=[], help="overlays on config.yaml")
+    options.add_argument("--configfile", nargs="+", default=[], help="the same, as in Snakemake")
+    options.add_argument("--sources", type=settings, help="{place: [kind, id, revision]} instead")
+    options.add_argument("--output", help="output, .json: the commit of each")
+    args = options.parse_args(arguments)
+    sources = args.sources
+    if sources is None:
+        sources = hub_sources(load(["config.yaml", *args.config, *args.configfile]))
+    fetched = {}
+    for place, (kind, name, revision) in sources.items():
+        commit = fetch(place, kind, name, revision)
+        fetched[place] = {"kind": kind, "id": name, "revision": revision, "commit": commit}
+        print(f"{place}: {name} at {commit}", flush=True)
+    if not sources:
+        print("nothing is taken from the hub")
+    if args.output:
+        write_json(Path(args.output), fetched)
 
 
 def build(arguments: list[str]) -> None:
@@ -35,16 +65,37 @@ def build(arguments: list[str]) -> None:
     made["prompt_tokens"] = args.prompt_tokens
     card.unlink(missing_ok=True)  # what stands there is not what is asked for
     with atomic_folder(card.parent) as folder:
+        metrics: dict[str, float] = {}
         if chosen["id"] is not None:
-            from vbon.models.language_model import POINTER
-
-            write_json(folder / POINTER, {"id": chosen["id"], "revision": chosen["revision"]})
-            metrics = {}
+            _point(folder, chosen["id"], chosen["revision"])
+        elif chosen.get("callable") is not None:
+            _copy(folder, *chosen["callable"].rsplit(":", 1))
         else:
             size = chosen["build"], args.tokenizer, args.prompt_tokens
             metrics = _train(args.role, args.texts, *size, args.seed, folder)
         record = provenance(made, {"texts": args.texts}, ("vbon.models.build",))
         write_record(folder / card.name, {"metrics": metrics, **record, MEASURED: measured()})
+
+
+def _point(folder: Path, name: str, revision: str | None) -> None:
+    """Name a model by what it is: a commit of the hub's, or the content of a folder."""
+    from vbon.models.language_model import POINTER
+
+    if Path(name).expanduser().is_dir():
+        content = content_hash(Path(name).expanduser())
+        write_json(folder / POINTER, {"id": name, "content": content})
+        return
+    commit = snapshot(name, revision).name
+    write_json(folder / POINTER, {"id": name, "revision": commit, "asked": revision})
+
+
+def _copy(folder: Path, file: str, name: str) -> None:
+    """Keep the source of a function that rewards, and its name."""
+    from vbon.rewards.function import NAME, SOURCE, load_function
+
+    load_function(file, name)
+    shutil.copyfile(file, folder / SOURCE)
+    (folder / NAME).write_text(f"{name}\n")
 
 
 def _train(

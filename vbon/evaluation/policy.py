@@ -103,22 +103,23 @@ def _divergences(
     """Full-vocabulary KL, k3 and reference log-prob of each response, in nats."""
     parts = []
     for rows in torch.arange(len(rollouts)).split(rows_per_batch):
-        asked, mask = prompts.select(rows), rollouts.response_mask[rows]
-        mask = mask[:, : int(mask.sum(1).max())]
-        ids = rollouts.response_ids[rows, : mask.shape[1]]
+        asked, mask = prompts.select(rows).to(policy.device), rollouts.response_mask[rows]
+        mask = mask[:, : int(mask.sum(1).max())].to(policy.device)
+        ids = rollouts.response_ids[rows, : mask.shape[1]].to(policy.device)
         ours = _log_softmax(policy, asked, ids, mask, temperature)
         theirs = _log_softmax(reference, asked, ids, mask, temperature)
         # Each token that counts is a row of its own here; their KLs are added up by response.
-        each = kl_full(ours[:, None], theirs[:, None], torch.ones(len(ours), 1, dtype=torch.bool))
-        full = torch.zeros(mask.shape, dtype=torch.float64).masked_scatter(mask, each.double())
+        each = kl_full(
+            ours[:, None], theirs[:, None], torch.ones_like(ours[:, :1], dtype=torch.bool)
+        )
+        zeros = torch.zeros(mask.shape, dtype=torch.float64, device=mask.device)
+        full = zeros.masked_scatter(mask, each.double())
         chosen, chosen_ref = (
-            torch.zeros(mask.shape, dtype=torch.float64).masked_scatter(
-                mask, log_probs.gather(1, ids[mask][:, None]).squeeze(1).double()
-            )
+            zeros.masked_scatter(mask, log_probs.gather(1, ids[mask][:, None]).squeeze(1).double())
             for log_probs in (ours, theirs)
         )
         parts.append((full.sum(1), kl_k3(chosen, chosen_ref, mask), chosen_ref.sum(1)))
-    return tuple(torch.cat(part).numpy() for part in zip(*parts, strict=True))
+    return tuple(torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
 
 
 def _log_softmax(

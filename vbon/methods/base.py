@@ -203,6 +203,14 @@ class Offline(Method):
         """The examples taken from a prompt's draws."""
         raise TypeError(f"{type(self).__name__} does not say what it is trained on")
 
+    def pair_weights(self, lengths: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
+        """Weight of each pair in the mean that a batch's loss is.
+
+        Args:
+            lengths: Tokens of the preferred responses.
+        """
+        return torch.ones_like(lengths)
+
     def batch_loss(self, batch: OfflineBatch) -> Float[Tensor, ""]:
         """Loss to be minimised, averaged over the batch."""
         raise TypeError(f"{type(self).__name__} does not define a loss")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from vbon.methods.base import Offline
@@ -40,6 +40,10 @@ class BoNSFT(Offline):
     def pairing(self) -> Pairing:
         """Best and worst of ``n`` draws, of which only the best is used."""
         return Pairing(draws=int(self.n))
+
+    def pair_weights(self, lengths: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
+        """Each token counts the same."""
+        return lengths
 
     def batch_loss(self, batch: OfflineBatch) -> Float[Tensor, ""]:
         """Negative log-likelihood a token."""

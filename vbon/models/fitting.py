@@ -26,7 +26,7 @@ class TransformerSettings:
         width: Size of the hidden states; a multiple of ``heads``.
         heads: Attention heads.
         max_tokens: Longest input in tokens; longer examples are cut.
-        epochs: Passes over the training examples.
+        epochs: Passes over the training examples; 0 leaves the weights random.
         batch_size: Examples an update.
         learning_rate: Of AdamW at its highest; it falls linearly to zero.
         warmup: Share of the updates during which the learning rate rises from zero.
@@ -45,8 +45,9 @@ class TransformerSettings:
 
     def __post_init__(self) -> None:
         for name in ("layers", "width", "heads", "epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"build.{name} is {getattr(self, name)}; give at least 1")
+            least = 0 if name == "epochs" else 1
+            if getattr(self, name) < least:
+                raise ConfigError(f"build.{name} is {getattr(self, name)}; give at least {least}")
         if self.width % self.heads:
             raise ConfigError(
                 f"build.width is {self.width}; it must be a multiple of heads ({self.heads})"
@@ -121,6 +122,8 @@ def fit(
         loss: Of the model's outputs, the batch's ``labels`` and how many there are; the model's own
             by default.
     """
+    if not epochs * len(features):
+        return
     updates = epochs * math.ceil(len(features) / chosen.batch_size)
     with tempfile.TemporaryDirectory() as scratch:
         arguments = transformers.TrainingArguments(

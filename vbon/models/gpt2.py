@@ -13,6 +13,7 @@ from transformers import GPT2LMHeadModel
 from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 from transformers.pytorch_utils import Conv1D
 
+from vbon.models.checkpointing import call
 from vbon.models.prefix import PrefixCache
 from vbon.types import Prompts
 
@@ -49,7 +50,7 @@ def _adapted(module: torch.nn.Module, x: Tensor) -> Tensor:
         return module(x)
     name = adapters[0]
     low = F.linear(module.lora_dropout[name](x), module.lora_A[name].weight)
-    up, scale = module.lora_B[name].weight, module.scaling[name]
+    up, scale = module.lora_B[name].weight.to(low.dtype), module.scaling[name]
     return _linear(module.base_layer, x).addmm_(low, up.t(), alpha=scale)
 
 
@@ -80,7 +81,8 @@ def _encode(
     x = F.embedding(input_ids, body.wte.weight) + body.wpe.weight[:length]
     x = x.view(batch * length, width)
     cache = []
-    for block in body.h:
+
+    def pass_through(block: GPT2Block, x: Tensor) -> Tensor:
         qkv = _linear(block.attn.c_attn, _norm(block.ln_1, x))
         query, key, value = qkv.view(batch, length, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
         if keep_cache:
@@ -90,7 +92,10 @@ def _encode(
         attended = attended.transpose(1, 2).reshape(batch * length, width)
         if block is body.h[-1]:
             attended, x = attended.index_select(0, at), x.index_select(0, at)
-        x = _mlp(block, x + _linear(block.attn.c_proj, attended))
+        return _mlp(block, x + _linear(block.attn.c_proj, attended))
+
+    for block in body.h:
+        x = call(model, pass_through, block, x)
     return _norm(body.ln_f, x), cache
 
 

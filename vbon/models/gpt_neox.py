@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import GPTNeoXForCausalLM, GPTNeoXModel
 from transformers.models.gpt_neox.modeling_gpt_neox import GPTNeoXLayer
 
+from vbon.models.checkpointing import call
 from vbon.models.prefix import PrefixCache
 from vbon.types import Prompts
 
@@ -87,7 +88,8 @@ def encode(
     x = body.embed_in(input_ids)
     turn = _Rotary(body, torch.arange(length, device=x.device))
     cache = []
-    for block in body.layers:
+
+    def pass_through(block: GPTNeoXLayer, x: Tensor) -> Tensor:
         query, key, value = (part.transpose(1, 2) for part in _qkv(block, x, heads))
         query, key = turn(query), turn(key)
         if keep_cache:
@@ -96,7 +98,10 @@ def encode(
         attended = attended.transpose(1, 2).reshape(batch, length, -1)
         if block is body.layers[-1]:
             attended, x = (part.flatten(0, 1).index_select(0, at) for part in (attended, x))
-        x = _add(block, x, attended)
+        return _add(block, x, attended)
+
+    for block in body.layers:
+        x = call(body, pass_through, block, x)
     return _norm(body.final_layer_norm, x), cache
 
 

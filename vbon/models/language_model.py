@@ -21,6 +21,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from vbon.artifacts.snapshots import snapshot
 from vbon.errors import ArtifactError, ConfigError
 from vbon.models import generic, gpt2, gpt_neox, tabular
 from vbon.types import Prompts
@@ -29,13 +30,19 @@ POINTER = "pointer.json"
 _TOKENS = 2048
 
 
-def resolve(path: str | Path) -> tuple[str, str | None]:
-    """Return what to hand to ``from_pretrained``: a folder, or the id and revision it points to."""
+def resolve(path: str | Path) -> Path:
+    """The folder to load a model from: the path, or what a pointer there names.
+
+    Raises:
+        ArtifactError: If the pointer names an id that was not fetched before.
+    """
     pointer = Path(path) / POINTER
     if not pointer.exists():
-        return str(path), None
+        return Path(path)
     target = json.loads(pointer.read_text())
-    return target["id"], target.get("revision")
+    if Path(target["id"]).expanduser().is_dir():
+        return Path(target["id"]).expanduser()
+    return snapshot(target["id"], target.get("revision"))
 
 
 def load_pretrained(auto: Any, path: str | Path, what: str, **options: Any) -> Any:
@@ -51,8 +58,10 @@ def load_pretrained(auto: Any, path: str | Path, what: str, **options: Any) -> A
         ArtifactError: If there is nothing to load or it is damaged, naming the path.
     """
     try:
-        name, revision = resolve(path)
-        return auto.from_pretrained(name, revision=revision, **options)
+        folder = resolve(path)
+        return auto.from_pretrained(folder, local_files_only=True, **options)
+    except ArtifactError as error:
+        raise ArtifactError(f"{path}: {error}") from error
     except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise ArtifactError(f"{path}: no {what} could be loaded: {reason}") from error
@@ -80,7 +89,12 @@ def load_language_model(path: str | Path) -> PreTrainedModel:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-    return model.eval()
+    return model.eval().to(device())
+
+
+def device() -> torch.device:
+    """Where models are: on a GPU if there is one. Tables, texts and numbers stay outside."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> int:
@@ -135,7 +149,7 @@ def output_logits(model: PreTrainedModel, hidden: Tensor) -> Float[Tensor, "*bat
     """Logits of the next token from final hidden states."""
     if isinstance(model, tabular.TabularLM):
         return tabular.output_logits(model, hidden)
-    return model.get_output_embeddings()(hidden)
+    return model.get_output_embeddings()(hidden).float()
 
 
 def make_decoder(
@@ -165,7 +179,7 @@ class ValueHead(nn.Module):
 def make_value_head(model: PreTrainedModel, seed: int) -> nn.Module:
     """A value head for ``model``: a table for a tabular model, else a two-layer network."""
     if isinstance(model, tabular.TabularLM):
-        return tabular.ValueTable(len(model.table))
+        return tabular.ValueTable(len(model.table)).to(model.device)
     generator = torch.Generator().manual_seed(seed)
     return ValueHead(model.config.hidden_size, generator).to(model.device)
 
@@ -218,7 +232,9 @@ def token_log_probs(
     temperature: float = 1.0,
 ) -> Float[Tensor, "batch tokens"]:
     """Log-prob of each response token in nats at ``temperature``, 0 where the mask is False."""
-    parts = []
+    parts, home = [], response_ids.device
+    prompts = prompts.to(model.device)
+    response_ids, response_mask = response_ids.to(model.device), response_mask.to(model.device)
     # A few rows at a time: their logits stay in the processor's cache, and memory is bounded.
     size = max(1, _TOKENS // (prompts.ids.shape[1] + response_ids.shape[1]))
     for rows in torch.arange(len(response_ids), device=response_ids.device).split(size):
@@ -226,4 +242,4 @@ def token_log_probs(
         logits, _ = response_logits(model, asked, ids, mask)
         chosen = -F.cross_entropy(logits / temperature, ids[mask], reduction="none")
         parts.append(chosen.new_zeros(ids.shape).masked_scatter(mask, chosen))
-    return torch.cat(parts)
+    return torch.cat(parts).to(home)

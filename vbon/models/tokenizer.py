@@ -1,5 +1,6 @@
 """Tokenizers of the embedded task: tokens carry their leading space, decoding concatenates."""
 
+import itertools
 from collections.abc import Iterable
 
 from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers, processors
@@ -20,6 +21,7 @@ def build_tokenizer(
     max_tokens: int = 96,
     classifier: bool = False,
     side: str = "right",
+    fill: bool = False,
 ) -> PreTrainedTokenizerFast:
     """Build a tokenizer whose tokens carry their leading space, so decoding is concatenation.
 
@@ -35,6 +37,7 @@ def build_tokenizer(
             and ``<eos>`` is there for the language model.
         side: Where texts are padded and cut: ``left`` where what matters stands at their end, so
             that a batch of prompts can be continued.
+        fill: Fill the vocabulary of words up with made-up ones that no text has.
 
     Returns:
         A fast tokenizer with distinct padding, end (or frame) and, for words, unknown tokens.
@@ -74,6 +77,11 @@ def build_tokenizer(
         )
     else:
         raise ConfigError(f"tokenizer.kind is {kind!r}; accepted are 'words' and 'bpe'")
+    if fill:
+        if kind != "words":
+            raise ConfigError(f"tokenizer.fill is true; {kind!r} cannot be filled, but 'words' can")
+        made_up = (f" madeup{number}" for number in range(vocab_size))
+        texts = itertools.chain(texts, made_up)
     core.train_from_iterator(texts, trainer)
     if classifier:
         frame = [(token, core.token_to_id(token)) for token in (FIRST, LAST)]

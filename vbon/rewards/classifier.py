@@ -14,7 +14,7 @@ from transformers import (
 )
 
 from vbon.errors import ConfigError
-from vbon.models.language_model import load_pretrained, load_tokenizer
+from vbon.models.language_model import device, load_pretrained, load_tokenizer
 from vbon.rewards.base import Rewards, transformed
 from vbon.types import TokenIds
 
@@ -39,7 +39,8 @@ class ClassifierReward:
     ) -> None:
         self._model: PreTrainedModel = load_pretrained(
             AutoModelForSequenceClassification, path, "classifier", dtype=torch.float32
-        ).eval()
+        )
+        self._model.eval().to(device())
         self._tokenizer = load_tokenizer(path)
         if len(self._tokenizer) > self._model.config.vocab_size:
             raise ConfigError(
@@ -95,8 +96,9 @@ class ClassifierReward:
             if lengths[rows[0]] < lengths[rows[-1]]:
                 ones = [torch.ones_like(row) for row in batch]
                 mask = pad_sequence(ones, True, 0, self._tokenizer.padding_side)
-                options["attention_mask"] = mask
-            logits[rows] = self._model(padded, **options).logits.double()
+                options["attention_mask"] = mask.to(self._model.device)
+            found = self._model(padded.to(self._model.device), **options).logits
+            logits[rows] = found.double().cpu()
         return logits
 
 

@@ -105,6 +105,7 @@ def sample(
     Returns:
         Rollouts in the order of prompts, draws of a prompt together.
     """
+    prompts, home = prompts.to(model.device), prompts.ids.device
     decoder = make_decoder(model, prompts, draws, max_new_tokens)
     rows, device = len(prompts) * draws, prompts.ids.device
     uniforms = _uniforms(prompts, draws, max_new_tokens, seed).to(device)
@@ -131,4 +132,4 @@ def sample(
             break
         decoder.step(token)
     index = torch.arange(len(prompts), device=device).repeat_interleave(draws)
-    return Rollouts(index, ids, mask, ~alive, log_probs, values)
+    return Rollouts(index, ids, mask, ~alive, log_probs, values).to(home)

@@ -11,7 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from vbon.errors import ConfigError, DataError
+from vbon.artifacts.snapshots import snapshot
+from vbon.errors import ArtifactError, ConfigError, DataError
 from vbon.seeding import derive_seed
 from vbon.tasks.grammar import write_reviews
 
@@ -24,6 +25,8 @@ def load_reviews(
     text_column: str = "text",
     label_column: str = "label",
     seed: int = 0,
+    revision: str | None = None,
+    test_source: str | None = None,
 ) -> pd.DataFrame:
     """Load labelled texts, check every row and drop repeated texts (the first one stays).
 
@@ -35,10 +38,14 @@ def load_reviews(
         text_column: Where a row keeps its text.
         label_column: Where a row keeps its label, 1 (positive) or 0 (negative).
         seed: Of the grammar, and of the choice among the rows of a file.
+        revision: Commit of a dataset's id.
+        test_source: As ``source``; all of its texts are for the test, and those that ``source``
+            has as well are dropped there.
 
     Returns:
-        Columns ``source_id`` (str), ``text`` (str), ``label`` (int). ``attrs["duplicates"]`` is
-        the number of rows that were dropped because their text had occurred before.
+        Columns ``source_id`` (str), ``text`` (str), ``label`` (int), and with ``test_source``
+        ``for_test`` (bool). ``attrs["duplicates"]`` is the number of rows that were dropped
+        because their text had occurred before.
 
     Raises:
         DataError: In one line, with the number of the bad line (from 1), the columns found, or
@@ -58,16 +65,50 @@ def load_reviews(
         reviews = write_reviews(num_reviews, seed)
         reviews.attrs["duplicates"] = 0
         return reviews
-    found = pd.DataFrame(
-        [
-            (name, *_checked(row, where, text_column, label_column))
-            for name, where, row in read_rows(source, "reviews.source")
-        ],
-        columns=["source_id", "text", "label"],
-    )
-    if found.empty:
-        raise DataError(f"{source} holds no reviews; one JSON object a line is expected")
-    return distinct(found, "text", num_reviews, seed)
+
+    def read(source: str, key: str) -> pd.DataFrame:
+        found = pd.DataFrame(
+            [
+                (name, *_checked(row, where, text_column, label_column))
+                for name, where, row in read_rows(source, key, revision)
+            ],
+            columns=["source_id", "text", "label"],
+        )
+        if found.empty:
+            raise DataError(f"{source} holds no reviews; one JSON object a line is expected")
+        return found
+
+    rows = distinct(read(source, "reviews.source"), "text", num_reviews, seed)
+    if test_source is None:
+        return rows
+    return with_test_rows(rows, read(test_source, "reviews.test_source"), "text")
+
+
+def with_test_rows(rows: pd.DataFrame, tested: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Rows with those of another source, which are for the test alone.
+
+    Args:
+        rows: What models and training prompts are made of; what is tested on is dropped.
+        tested: Rows of the other source.
+        column: Where a row keeps its text.
+
+    Returns:
+        Both, with a column ``for_test``; ``attrs["duplicates"]`` counts all that were dropped.
+
+    Example:
+        >>> ours, theirs = pd.DataFrame({"text": ["a", "b"]}), pd.DataFrame({"text": ["b", "b"]})
+        >>> both = with_test_rows(ours.assign(source_id="x-1"), theirs.assign(source_id="x-1"),
+        ...                       "text")
+        >>> both["text"].tolist(), both["for_test"].tolist(), both["source_id"].tolist()
+        (['a', 'b'], [False, True], ['x-1', 'test-x-1'])
+    """
+    own = tested.drop_duplicates(column).assign(for_test=True)
+    own["source_id"] = "test-" + own["source_id"]  # two splits of a dataset number rows alike
+    kept = rows[~rows[column].isin(own[column])].assign(for_test=False)
+    both = pd.concat([kept, own], ignore_index=True)
+    dropped = len(rows) + len(tested) - len(both)
+    both.attrs["duplicates"] = rows.attrs.get("duplicates", 0) + dropped
+    return both
 
 
 def distinct(found: pd.DataFrame, column: str, count: int | None, seed: int) -> pd.DataFrame:
@@ -91,12 +132,13 @@ def distinct(found: pd.DataFrame, column: str, count: int | None, seed: int) -> 
     return rows
 
 
-def read_rows(source: str, key: str) -> Iterator[tuple[str, str, Any]]:
+def read_rows(source: str, key: str, revision: str | None = None) -> Iterator[tuple[str, str, Any]]:
     """Read a local file of JSON lines, or a dataset by its id.
 
     Args:
         source: A ``.jsonl`` or ``.jsonl.gz`` file, or an id with its split after a colon.
         key: Where the source stands in the config, for messages.
+        revision: Commit of the dataset's id.
 
     Yields:
         A name for each row that does not depend on others, where it stands, and the row.
@@ -108,7 +150,8 @@ def read_rows(source: str, key: str) -> Iterator[tuple[str, str, Any]]:
         rows = _read_json_lines(Path(source), key)
         name, unit = Path(source).name.split(".jsonl")[0], "line"
     else:
-        rows, name, unit = _read_dataset(source, key), source.split(":")[0].replace("/", "-"), "row"
+        rows = _read_dataset(source, key, revision)
+        name, unit = source.split(":")[0].replace("/", "-"), "row"
     for number, row in rows:
         yield f"{name}-{number:06d}", f"{source}, {unit} {number}", row
 
@@ -132,17 +175,21 @@ def _read_json_lines(path: Path, key: str) -> Iterator[tuple[int, Any]]:
         raise DataError(f"{path}, after line {number}: cannot be read ({error})") from error
 
 
-def _read_dataset(source: str, key: str) -> Iterator[tuple[int, Any]]:
+def _read_dataset(source: str, key: str, revision: str | None) -> Iterator[tuple[int, Any]]:
     from datasets import load_dataset
 
     name, _, split = source.partition(":")
     try:
-        dataset = load_dataset(name, split=split or "train")
-    except Exception as error:  # the library raises many kinds: no network, unknown id or split
+        folder = Path(name) if Path(name).is_dir() else snapshot(name, revision, "dataset")
+    except ArtifactError as error:
+        raise DataError(f"{key}: {error} or .jsonl(.gz) file") from error
+    try:
+        dataset = load_dataset(str(folder), split=split or "train")
+    except Exception as error:  # the library raises many kinds: unknown split, damaged files
         reason = " ".join(str(error).split())[:200]
         raise DataError(
-            f"{key} {source!r} could not be loaded ({type(error).__name__}: {reason}); "
-            "give 'grammar', a local .jsonl(.gz) file, or a dataset id that is cached or reachable"
+            f"{key} {source!r} could not be loaded ({type(error).__name__}: {reason}); give "
+            "'grammar', a local .jsonl(.gz) file, or a dataset id with one of its splits"
         ) from error
     yield from enumerate(dataset, start=1)
 
@@ -183,14 +230,14 @@ def split_reviews(reviews: pd.DataFrame, fractions: Mapping[str, float], seed: i
     Args:
         reviews: As :func:`load_reviews` returns them.
         fractions: Share of each part in ``reference``, ``reward_model``, ``evaluator``,
-            ``train``, ``test``; positive, and one in sum.
+            ``train``, ``test``; one in sum, and 0 for a part that is not needed.
         seed: Another seed gives another split.
 
     Returns:
         The reviews in their order, with a column ``part`` (schema "reviews").
 
     Raises:
-        ConfigError: If parts are missing or unknown, or shares are not positive or not one in sum.
+        ConfigError: If parts are missing or unknown, or shares are negative or not one in sum.
         DataError: If a text repeats or a part would be empty.
 
     Example:
@@ -220,19 +267,23 @@ def assign_parts(
         raise ConfigError(
             f"{kind}.fractions names {sorted(fractions)}; it must name each of {sorted(PARTS)}"
         )
-    low = [f"{part}: {share}" for part, share in fractions.items() if not share > 0]
+    low = [f"{part}: {share}" for part, share in fractions.items() if not share >= 0]
     if low or not math.isclose(sum(fractions.values()), 1.0, abs_tol=1e-9):
         raise ConfigError(
             f"{kind}.fractions has {low[0] if low else f'sum {sum(fractions.values()):g}'}; "
-            "shares must be positive and add up to 1"
+            "shares must not be negative and add up to 1"
         )
+    if "for_test" in rows:
+        tested = rows.pop("for_test")
+        own = assign_parts(rows[~tested], column, fractions, seed, kind)
+        return pd.concat([own, rows[tested].assign(part="test")], ignore_index=True)
     order = _shuffled(rows[column], seed, "split")
     parts = [""] * len(rows)
     start, share = 0, 0.0
     for part in PARTS:
         share += fractions[part]
         stop = round(share * len(rows))
-        if stop == start:
+        if stop == start and fractions[part]:
             raise DataError(
                 f"{kind}.fractions gives no {kind[:-1]} to part {part!r} of {len(rows)}; "
                 f"raise {kind}.num_{kind} or its share"

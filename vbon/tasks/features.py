@@ -49,6 +49,7 @@ def prompt_features(
     for rows in torch.arange(len(prompts)).split(_ROWS):
         asked = prompts.select(rows)
         last = torch.arange(len(rows)) * asked.ids.shape[1] + asked.lengths - 1
-        states.append(hidden_states(reference, asked.ids, last).double())
+        ids = asked.ids.to(reference.device)
+        states.append(hidden_states(reference, ids, last.to(ids.device)).double().cpu())
     lengths = prompts.lengths.double().numpy()
     return PromptFeatures(rewards, lengths, torch.cat(states).numpy())

@@ -13,7 +13,7 @@ import pandas as pd
 
 from vbon.errors import ConfigError, DataError
 from vbon.seeding import derive_seed
-from vbon.tasks.corpus import assign_parts, distinct, read_rows
+from vbon.tasks.corpus import assign_parts, distinct, read_rows, with_test_rows
 from vbon.tasks.post_grammar import write_posts
 from vbon.tasks.prompts import prompt_id
 
@@ -48,16 +48,23 @@ def load_posts(settings: Mapping[str, Any], seed: int) -> pd.DataFrame:
         posts.insert(0, "source_id", [f"post-{number:06d}" for number in range(count)])
         posts.attrs["duplicates"] = 0
     else:
-        found = pd.DataFrame(
-            [{"source_id": n, **_checked(r, at)} for n, at, r in read_rows(source, "posts.source")]
-        )
-        if found.empty:
-            raise DataError(f"{source} holds no posts; one JSON object a line is expected")
-        posts = distinct(found, "post", count, seed)
+        posts = distinct(_read(source, "posts.source", settings), "post", count, seed)
+        if settings.get("test_source"):
+            tested = _read(settings["test_source"], "posts.test_source", settings)
+            posts = with_test_rows(posts, tested, "post")
         posts["chosen"], posts["rejected"] = posts["summary"], corrupted(posts["summary"], seed)
     home = posts["subreddit"].isin(settings["in_domain"])
     posts["domain"] = home.map({True: IN_DOMAIN, False: OUT_OF_DOMAIN})
     return assign_parts(posts, "post", settings["fractions"], seed, "posts")
+
+
+def _read(source: str, key: str, settings: Mapping[str, Any]) -> pd.DataFrame:
+    """The checked rows of a file or dataset."""
+    rows = read_rows(source, key, settings.get("revision"))
+    found = pd.DataFrame([{"source_id": name, **_checked(row, at)} for name, at, row in rows])
+    if found.empty:
+        raise DataError(f"{source} holds no posts; one JSON object a line is expected")
+    return found
 
 
 def _checked(row: Any, where: str) -> dict[str, str]:

@@ -76,7 +76,8 @@ def data_report(
         rewards: Schema "rewards" of the same draws.
         metrics: What the builders returned, for example ``{"reward_model": {"accuracy": 0.85}}``;
             a number appears as the quantity ``reward_model_accuracy``.
-        checks: ``{quantity: [low, high]}``; null leaves a side open. Bounds are inclusive.
+        checks: ``{quantity: [low, high]}``; null leaves a side open, and two of them ask for
+            nothing. Bounds are inclusive.
         baselines: What :func:`vbon.tasks.baselines.baselines` returns; its numbers appear as
             quantities such as ``reference_minus_lead_rougeL``.
 
@@ -127,7 +128,8 @@ def data_report(
         measured |= {
             f"{row}_{name}": x for row, part in numbers.iterrows() for name, x in part.items()
         }
-    unknown = [name for name in checks if name not in measured]
+    bounded = [name for name, bounds in checks.items() if any(b is not None for b in bounds)]
+    unknown = [name for name in bounded if name not in measured]
     if unknown:
         raise ConfigError(f"checks.{unknown[0]} is not measured; known are {', '.join(measured)}")
     rows = []

@@ -13,6 +13,7 @@ from vbon.methods.base import Anchored, Online
 from vbon.models.language_model import response_logits
 from vbon.models.trainable import merged
 from vbon.seeding import derive_seed
+from vbon.training.compute import PLAIN, Compute
 from vbon.training.online import Environment, OnlineSettings, OnlineTrainer, _Batch, _Clock
 from vbon.types import Prompts, Rollouts
 
@@ -42,9 +43,10 @@ class AnchoredTrainer(OnlineTrainer):
         environment: Environment,
         settings: OnlineSettings,
         seed: int,
+        compute: Compute = PLAIN,
     ) -> None:
         settings = OnlineSettings(**method.loop(dataclasses.asdict(settings)))
-        super().__init__(policy, method, environment, settings, seed)
+        super().__init__(policy, method, environment, settings, seed, compute)
         # Low-rank updates are merged: a mean of two products is no product of two means.
         self.anchor = copy.deepcopy(merged(policy)).requires_grad_(False)
 
@@ -55,9 +57,9 @@ class AnchoredTrainer(OnlineTrainer):
         asked = env.prompts.select(index)
         with clock("sample"):
             seed = derive_seed(self.seed, "rollouts", step)
-            rollouts = env.sample(self.policy, asked, draws, seed, self.baseline.head)
+            rollouts = self._drawn(self.policy, asked, draws, seed, self.baseline.head)
             seed = derive_seed(self.seed, "anchor", step)
-            held = env.sample(self.anchor, asked, draws * self.method.anchor_draws, seed)
+            held = self._drawn(self.anchor, asked, draws * self.method.anchor_draws, seed)
         prompts = asked.select(rollouts.prompt_index)
         with clock("score"):
             reward, anchor_rewards = self._score(asked, rollouts, held)
@@ -87,10 +89,13 @@ class AnchoredTrainer(OnlineTrainer):
         return ours, theirs.view(-1, self.method.anchor_draws)
 
     def _losses(
-        self, batch: _AnchoredBatch, index: Int[Tensor, " minibatch"]
+        self,
+        batch: _AnchoredBatch,
+        index: Int[Tensor, " rows"],
+        advantages: Float[Tensor, "rows tokens"],
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""], Float[Tensor, ""]]:
         """Those of the common loop, the policy's with the imitation added."""
-        policy_loss, value_loss, clip_fraction = super()._losses(batch, index)
+        policy_loss, value_loss, clip_fraction = super()._losses(batch, index, advantages)
         best = _rows(batch.best, index)
         prompts, ids, mask = batch.prompts.select(index), best.response_ids, best.response_mask
         logits = response_logits(self.policy, prompts, ids, mask)[0] / self.environment.temperature
@@ -122,6 +127,7 @@ def make_online_trainer(
     environment: Environment,
     settings: OnlineSettings,
     seed: int,
+    compute: Compute = PLAIN,
 ) -> OnlineTrainer:
     """The loop for the shape of a method that is trained on its own rollouts.
 
@@ -129,7 +135,7 @@ def make_online_trainer(
         ``trainer = make_online_trainer(policy, method, environment, settings, seed=0)``
     """
     trainer = AnchoredTrainer if isinstance(method, Anchored) else OnlineTrainer
-    return trainer(policy, method, environment, settings, seed)
+    return trainer(policy, method, environment, settings, seed, compute)
 
 
 def _joined(first: Rollouts, second: Rollouts) -> Rollouts:

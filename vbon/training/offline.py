@@ -24,6 +24,7 @@ from vbon.errors import ArtifactError
 from vbon.methods.base import Offline
 from vbon.models.language_model import response_logits, token_log_probs
 from vbon.seeding import derive_seed
+from vbon.training.compute import PLAIN, Compute
 from vbon.training.online import Diverged, Environment
 from vbon.types import OfflineBatch, Prompts
 
@@ -148,6 +149,7 @@ class OfflineTrainer:
         examples: What is trained on.
         settings: Of the loop.
         seed: Seeds the order of examples, and the responses that are measured.
+        compute: How an update is computed.
 
     Example:
         ``for row in OfflineTrainer(policy, method, environment, examples, settings, seed=0): ...``
@@ -161,9 +163,12 @@ class OfflineTrainer:
         examples: Examples,
         settings: OfflineSettings,
         seed: int,
+        compute: Compute = PLAIN,
     ) -> None:
         self.policy, self.method, self.environment = policy, method, environment
         self.examples, self.settings, self.seed = examples, settings, seed
+        self.compute = compute
+        compute.start(policy)
         count = settings.epochs * len(examples)
         if settings.updates is not None:
             count = settings.updates * settings.batch_size
@@ -220,10 +225,9 @@ class OfflineTrainer:
 
     def _step(self, index: Int[Tensor, " batch"]) -> Float[Tensor, " numbers"]:
         """One optimiser step on some pairs."""
-        batch = self.batch(index)
-        loss = self.method.batch_loss(batch)
         self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        with self.compute.update(self.policy):
+            loss = self._add_gradients(index)
         grad_norm = nn.utils.clip_grad_norm_(self._parameters, self.limit, foreach=True)
         self.check(loss, grad_norm)
         self._optimizer.step()
@@ -231,6 +235,21 @@ class OfflineTrainer:
         self.updates += 1
         self.episodes += len(index)
         return statistics_of(loss, grad_norm, self.limit)
+
+    def _add_gradients(self, index: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
+        """Gradients of the mean loss of some pairs, a pass at a time; gives that loss."""
+        weights = self.method.pair_weights(self.examples.lengths[self.examples.chosen[index]])
+        total = 0.0
+        for rows in self.compute.passes(len(index)):
+            with self.compute.forward(self.policy.device):
+                batch = self.batch(index[rows])
+            loss = self.method.batch_loss(batch)
+            share = 1.0
+            if len(rows) < len(index):
+                share = (weights[rows].sum() / weights.sum()).item()
+            (loss * share).backward()
+            total = total + loss.detach() * share
+        return total
 
     @property
     def limit(self) -> float:
@@ -254,12 +273,16 @@ class OfflineTrainer:
         ids = examples.response_ids[rows, :longest]
         mask = torch.arange(longest) < lengths[:, None]
         prompts = self.environment.prompts.select(examples.prompt_index[rows])
+        where = self.policy.device
+        prompts, ids, mask = prompts.to(where), ids.to(where), mask.to(where)
         logits, _ = response_logits(self.policy, prompts, ids, mask)
         if self.environment.temperature != 1.0:
             logits = logits / self.environment.temperature
         tokens = -F.cross_entropy(logits, ids[mask], reduction="none")
         log_probs = tokens.new_zeros(ids.shape).masked_scatter(mask, tokens).sum(1)
-        return self.assemble(log_probs, examples.log_prob_ref[rows].to(log_probs), lengths)
+        return self.assemble(
+            log_probs, examples.log_prob_ref[rows].to(log_probs), lengths.to(where)
+        )
 
     def assemble(
         self,

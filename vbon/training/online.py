@@ -7,7 +7,8 @@ rewards alone.
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from vbon.sampling import sample
 from vbon.seeding import derive_seed
 from vbon.training.baselines import make_baseline
 from vbon.training.cdf import RewardCDF
+from vbon.training.compute import PLAIN, Compute
 from vbon.types import Prompts, Rollouts, Scored
 
 Score = Callable[[Prompts, Rollouts], Float64[Tensor, " batch"]]
@@ -126,6 +128,10 @@ class _Batch:
     values: Float[Tensor, "batch tokens"]
     targets: Float[Tensor, "batch tokens"]
 
+    def to(self, device: torch.device) -> "_Batch":
+        """The same on a device."""
+        return type(self)(**{name: part.to(device) for name, part in vars(self).items()})
+
     def rows(self, index: Int[Tensor, " minibatch"]) -> tuple[Prompts, Tensor, Tensor]:
         """Prompts, response ids and mask of some rows, cut to the longest response."""
         mask = self.rollouts.response_mask[index]
@@ -143,6 +149,7 @@ class OnlineTrainer:
         environment: Where it is trained.
         settings: Of the loop.
         seed: Seeds the value head, the order of prompts, the rollouts and the minibatches.
+        compute: How an update is computed.
 
     Example:
         ``for row in OnlineTrainer(policy, method, environment, settings, seed=0): print(row)``
@@ -155,9 +162,11 @@ class OnlineTrainer:
         environment: Environment,
         settings: OnlineSettings,
         seed: int,
+        compute: Compute = PLAIN,
     ) -> None:
         self.policy, self.method, self.environment = policy, method, environment
-        self.settings, self.seed = settings, seed
+        self.settings, self.seed, self.compute = settings, seed, compute
+        compute.start(policy)
         self.baseline = make_baseline(
             policy,
             method.leave_one_out,
@@ -221,7 +230,7 @@ class OnlineTrainer:
         asked = env.prompts.select(index)
         with clock("sample"):
             seed = derive_seed(self.seed, "rollouts", step)
-            rollouts = env.sample(self.policy, asked, draws, seed, self.baseline.head)
+            rollouts = self._drawn(self.policy, asked, draws, seed, self.baseline.head)
         prompts = asked.select(rollouts.prompt_index)
         with clock("score"):
             reward = env.score(prompts, rollouts)
@@ -234,13 +243,25 @@ class OnlineTrainer:
         self.sampled_tokens += int(rollouts.response_mask.sum())
         return batch, row
 
+    def _drawn(self, model: PreTrainedModel, asked: Prompts, *how: Any) -> Rollouts:
+        """Responses, with log-probs in the precision in which they will be trained on."""
+        with self.compute.forward(model.device):
+            rollouts = self.environment.sample(model, asked, *how)
+        if self.compute.precision != "bf16":
+            return rollouts
+        # Decoding rounds otherwise than a whole pass, by more than an update moves.
+        prompts = asked.select(rollouts.prompt_index)
+        found = self._log_probs_under(model, prompts, rollouts)
+        return replace(rollouts, token_log_probs=found)
+
     @torch.no_grad()
     def _log_probs_under(
         self, model: PreTrainedModel, prompts: Prompts, rollouts: Rollouts
     ) -> Float[Tensor, "batch tokens"]:
         """Log-probs of the tokens of rollouts under a frozen model."""
         ids, mask = rollouts.response_ids, rollouts.response_mask
-        return token_log_probs(model, prompts, ids, mask, self.environment.temperature)
+        with self.compute.forward(model.device):
+            return token_log_probs(model, prompts, ids, mask, self.environment.temperature)
 
     def _look_up(self, prompt_index: Tensor, reward: Tensor, log_probs_ref: Tensor) -> Scored:
         """Place each reward in the reference's reward distribution, where the method needs it."""
@@ -293,7 +314,7 @@ class OnlineTrainer:
     def _update(self, batch: _Batch) -> dict[str, float]:
         """Take the optimiser steps of one iteration; return their mean statistics."""
         clock, total = _Clock(self.seconds), len(batch.rollouts)
-        statistics = []
+        batch, statistics = batch.to(self.policy.device), []
         with clock("update"):
             for _ in range(self.settings.epochs):
                 order = torch.randperm(total, generator=self._generator)
@@ -306,10 +327,10 @@ class OnlineTrainer:
 
     def _step(self, batch: _Batch, index: Int[Tensor, " minibatch"]) -> Float[Tensor, " numbers"]:
         """One optimiser step on some rows of the batch."""
-        policy_loss, value_loss, clip_fraction = self._losses(batch, index)
         settings = self.settings
         self._optimizer.zero_grad(set_to_none=True)
-        (policy_loss + settings.value_coef * value_loss).backward()
+        with self.compute.update(self.policy):
+            losses = self._add_gradients(batch, index)
         limit = settings.max_grad_norm
         if limit is None:
             gradients = [p.grad for p in self._parameters if p.grad is not None]
@@ -319,10 +340,31 @@ class OnlineTrainer:
         if not torch.isfinite(grad_norm):
             raise Diverged(f"gradient norm is {grad_norm.item()} after {self.updates} updates")
         self._optimizer.step()
-        return torch.stack((policy_loss, value_loss, clip_fraction, grad_norm)).detach()
+        return torch.cat((losses, grad_norm[None])).detach()
+
+    def _add_gradients(
+        self, batch: _Batch, index: Int[Tensor, " minibatch"]
+    ) -> Float[Tensor, " losses"]:
+        """Gradients of the minibatch's mean losses, a pass at a time; gives these losses."""
+        _, _, mask = batch.rows(index)
+        advantages, tokens = batch.advantages[index, : mask.shape[1]], mask.sum(1)
+        if self.settings.whiten == "minibatch":
+            advantages = whiten(advantages, mask)
+        total = 0.0
+        for rows in self.compute.passes(len(index)):
+            with self.compute.forward(self.policy.device):
+                losses = self._losses(batch, index[rows], advantages[rows])
+            # Means over a pass's tokens add up to that over all; alone it keeps its last bit.
+            share = 1.0 if len(rows) == len(index) else (tokens[rows].sum() / tokens.sum()).item()
+            ((losses[0] + self.settings.value_coef * losses[1]) * share).backward()
+            total = total + torch.stack(losses).detach() * share
+        return total
 
     def _losses(
-        self, batch: _Batch, index: Int[Tensor, " minibatch"]
+        self,
+        batch: _Batch,
+        index: Int[Tensor, " rows"],
+        advantages: Float[Tensor, "rows tokens"],
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""], Float[Tensor, ""]]:
         """Losses of policy and baseline, token means over some rows, and the share clipped."""
         settings = self.settings
@@ -330,12 +372,9 @@ class OnlineTrainer:
         longest = ids.shape[1]
         logits, hidden = response_logits(self.policy, prompts, ids, mask)
         new = -F.cross_entropy(logits / self.environment.temperature, ids[mask], reduction="none")
-        advantages = batch.advantages[index, :longest]
-        if settings.whiten == "minibatch":
-            advantages = whiten(advantages, mask)
         policy_losses, clip_fraction = clipped_policy_loss(
             new - batch.rollouts.token_log_probs[index, :longest][mask],
-            advantages[mask],
+            advantages[:, :longest][mask],
             settings.clip_policy,
         )
         value_loss = self.baseline.loss(

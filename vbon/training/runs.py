@@ -29,6 +29,7 @@ from vbon.models.trainable import CAPACITY, count_trainable, make_trainable, mer
 from vbon.rewards import full_texts, load_reward_model, replace_unfinished
 from vbon.training.anchored import make_online_trainer
 from vbon.training.cdf import EstimatedCDF, ExactCDF, Prior, RewardCDF, SampledCDF
+from vbon.training.compute import COMPUTE, Compute
 from vbon.training.offline import Examples, OfflineSettings, OfflineTrainer
 from vbon.training.online import Diverged, Environment, OnlineSettings, OnlineTrainer, is_finite
 from vbon.types import Prompts, Rollouts
@@ -265,7 +266,7 @@ def _sampling_cdf(environment: Environment, max_draws: int, seed: int) -> Sample
 
 def _loop_settings(section: dict[str, Any]) -> dict[str, Any]:
     """Settings of a loop itself, without what is trained by it."""
-    return {name: value for name, value in section.items() if name not in CAPACITY}
+    return {name: value for name, value in section.items() if name not in (*CAPACITY, *COMPUTE)}
 
 
 def _stored(method: Offline, trainer: OfflineTrainer) -> dict[str, float]:
@@ -284,13 +285,15 @@ def _make_trainer(
         environment = replace(environment, cdf=cdf)
     if isinstance(method, Online):
         settings = OnlineSettings(**_loop_settings(spec["online"]))
-        return make_online_trainer(policy, method, environment, settings, seed)
+        compute = Compute(**{name: spec["online"][name] for name in COMPUTE})
+        return make_online_trainer(policy, method, environment, settings, seed, compute)
     if not isinstance(method, Offline):
         raise TypeError(f"no trainer for methods of type {type(method).__mro__[1].__name__}")
     settings = OfflineSettings(**_loop_settings(spec["offline"]))
     parts = policy, method, environment, inputs.examples(run["inputs"]["pairs"]), settings, seed
     if settings.trainer == "native":
-        return OfflineTrainer(*parts)
+        compute = Compute(**{name: spec["offline"][name] for name in COMPUTE})
+        return OfflineTrainer(*parts, compute)
     from vbon.training.trl import TRLTrainer  # takes seconds to import
 
     return TRLTrainer(*parts, tokenizer=load_tokenizer(run["inputs"]["reference"]))

@@ -9,6 +9,7 @@ from snakemake.logging import logger
 from vbon.artifacts.fingerprint import code_fingerprint
 from vbon.config import resolve, evaluation_splits
 from vbon.errors import VbonError
+from vbon.hub import hub_sources
 from vbon.ks import POOL, SIZES
 from vbon.phases import language_of
 from vbon.plan import TRAIN_MODULES, advice, file_of, jobs, roots
@@ -29,6 +30,8 @@ for line in advice(RUNS):
     logger.warning(line)
 
 RESULTS = config["results_dir"]
+GPUS = config["gpus_per_job"]
+HUB = hub_sources(config)  # what is fetched from the hub, by its place in the config
 TASKS = [
     task
     for task in config["tasks"]
@@ -108,6 +111,23 @@ def named(paths):
     return [
         f"{os.path.basename(path).removesuffix('.parquet')}={path}" for path in paths
     ]
+
+
+def fetched(*place):
+    """What stands for a part of the config having been fetched, if it is taken from the hub."""
+    found = any(name.startswith(".".join(place) + ".") for name in HUB)
+    return [f"{RESULTS}/{place[0]}/hub.json"] if found else []
+
+
+def given(wildcards):
+    """Files of the user's that a model is: of its folder, or the source of a function."""
+    model = section(wildcards, wildcards.role)
+    if model.get("callable"):
+        return [model["callable"].rsplit(":", 1)[0]]
+    folder = os.path.expanduser(model["id"] or "")
+    if not os.path.isdir(folder):
+        return []
+    return sorted(entry.path for entry in os.scandir(folder) if entry.is_file())
 
 
 def as_json(value):

@@ -7,8 +7,37 @@ def texts_of(wildcards):
     return f"{RESULTS}/{wildcards.task}/data/{kind}.parquet"
 
 
+rule fetch:
+    """What a task takes from the hub, once; every other rule works without a network."""
+    output:
+        RESULTS + "/{task}/hub.json",
+    log:
+        "logs/{task}/fetch.log",
+    localrule: True
+    threads: 1
+    params:
+        sources=lambda wildcards: as_json(
+            {
+                place: found
+                for place, found in HUB.items()
+                if place.startswith(f"{wildcards.task}.")
+            }
+        ),
+    shell:
+        "vbon prefetch --sources {params.sources:q} --output {output:q} > {log:q} 2>&1"
+
+
+rule prefetch:
+    """All that the configuration takes from the hub."""
+    input:
+        [path for task in BUILT for path in fetched(task)],
+    localrule: True
+
+
 rule texts:
     """Reviews or posts, each assigned to one purpose."""
+    input:
+        lambda wildcards: fetched(wildcards.task, wildcards.kind),
     output:
         RESULTS + "/{task}/data/{kind}.parquet",
     log:
@@ -26,8 +55,10 @@ rule texts:
 
 
 rule build:
-    """One model: trained on its own texts, or a pointer to an id."""
+    """One model: trained on its own texts, a pointer to an id, or a function."""
     input:
+        given,
+        lambda wildcards: fetched(wildcards.task, wildcards.role),
         texts=texts_of,
     output:
         card=RESULTS + "/{task}/models/{role}/card.json",
@@ -35,7 +66,13 @@ rule build:
         "logs/{task}/build-{role}.log",
     threads: 1
     params:
-        settings=lambda wildcards: as_json(section(wildcards, wildcards.role)),
+        settings=lambda wildcards: as_json(
+            {
+                k: v
+                for k, v in section(wildcards, wildcards.role).items()
+                if k != "size"
+            }
+        ),
         tokenizer=lambda wildcards: as_json(section(wildcards, "tokenizer")),
         prompt_tokens=lambda wildcards: section(wildcards, "prompts", "max_tokens"),
         seed=config["seed"],
@@ -84,6 +121,8 @@ rule baselines:
     wildcard_constraints:
         task="|".join(POSTS) or "none",
     threads: 1
+    resources:
+        gpu=GPUS,
     params:
         models=model_options("reference", "evaluator"),
         settings=lambda wildcards: as_json(section(wildcards, "rewards")),

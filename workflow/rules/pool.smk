@@ -28,6 +28,8 @@ for task in BUILT:
             log:
                 f"logs/{task}/sample-{prompts}-{{shard}}.log",
             threads: 1
+            resources:
+                gpu=GPUS,
             params:
                 reference=f"{RESULTS}/{task}/models/reference",
                 settings=as_json(drawing(task)),
@@ -55,6 +57,8 @@ for task in BUILT:
             log:
                 f"logs/{task}/score-{prompts}-{{shard}}.log",
             threads: 1
+            resources:
+                gpu=GPUS,
             params:
                 models=model_options(*ROLES),
                 settings=as_json(config[task]["rewards"]),
@@ -138,6 +142,8 @@ rule prior:
     log:
         "logs/{root}/prior-m{m}.log",
     threads: 1
+    resources:
+        gpu=GPUS,
     params:
         models=model_options("reference", "reward_model"),
         settings=lambda wildcards: as_json(ROOTS[wildcards.root].section["rewards"]),

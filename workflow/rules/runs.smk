@@ -36,7 +36,7 @@ for name, group in JOBS.items():
             f"logs/{task}/train-{name}.log",
         threads: 1
         resources:
-            gpu=1 if trained else 0,
+            gpu=GPUS if trained else 0,
         params:
             runs=runs_json,
             total=sum(run.task == task for run in RUNS),
@@ -55,6 +55,8 @@ for name, group in JOBS.items():
         log:
             f"logs/{task}/evaluate-{name}.log",
         threads: 1
+        resources:
+            gpu=GPUS if trained else 0,
         params:
             runs=runs_json,
             settings=as_json(

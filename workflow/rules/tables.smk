@@ -238,6 +238,8 @@ rule estimators:
     log:
         "logs/{task}/estimators.log",
     threads: 1
+    resources:
+        gpu=GPUS,
     params:
         models=model_options("reference", "reward_model"),
         settings=lambda wildcards: as_json(section(wildcards, "rewards")),
@@ -263,6 +265,8 @@ rule inference:
     wildcard_constraints:
         task="|".join(COMPARED) or "none",
     threads: 1
+    resources:
+        gpu=GPUS,
     params:
         runs=lambda wildcards: as_json(
             [run.to_json() for run in served(wildcards.task)]

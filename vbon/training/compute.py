@@ -1,0 +1,78 @@
+"""How an update is computed: precision, rows that pass at a time, what is kept for the gradient."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from vbon.errors import ConfigError
+
+COMPUTE = ("precision", "rows_per_pass", "activation_checkpointing")
+"""Settings of a training loop that this module takes."""
+
+
+@dataclass(frozen=True)
+class Compute:
+    """What is computed the same way, at other cost.
+
+    Attributes:
+        precision: ``fp32``; ``tf32``, in which a GPU multiplies matrices with shorter mantissas; or
+            ``bf16``, in which policy and reference are also forwarded in half precision. Weights,
+            gradients, losses and rewards stay in single precision.
+        rows_per_pass: Rows whose gradients are taken at a time and added up; None for all.
+        activation_checkpointing: Whether blocks are computed again for the gradient.
+    """
+
+    precision: str = "fp32"
+    rows_per_pass: int | None = None
+    activation_checkpointing: bool = False
+
+    def start(self, policy: PreTrainedModel) -> None:
+        """Prepare the process and a policy.
+
+        Raises:
+            ConfigError: If the policy's class cannot compute its blocks again.
+        """
+        torch.backends.cuda.matmul.allow_tf32 = self.precision != "fp32"
+        torch.backends.cudnn.allow_tf32 = self.precision != "fp32"
+        if self.activation_checkpointing:
+            if not policy.supports_gradient_checkpointing:
+                raise ConfigError(
+                    f"activation_checkpointing: true is not possible with {type(policy).__name__}; "
+                    "give false"
+                )
+            policy.gradient_checkpointing_enable({"use_reentrant": False})
+
+    def forward(self, device: torch.device) -> AbstractContextManager[Any]:
+        """The precision of forward passes of policy and reference."""
+        if self.precision == "bf16":
+            return torch.autocast(device.type, torch.bfloat16)
+        return nullcontext()
+
+    @contextmanager
+    def update(self, policy: PreTrainedModel) -> Iterator[None]:
+        """Around the passes of an update, forward and backward."""
+        # The library's own blocks check it; nothing else does, since dropout is off.
+        policy.train(self.activation_checkpointing)
+        try:
+            yield
+        finally:
+            policy.eval()
+
+    def passes(self, rows: int) -> list[Int[Tensor, " pass"]]:
+        """Row numbers of each pass.
+
+        Example:
+            >>> [part.tolist() for part in Compute(rows_per_pass=2).passes(3)]
+            [[0, 1], [2]]
+        """
+        return list(torch.arange(rows).split(self.rows_per_pass or max(rows, 1)))
+
+
+PLAIN = Compute()
+"""Single precision, everything at once."""
