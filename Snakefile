@@ -29,6 +29,7 @@ rule all:
     default_target: True
     input:
         lambda wildcards: damaged(),
+        [f"{run.folder}/run.json" for run in RUNS],  # one that was deleted is missed
         list(SOURCES),
         expand(f"{RESULTS}/{{task}}/metrics.json", task=TASKS),
         expand(f"{RESULTS}/{{root}}/points.parquet", root=filter(runs_of, ROOTS)),

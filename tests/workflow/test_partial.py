@@ -1,6 +1,7 @@
 """Figures of a sweep that is not finished: they say what is missing, and nothing is trained."""
 
 import json
+import shutil
 
 import pandas as pd
 import pytest
@@ -39,6 +40,12 @@ def test_partial_figures_say_what_is_missing_and_train_nothing(tmp_path):
     assert "are missing" not in (task / "figures/optimum.svg").read_text()
     for path, text in records.items():
         assert path.read_text() == text
+
+    points = (task / "points.csv").read_bytes()
+    shutil.rmtree(task / "runs/vbon/n4")  # nobody said why; it is made again
+    run(folder, "--cores", "2")
+    assert plan(folder) == "6 runs, to train: 0"
+    assert (task / "points.csv").read_bytes() == points
 
 
 def test_with_nothing_finished_there_is_nothing_to_draw(tmp_path):

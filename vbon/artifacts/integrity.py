@@ -39,8 +39,9 @@ def _files(folder: Path) -> Iterator[Path]:
 def set_aside(folder: str | Path) -> tuple[dict[Path, str], list[str]]:
     """Rename what is damaged below a results folder, so that the workflow makes it again.
 
-    Nothing is lost: the file stays, with suffix ``.damaged``. What has been gathered from a
-    damaged run or its responses is taken away, since only that makes the workflow look at the run.
+    Nothing is lost: the file stays, with suffix ``.damaged``, in the folder of a run or model until
+    that is made again. What has been gathered from a damaged run or its responses is taken away,
+    since only that makes the workflow look at the run.
 
     Returns:
         What is wrong by path, and those of the paths that a workflow has to be asked for.
