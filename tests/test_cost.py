@@ -122,6 +122,16 @@ def test_memory_of_weights_gradients_and_moments_is_counted_as_torch_holds_it():
     assert estimate(section, [run], shapes).memory > 1.5 * (small - counted) + counted
 
 
+def test_fewer_rows_a_pass_and_blocks_computed_again_need_less_memory():
+    section, runs, shapes = prepared("paper-summarization.yaml")
+    run = next(run for run in runs if run.method == "dpo")
+    used = {}
+    for rows, again in ((None, False), (4, False), (4, True)):
+        run.spec["offline"].update(rows_per_pass=rows, activation_checkpointing=again)
+        used[rows, again] = estimate(section, [run], shapes).memory
+    assert used[None, False] > 2 * used[4, False] > 2 * used[4, True] > 50e9
+
+
 def test_hours_are_of_computing_and_of_reading():
     work = Work(flop=3.6e15, read=7.2e15)
     assert work.hours(Hardware(tflops=1, bandwidth=2)) == pytest.approx(2)

@@ -210,9 +210,15 @@ def _memory(task: _Task, run: Run) -> float:
     models = 2 * shape.parameters + sum(judge.parameters for judge in task.judges[:1])
     if task.section["rewards"].get("monitored"):
         models += sum(judge.parameters for judge in task.judges[1:])
-    rows = loop.get("minibatch") or loop["batch_size"] * (2 if run.instance.contrastive else 1)
+    rows = loop.get("minibatch") or loop["batch_size"]
+    rows = min(rows, loop["rows_per_pass"] or rows)
+    if "offline" in run.spec and run.instance.contrastive:
+        rows *= 2
     tokens = rows * (task.prompt + task.response)
-    update = tokens * shape.layers * shape.width * _ACTIVATIONS
+    kept = shape.layers * _ACTIVATIONS
+    if loop["activation_checkpointing"]:
+        kept = shape.layers + _ACTIVATIONS  # what enters each block, and one block's insides
+    update = tokens * shape.width * kept
     update += rows * task.response * shape.vocab_size * _LOGITS
     drawn = loop.get("rollouts") or loop["monitor_rollouts"]
     cache = drawn * (task.prompt + task.response) * 2 * shape.layers * shape.width

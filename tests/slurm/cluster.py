@@ -106,10 +106,10 @@ class Cluster:
         self._wait(lambda: self.state() == "idle", 30)
 
     def _run(self, name: str, *options: str) -> None:
-        log = open(self.folder / f"{name}.out", "w")  # noqa: SIM115
-        found = shutil.which(name, path=FULL)
-        process = subprocess.Popen([found, *options], env=self.environment, stdout=log, stderr=log)
-        self._daemons.append(process)
+        command = [shutil.which(name, path=FULL), *options]
+        with open(self.folder / f"{name}.out", "w") as log:
+            settings = {"env": self.environment, "stdout": log, "stderr": log}
+            self._daemons.append(subprocess.Popen(command, **settings))
 
     def _wait(self, reached, seconds: float) -> None:
         end = time.monotonic() + seconds

@@ -13,13 +13,10 @@ import yaml
 from cluster import Cluster, why_not
 
 ROOT = Path(__file__).parent.parent.parent
-_WANTED = "VBON_SLURM" in os.environ
+_HINDRANCE = why_not() if "VBON_SLURM" in os.environ else "takes minutes: .ci/slurm runs it"
 pytestmark = [
     pytest.mark.slurm,
-    pytest.mark.skipif(
-        not _WANTED or why_not() is not None,
-        reason=(why_not() if _WANTED else "takes minutes: .ci/slurm runs it, with VBON_SLURM=1"),
-    ),
+    pytest.mark.skipif(_HINDRANCE is not None, reason=str(_HINDRANCE)),
 ]
 SLURM = ("--workflow-profile", "profiles/slurm", "--slurm-init-seconds-before-status-checks", "5")
 
