@@ -48,7 +48,7 @@ class {name}(Online):
         return scored.reward
 '''
 FAIL = "assert len(list(mark.parent.glob('Stumbling-*'))) > 1, 'stumbled'"
-SLEEP = "time.sleep(100)"
+SLEEP = "time.sleep(150)"
 SMALL = {
     "tasks": ["enumerable"],
     "runs_per_job": 1,
@@ -145,21 +145,24 @@ def test_a_failed_run_is_retried_and_one_over_its_walltime_gets_more(cluster, tm
         (folder / "methods").mkdir(exist_ok=True)
         (folder / f"methods/{name.lower()}.py").write_text(STUMBLING.format(name=name, act=act))
     own = {"VBON_METHODS": str(folder / "methods"), "VBON_MARKS": str(folder / "methods")}
-    limits = ("--default-resources", "mem_mb=4000", "runtime=2*attempt-1")
+    limits = ("--default-resources", "mem_mb=4000", "runtime=3*attempt-1")
     known = set(cluster.call("squeue", "--noheader", "--states=all", "--format=%A").split())
     log = finish(start(folder, cluster.environment | own, *SLURM, *limits), folder)
-    assert log.count("Trying to restart job") == 2
+    assert log.count("Trying to restart job") >= 2
     jobs = [
         dict(word.partition("=")[::2] for word in line.split() if "=" in word)
         for line in cluster.call("scontrol", "--oneliner", "show", "jobs").splitlines()
     ]
-    ended = [job for job in jobs if job["JobId"] not in known]
-    states = [job["JobState"] for job in ended]
-    assert states.count("FAILED") == states.count("TIMEOUT") == 1
-    assert states.count("COMPLETED") == len(states) - 2
-    limit = {job["JobState"]: job["TimeLimit"] for job in ended if job["JobState"] == "TIMEOUT"}
-    assert limit == {"TIMEOUT": "00:01:00"}
-    assert sum(job["TimeLimit"] == "00:03:00" for job in ended) == 2  # both second attempts
+    limits = {"FAILED": set(), "TIMEOUT": set(), "COMPLETED": set()}
+    for job in jobs:
+        if job["JobId"] not in known:
+            limits[job["JobState"]].add(job["TimeLimit"])
+    # A slow machine may let more than these two fail at first.
+    assert "00:02:00" in limits["FAILED"]
+    assert "00:02:00" in limits["TIMEOUT"]
+    assert {"00:02:00", "00:05:00"} <= limits["COMPLETED"]
+    assert len(list((folder / "methods").glob("Stumbling-*"))) >= 2
+    assert len(list((folder / "methods").glob("Dawdling-*"))) >= 2
     points = pd.read_csv(folder / "results/enumerable/points.csv")
     assert list(points["method"]) == ["reference", "vbon", "stumbling", "dawdling"]
     assert (points["status"] == "ok").all()
