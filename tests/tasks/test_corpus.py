@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from vbon.errors import ConfigError, DataError
+from vbon.tasks import corpus
 from vbon.tasks.corpus import PARTS, load_reviews, split_reviews
 
 FRACTIONS = {"reference": 0.4, "reward_model": 0.3, "evaluator": 0.1, "train": 0.1, "test": 0.1}
@@ -79,35 +80,44 @@ def test_unreadable_files_are_refused_in_one_line(tmp_path):
         load_reviews(str(latin))
 
 
-def test_a_dataset_id_is_loaded_with_its_split(monkeypatch):
+def test_a_dataset_id_is_loaded_with_its_split(monkeypatch, tmp_path):
     import datasets
 
     asked = []
 
-    def load_dataset(name, split, revision):
-        asked.append((name, split, revision))
+    def load_dataset(name, split):
+        asked.append((name, split))
         return datasets.Dataset.from_dict({"text": ["good", "bad"], "label": [1, 0]})
 
+    def snapshot(name, revision, kind):
+        asked.append((name, revision, kind))
+        return tmp_path
+
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.setattr(corpus, "snapshot", snapshot)
     reviews = load_reviews("someone/films:test")
-    assert asked == [("someone/films", "test", None)]
+    assert asked == [("someone/films", None, "dataset"), (str(tmp_path), "test")]
     assert reviews["source_id"].tolist() == ["someone-films-000001", "someone-films-000002"]
     load_reviews("someone/films", revision="abc")
-    assert asked[1] == ("someone/films", "train", "abc")
+    assert asked[2:] == [("someone/films", "abc", "dataset"), (str(tmp_path), "train")]
 
 
-def test_a_dataset_out_of_reach_is_one_line(monkeypatch):
-    import datasets
+def test_a_dataset_without_such_a_split_is_one_line(tmp_path):
+    folder = tmp_path / "films"
+    folder.mkdir()
+    write_lines(folder / "train.jsonl", [row("good", 1)])
+    message = r"reviews\.source '.*films:tset' could not be loaded \(ValueError: .*; give 'grammar'"
+    with pytest.raises(DataError, match=message):
+        load_reviews(f"{folder}:tset")
 
-    def load_dataset(name, split, revision):
-        raise ConnectionError("no route\nto anywhere")
 
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+def test_a_dataset_that_was_not_fetched_is_one_line(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     message = (
-        r"'someone/films' could not be loaded \(ConnectionError: no route to anywhere\); fetch it"
+        r"reviews\.source: dataset 'someone/films' is not on this machine; call `vbon prefetch`"
     )
     with pytest.raises(DataError, match=message):
-        load_reviews("someone/films", revision="abc")
+        load_reviews("someone/films")
 
 
 @pytest.mark.parametrize("number", [0, None])
