@@ -262,3 +262,15 @@ def test_a_toy_sweep_is_drawn_with_what_it_has(name, left, tmp_path):
     table = FIGURES[name]({"points": few, **extra}, tmp_path / name)
     assert set(table.query("series == 'run'")["method"]) == set(left)
     assert (tmp_path / f"{name}.png").stat().st_size > 10_000
+
+
+def test_a_reward_without_a_probability_is_drawn_itself(tmp_path):
+    points = sweep().assign(reward_prob=np.nan, reward_prob_se=np.nan)
+    points["reward"], points["reward_se"] = points["evaluator_reward"], 0.01
+    drawn = FIGURES["figure2b"]({"points": points}, tmp_path / "figure2b")
+    runs = drawn[drawn["series"] == "run"].dropna(subset=["metric"])
+    assert len(runs)
+    assert set(runs["metric"].round(9)) <= set(points["reward"].round(9))
+    svg = (tmp_path / "figure2b.svg").read_text()
+    assert "Mean reward" in svg
+    assert "probability" not in svg

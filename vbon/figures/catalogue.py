@@ -23,6 +23,12 @@ def _tradeoff(
         points = tables["points"]
         methods = [name for name in points["method"].unique() if name not in without]
         extra = {name: tables.get(name) for name in ("attainment", "pareto")}
+        if axis == "reward_prob" and points[axis].isna().all():
+            # A reward without a probability, as a function gives: the reward itself, which has no
+            # part in the tables of fronts.
+            points = points.assign(reward_prob=points["reward"], reward_prob_se=points["reward_se"])
+            extra = {"label": "Mean reward"}
+            return figure2(points, axis, out_stem, title=_MEAN_REWARD, methods=methods, **extra)
         return figure2(points, axis, out_stem, title=title, methods=methods, **extra)
 
     return draw
@@ -35,6 +41,7 @@ def _exact_and_bound(tables: Tables, out_stem: Path) -> pd.DataFrame:
 
 
 _WIN_RATE, _REWARD = "Sentiment: win rate", "Sentiment: mean probability of positive"
+_MEAN_REWARD = "Sentiment: mean reward"
 _FIGURE_7_ONLY = frozenset({"bon_sft"})
 
 FIGURES: dict[str, Callable[[Tables, Path], pd.DataFrame]] = {

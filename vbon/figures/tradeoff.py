@@ -62,6 +62,7 @@ def figure2(
     pareto: pd.DataFrame | None = None,
     front: str = "paper",
     kl_limit: float = 50.0,
+    label: str | None = None,
 ) -> pd.DataFrame:
     r"""Draw one metric against KL(policy ‖ reference), one point a run.
 
@@ -85,6 +86,7 @@ def figure2(
         front: Pool of ``on_front`` and of the shares: ``"paper"`` or ``"all"``
             (:func:`vbon.pareto.membership`).
         kl_limit: Runs beyond this many nats are arrows at the right edge, counted in a note.
+        label: Of the vertical axis; the metric's own by default.
 
     Returns:
         What was drawn, as in the ``.csv``: columns :data:`COLUMNS`.
@@ -99,7 +101,7 @@ def figure2(
         reference = points.loc[points["method"] == "reference", axis].mean()
         panel = Attainment.of(attainment, axis, list(runs["method"].unique()), reference)
     shares = _shares(pareto, axis, front, runs) if pareto is not None else pd.DataFrame()
-    return _figure(runs, axis, Path(out_stem), title, kl_limit, panel, shares)
+    return _figure(runs, axis, Path(out_stem), title, kl_limit, panel, shares, label)
 
 
 def figure6(
@@ -145,6 +147,7 @@ def _figure(
     kl_limit: float,
     panel: Attainment | Differences | None,
     shares: pd.DataFrame,
+    label: str | None = None,
 ) -> pd.DataFrame:
     """Draw the trade-off of some runs and the panel below it, and write what was drawn."""
     drawn = runs.dropna(subset=["kl", "metric"])
@@ -162,6 +165,7 @@ def _figure(
         axes, lower = _layout(panel.height if panel else 0.0)
         figure = axes.get_figure(root=True)
         _set_plane(axes, drawn, right, axis, title, _notes(runs, drawn, kl_limit))
+        axes.set_ylabel(label or AXIS_LABELS[axis])
         styles = method_styles(drawn["method"])
         _draw_curves(axes, curves)
         for name in sorted(styles, key=lambda name: name == "reference"):  # the star on top
@@ -200,7 +204,7 @@ def _set_plane(
     """Scales, labels and the lines that count what is not shown."""
     square_root_axis(axes, right)
     _set_metric_range(axes, drawn["metric"], axis)
-    axes.set(xlabel=KL_LABEL, ylabel=AXIS_LABELS[axis])
+    axes.set(xlabel=KL_LABEL)
     axes.set_title(title, pad=6 + 9 * len(notes))
     axes.text(1, 1.01, "\n".join(notes), transform=axes.transAxes, ha="right", va="bottom", size=7)
 
