@@ -97,6 +97,7 @@ class Cluster:
         key.write_bytes(os.urandom(128))
         key.chmod(0o400)
         options = [f"--key-file={key}", f"--socket={folder}/munge.socket", "--force"]
+        options += ["--num-threads=10"]  # two, the default, may both wait for clients that are gone
         options += [f"--{kind}-file={folder}/munged.{kind}" for kind in ("log", "pid", "seed")]
         self._run("munged", "--foreground", *options)
         self._wait(lambda: (folder / "munge.socket").exists(), 10)
