@@ -23,7 +23,9 @@ def hub(reference_folder, tmp_path_factory):
 
 def called(home: Path, endpoint: str, *command: str) -> subprocess.CompletedProcess:
     settings = {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1"}
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+    environment = {
+        k: v for k, v in os.environ.items() if not k.startswith(("HF_", "TRANSFORMERS_"))
+    }
     return subprocess.run(
         [sys.executable, "-m", "vbon.cli", *command],
         env=environment | settings,

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from vbon.artifacts import write_table
-from vbon.artifacts.tables import write_json
+from vbon.artifacts.tables import write_record
 from vbon.cli import main
 from vbon.errors import DataError
 from vbon.section6 import (
@@ -146,7 +146,7 @@ def study(tmp_path):
         frame[column] = 0.0
     write_table(tmp_path / "run/responses/test-t0.5.parquet", frame, "responses")
     record = {"method": "ppo", "setting": "beta0.05", "seed": 0, "status": "ok"}
-    write_json(tmp_path / "run/run.json", record)
+    write_record(tmp_path / "run/run.json", record | {"key": "k"})
     return tmp_path
 
 

@@ -33,6 +33,7 @@ from vbon.registry import get_method
 from vbon.rewards import full_texts, load_reward_model
 from vbon.sampling import sample
 from vbon.training.cdf import EstimatedCDF, ExactCDF
+from vbon.training.compute import PLAIN
 from vbon.training.runs import Inputs, carry_out, in_child, load_cdf, load_prompts
 
 TOKENS = 6
@@ -130,9 +131,12 @@ def make_run(
         "rewards": {"transform": transform, "batch_size": 64},
     }
     if issubclass(get_method(method), Offline):
-        spec["offline"] = dataclasses.asdict(offline) | capacity
+        spec["offline"] = dataclasses.asdict(offline) | capacity | dataclasses.asdict(PLAIN)
     else:
-        spec |= {"online": dataclasses.asdict(online) | capacity, "logf": logf}
+        spec |= {
+            "online": dataclasses.asdict(online) | capacity | dataclasses.asdict(PLAIN),
+            "logf": logf,
+        }
     setting = "-".join(f"{name}{value}" for name, value in values.items())
     return Run(
         task="sentiment",

@@ -28,6 +28,7 @@ from vbon.types import Prompts
 
 POINTER = "pointer.json"
 _TOKENS = 2048
+_HALF = (torch.bfloat16, torch.float16)
 
 
 def resolve(path: str | Path) -> Path:
@@ -149,7 +150,8 @@ def output_logits(model: PreTrainedModel, hidden: Tensor) -> Float[Tensor, "*bat
     """Logits of the next token from final hidden states."""
     if isinstance(model, tabular.TabularLM):
         return tabular.output_logits(model, hidden)
-    return model.get_output_embeddings()(hidden).float()
+    logits = model.get_output_embeddings()(hidden)
+    return logits.float() if logits.dtype in _HALF else logits
 
 
 def make_decoder(
