@@ -30,7 +30,7 @@ rule all:
     input:
         lambda wildcards: damaged(),
         [f"{run.folder}/run.json" for run in RUNS],  # one that was deleted is missed
-        list(SOURCES),
+        sorted({*SOURCES, *(path for paths in SOURCES.values() for path in paths)}),
         expand(f"{RESULTS}/{{task}}/metrics.json", task=TASKS),
         expand(f"{RESULTS}/{{root}}/points.parquet", root=filter(runs_of, ROOTS)),
 
