@@ -39,6 +39,7 @@ def fetching(*source):
 
 
 BUILD = {"id": "me/model", "revision": None, "callable": None}
+pytestmark = pytest.mark.workflow  # each call is a process that loads the libraries
 NOWHERE = "http://127.0.0.1:9"
 
 
