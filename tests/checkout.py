@@ -201,7 +201,9 @@ def _stamp(path: Path) -> object:
 def records(folder: Path) -> dict[str, dict]:
     """The record of every run on disk by its folder, times and all: a retrained run has others."""
     root = folder / "results"
-    files = sorted(root.glob("**/runs/*/*/seed*/run.json"))
+    # Unlike a glob, a walk does not mind folders that a running job moves meanwhile.
+    found = (Path(top, "run.json") for top, _, names in os.walk(root) if "run.json" in names)
+    files = sorted(path for path in found if path.parent.name.startswith("seed"))
     return {str(path.parent.relative_to(root)): json.loads(path.read_text()) for path in files}
 
 

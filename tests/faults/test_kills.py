@@ -118,7 +118,7 @@ def train_child(folder):
 def test_a_killed_worker_costs_its_own_run(swept, tmp_path):
     folder = make_checkout(tmp_path / "checkout", SWEEP, code=True)
     process = start(folder, "--cores", "2", *SWEEP_POINTS)
-    wanted = random.Random(0).randrange(2, 5)  # the first two runs train nothing; some must be left
+    wanted = random.Random(0).randrange(2, 5)  # two train nothing; some must be left
     while process.poll() is None:
         if len(records(folder)) >= wanted and (child := train_child(folder)):
             os.kill(child, signal.SIGKILL)

@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,12 @@ def _tell_progress(run: Run, seconds: float, total: int) -> None:
     """One line on the terminal: runs done of all, time so far and time left."""
     runs = Path(run.root.partition("/studies/")[0])
     begun = float(os.environ.get("VBON_STARTED", time.time() - seconds))
-    times = [path.stat().st_mtime for path in runs.glob("**/seed*/run.json")]
+    # Unlike a glob, a walk does not mind folders that another job moves meanwhile.
+    found = (Path(top, "run.json") for top, _, files in os.walk(runs) if "run.json" in files)
+    times = []
+    for path in (path for path in found if path.parent.name.startswith("seed")):
+        with suppress(FileNotFoundError):
+            times.append(path.stat().st_mtime)
     done, fresh = len(times), sum(when >= begun for when in times)
     elapsed = time.time() - begun
     left = elapsed / max(fresh, 1) * max(total - done, 0)
