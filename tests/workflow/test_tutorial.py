@@ -46,7 +46,7 @@ def test_the_tutorial_does_what_it_says(tmp_path):
     model = save_reference(tmp_path / "model")
     with serve({"models/sshleifer/tiny-gpt2": model}) as endpoint:
         bin_folder = Path(sys.executable).parent
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "TRANSF"))}
         environment |= {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "home")}
         environment["PATH"] = f"{bin_folder}{os.pathsep}{environment['PATH']}"
         checked, fetched, *_ = follow(folder, environment)
