@@ -12,6 +12,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
 from vbon.errors import ConfigError
+from vbon.extras import missing_vllm
 from vbon.shared_cdf import MIN_PROMPTS
 
 SCHEMA = Path(__file__).parent.parent / "workflow" / "schemas" / "config.schema.yaml"
@@ -196,6 +197,15 @@ def evaluation_splits(section: Mapping[str, Any]) -> dict[str, float]:
     return {f"test-t{temperature:g}": temperature for temperature in named}
 
 
+def uninstalled(config: Mapping[str, Any]) -> list[str]:
+    """What a complete configuration asks for and is not installed here, one line each."""
+    named = {task: config[task]["sampling"]["backend"] for task in config["tasks"]}
+    lines = (
+        missing_vllm(f"{task}.sampling.backend") for task in named if named[task] == "vllm"
+    )
+    return [line for line in lines if line is not None]
+
+
 def check_draws(key: str, m: int, name: str, sampling: Mapping[str, Any]) -> None:
     """Refuse to estimate log F from more draws than there are.
 
@@ -251,6 +261,11 @@ def check_section(name: str, task: Mapping[str, Any]) -> None:
         ConfigError: One line, as for a single key.
     """
     sampling, online = task["sampling"], task["online"]
+    if sampling["backend"] == "vllm" and "prompts" not in task:
+        raise ConfigError(
+            f"{name}.sampling.backend: 'vllm' is not allowed here, where the reference is a table "
+            "or one of few tokens; give transformers"
+        )
     check_draws(f"{name}.logf.m", task["logf"]["m"], name, sampling)
     check_estimator(f"{name}.logf", task, task["logf"])
     if online["rollouts"] % online["draws_per_prompt"]:

@@ -4,6 +4,7 @@ import ast
 import hashlib
 import json
 import platform
+import sys
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +18,7 @@ MEASURED = "measured"
 """Field of footers, cards and records that says how long something took: not what it is."""
 _AROUND = (MEASURED, "modules", "paths", "versions")
 _PACKAGES = ("numpy", "pandas", "pyarrow", "torch", "transformers", "vbon")
+_OPTIONAL = ("vllm",)  # told where they were used
 _TAIL = 8  # length of a parquet footer in 4 bytes, then 4 of magic
 
 
@@ -189,7 +191,12 @@ def _name(module: str | Path) -> str:
     return str(module)
 
 
-@cache
 def versions() -> dict[str, str]:
     """Of Python and of the packages that numbers may depend on."""
+    optional = {name: sys.modules[name].__version__ for name in _OPTIONAL if name in sys.modules}
+    return _fixed_versions() | optional
+
+
+@cache
+def _fixed_versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}

@@ -10,7 +10,7 @@ import yaml
 
 from vbon.cli.options import parser
 from vbon.cli.outdated import outdated_files
-from vbon.config import ROLES, load, schema
+from vbon.config import ROLES, load, schema, uninstalled
 from vbon.cost import Hardware, described, estimate
 from vbon.hub import is_hub_id, unpinned
 from vbon.phases import write_phases
@@ -88,7 +88,7 @@ def check_config(arguments: list[str]) -> None:
     args = options.parse_args(arguments)
     config, _ = _load(args)
     runs = expand(config)
-    _advise(advice(runs) + unpinned(config))
+    _advise(advice(runs) + unpinned(config) + uninstalled(config))
     print(yaml.safe_dump(config, sort_keys=False, default_flow_style=None, width=100), end="")
     for task in config["tasks"]:
         print(f"# {_counted(task, runs)}")

@@ -13,7 +13,6 @@ from vbon.artifacts.tables import write_json
 from vbon.cli.options import parser, settings
 from vbon.errors import ArtifactError, DataError
 
-
 def sample(arguments: list[str]) -> None:
     """Draw reference responses to one shard of the prompts."""
     options = parser("sample", sample.__doc__)
@@ -37,7 +36,8 @@ def sample(arguments: list[str]) -> None:
         start_clock()
         own = {**made, "temperature": temperature}
         frame, seconds = _draw(table, args.reference, own)
-        write_table(output, frame, "samples", provenance(own, inputs, ("vbon.sampling",)))
+        made_by = provenance(own, inputs, ("vbon.sampling.backends",))
+        write_table(output, frame, "samples", made_by)
         write_json(took, {"draws": args.draws, "seconds": seconds})
 
 
@@ -49,13 +49,14 @@ def _draw(
 
     from vbon.evaluation.policy import describe
     from vbon.models.language_model import check_tokenizer, load_language_model, load_tokenizer
-    from vbon.sampling import sample as draw
+    from vbon.sampling.backends import make_backend
     from vbon.seeding import derive_seed
     from vbon.types import Prompts
 
     torch.set_num_threads(1)
     model, tokenizer = load_language_model(reference), load_tokenizer(reference)
     eos_token_id = check_tokenizer(tokenizer, model)
+    draw = make_backend(chosen, reference, model)
     # Prompts of one length go together, so that no padding is decoded; a prompt's draws depend
     # on its id alone, and the original order is restored below.
     order = table["prompt_ids"].map(len).argsort(kind="stable")
@@ -65,7 +66,6 @@ def _draw(
         prompts = Prompts.from_lists(rows["prompt_ids"].tolist(), rows["prompt_id"].tolist())
         started = time.perf_counter()
         rollouts = draw(
-            model,
             prompts,
             draws=chosen["draws"],
             max_new_tokens=chosen["max_new_tokens"],

@@ -63,17 +63,22 @@ def _first_above(
     return found[:, 0].clamp_max(cumulative.shape[1] - 1)  # NaN is above everything
 
 
-def _uniforms(prompts: Prompts, draws: int, tokens: int, seed: int) -> Float[Tensor, "rows tokens"]:
-    """Uniform numbers that depend on the prompt's id and the draw, not on the batch around it.
+def prompt_seeds(prompts: Prompts, seed: int) -> list[int]:
+    """A seed for each prompt's draws that depends on its id, not on the batch around it.
 
-    A prompt that stands in the batch more than once gets other numbers each time.
+    A prompt that stands in the batch more than once gets another one each time.
     """
-    rows, repeats = [], Counter()
+    seeds, repeats = [], Counter()
     for name in prompts.prompt_id:
-        generator = torch.Generator().manual_seed(derive_seed(seed, "draws", name, repeats[name]))
-        rows.append(torch.rand(draws, tokens, generator=generator))
+        seeds.append(derive_seed(seed, "draws", name, repeats[name]))
         repeats[name] += 1
-    return torch.cat(rows)
+    return seeds
+
+
+def _uniforms(prompts: Prompts, draws: int, tokens: int, seed: int) -> Float[Tensor, "rows tokens"]:
+    """One uniform number for each token of each draw."""
+    generators = (torch.Generator().manual_seed(own) for own in prompt_seeds(prompts, seed))
+    return torch.cat([torch.rand(draws, tokens, generator=each) for each in generators])
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from vbon.artifacts.fingerprint import code_fingerprint
-from vbon.config import resolve, evaluation_splits
+from vbon.config import evaluation_splits, resolve, uninstalled
 from vbon.errors import VbonError
 from vbon.hub import hub_sources
 from vbon.ks import POOL, SIZES
@@ -26,8 +26,9 @@ except VbonError as error:
 PARTIAL = config["partial"] and not globals().get("ALONE", False)
 RUNS = [run for run in PLANNED if run.is_done()] if PARTIAL else PLANNED
 
-for line in advice(RUNS):
-    logger.warning(line)
+if not globals().get("ALONE", False):
+    for line in advice(RUNS) + uninstalled(config):
+        logger.warning(line)
 
 RESULTS = config["results_dir"]
 GPUS = config["gpus_per_job"]
@@ -153,8 +154,19 @@ def drawn_together(task):
 
 def drawing(task):
     """How draws are made, but for their number and temperature."""
-    names = ("max_new_tokens", "prompts_per_shard", "prompts_per_batch")
+    names = ["backend", "max_new_tokens", "prompts_per_shard", "prompts_per_batch"]
+    if config[task]["sampling"]["backend"] == "vllm":
+        names.append("vllm")
     return {name: config[task]["sampling"][name] for name in names}
+
+
+def gpus_for_drawing(task):
+    """GPUs of a job that draws: vLLM may hold a part of the model on each of several."""
+    sampling = config[task]["sampling"]
+    parts = 1
+    if sampling["backend"] == "vllm":
+        parts = sampling["vllm"]["tensor_parallel_size"]
+    return parts * min(GPUS, 1)
 
 
 def shards(wildcards, kind):

@@ -29,14 +29,14 @@ for task in BUILT:
                 f"logs/{task}/sample-{prompts}-{{shard}}.log",
             threads: 1
             resources:
-                gpu=GPUS,
+                gpu=gpus_for_drawing(task),
             params:
                 reference=f"{RESULTS}/{task}/models/reference",
                 settings=as_json(drawing(task)),
                 temperatures=list(splits.values()),
                 draws=draws(task, prompts),
                 seed=config["seed"],
-                code=code("vbon.sampling"),
+                code=code("vbon.sampling.backends"),
             shell:
                 "vbon sample --prompts {input.prompts:q} --reference {params.reference:q}"
                 " --settings {params.settings:q} --draws {params.draws} --shard {wildcards.shard}"
