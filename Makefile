@@ -2,8 +2,9 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 CORES ?= all
 VENV := .venv/.complete
+VLLM := .venv/.vllm
 
-.PHONY: benchmark smoke test faults figures record restore publish
+.PHONY: benchmark smoke test test-vllm vllm faults figures record restore publish
 .DELETE_ON_ERROR:
 
 benchmark: $(VENV)  ## the whole embedded benchmark, with config.yaml
@@ -31,6 +32,15 @@ test: $(VENV)  ## the unit suite
 
 faults: $(VENV)  ## whole workflows: what reruns after a change, and what survives kills and damage
 	.venv/bin/python -m pytest -n 2 -q -m "workflow or faults"
+
+vllm: $(VLLM)  ## add vLLM for processors to .venv, for `backend: vllm`
+
+test-vllm: $(VLLM)  ## the sampling backends against each other, on a processor
+	VLLM_CPU_KVCACHE_SPACE=1 .venv/bin/python -m pytest -q -m vllm
+
+$(VLLM): $(VENV) requirements-vllm.lock
+	.venv/bin/python -m pip install --quiet --no-deps --requirement requirements-vllm.lock
+	@touch $@
 
 $(VENV): requirements.lock requirements-slurm.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vbon needs Python 3.11 or later, found " + sys.version.split()[0] + "; set PYTHON=/path/to/python3.11")'

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from scipy.stats import chisquare
 from transformers import (
     DistilBertConfig,
     DistilBertForSequenceClassification,
@@ -329,3 +330,29 @@ def random_scored(batch=64, seed=0):
     below = uniform[:, 1] * (1 - level)
     reward, anchor_rewards = torch.randn(batch).double(), torch.randn(batch, 2).double()
     return Scored(reward, below.log(), level.log(), level.log(), anchor_rewards)
+
+
+def p_value(counts, probabilities, least=5.0):
+    """Of a chi-square test of counts, in which rare outcomes count as one."""
+    counts, probabilities = counts[probabilities > 0], probabilities[probabilities > 0]
+    expected = probabilities / probabilities.sum() * counts.sum()
+    rare = expected < least
+    if rare.any():
+        counts = np.append(counts[~rare], counts[rare].sum())
+        expected = np.append(expected[~rare], expected[rare].sum())
+    return chisquare(counts, expected).pvalue
+
+
+def assert_ends(rollouts, eos, tokens):
+    """Some responses end with a sampled end token, the others at the limit, and nothing follows."""
+    for row, length in enumerate(rollouts.response_mask.sum(1).tolist()):
+        counted = rollouts.response_ids[row, :length]
+        assert rollouts.response_mask[row, :length].all()
+        assert not (counted[:-1] == eos).any()
+        assert rollouts.finished[row] == (counted[-1] == eos)
+        assert rollouts.finished[row] or length == tokens
+        assert not rollouts.response_ids[row, length:].any()
+        assert not rollouts.token_log_probs[row, length:].any()
+        assert (rollouts.token_log_probs[row, :length] < 0).all()
+        assert rollouts.response_lists()[row] == counted.tolist()
+    assert 0 < rollouts.finished.float().mean() < 1

@@ -200,9 +200,7 @@ def evaluation_splits(section: Mapping[str, Any]) -> dict[str, float]:
 def uninstalled(config: Mapping[str, Any]) -> list[str]:
     """What a complete configuration asks for and is not installed here, one line each."""
     named = {task: config[task]["sampling"]["backend"] for task in config["tasks"]}
-    lines = (
-        missing_vllm(f"{task}.sampling.backend") for task in named if named[task] == "vllm"
-    )
+    lines = (missing_vllm(f"{task}.sampling.backend") for task in named if named[task] == "vllm")
     return [line for line in lines if line is not None]
 
 

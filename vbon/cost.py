@@ -164,6 +164,8 @@ def _pool(task: _Task) -> Work:
         (prompts["num_test"], test, len(evaluation_splits(task.section))),
     ):
         work = task.drawn(size, draws, count / size) + task.judged(count * draws)
+        if sampling["backend"] != "transformers":  # its log-probs are computed anew
+            work += task.passed(count * draws)
         total += work * repeats
     return total
 

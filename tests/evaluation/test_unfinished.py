@@ -37,7 +37,7 @@ def world(tmp_path_factory):
     prompts = pd.DataFrame({"prompt_id": list("abc"), "prompt": texts, "source_id": list("xyz")})
     prompts["prompt_ids"], prompts["domain"] = words(texts)["input_ids"], "positive"
     write_table(root / "prompts.parquet", prompts, "prompts")
-    limits = {"max_new_tokens": 6, "prompts_per_shard": 9}
+    limits = {"backend": "transformers", "max_new_tokens": 6, "prompts_per_shard": 9}
     sampling = json.dumps(limits | {"prompts_per_batch": 2})
     given = ["--prompts", f"{root}/prompts.parquet", "--reference", f"{root}/models/reference"]
     drawn = ["--settings", sampling, "--draws", "40", "--shard", "0", "--seed", "0"]

@@ -27,7 +27,7 @@ from checkout import (
 from vbon.artifacts.integrity import find_damage
 
 pytestmark = pytest.mark.faults
-KILLS = int(os.environ.get("VBON_KILLS", "20"))
+KILLS = int(os.environ.get("VBON_KILLS", "6"))
 
 
 def gone(folder, group=None):
@@ -75,7 +75,7 @@ def end(process, folder, whom):
 def test_a_sweep_survives_being_killed_again_and_again(swept, tmp_path):
     """No run that was done is trained again, no process is left, and the points are the same.
 
-    ``VBON_KILLS=200 pytest -m faults -k again_and_again -s`` kills it more often. A sweep that is
+    ``VBON_KILLS=20 pytest -m faults -k again_and_again -s`` kills it more often. A sweep that is
     complete before the last of these kills starts over in an empty folder.
     """
     folder = make_checkout(tmp_path / "killed", SWEEP, code=True)

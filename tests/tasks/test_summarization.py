@@ -42,6 +42,7 @@ def root(tmp_path_factory):
     texts = {"texts": root / "posts.parquet", "settings": chosen, "seed": 0}
     call("prompts", reference=root / "reference", **texts, **splits)
     limits = {"max_new_tokens": 20, "prompts_per_shard": 6, "prompts_per_batch": 4}
+    limits |= {"backend": "transformers"}
     kinds = ("samples", "rewards", "seconds")
     names = {kind: [str(root / f"{kind}-{t}.parquet") for t in ("cold", "warm")] for kind in kinds}
     drawn = {"settings": json.dumps(limits), "draws": 5, "shard": 0, "seed": 0}

@@ -13,6 +13,7 @@ from vbon.artifacts.tables import write_json
 from vbon.cli.options import parser, settings
 from vbon.errors import ArtifactError, DataError
 
+
 def sample(arguments: list[str]) -> None:
     """Draw reference responses to one shard of the prompts."""
     options = parser("sample", sample.__doc__)

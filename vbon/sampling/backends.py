@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
+import torch
 from transformers import PreTrainedModel
 
 from vbon.errors import DataError
@@ -18,6 +19,7 @@ MAX_GAP = 0.1
 of it, another model ten times as much."""
 
 
+@runtime_checkable
 class Backend(Protocol):
     """Draws responses from the model's own distribution, without top-k, top-p or penalties.
 
@@ -60,6 +62,7 @@ def make_backend(
     return partial(_checked, VLLM(folder, **settings["vllm"]), model)
 
 
+@torch.no_grad()
 def _checked(
     backend: Backend, model: PreTrainedModel, prompts: Prompts, *, temperature: float, **how: Any
 ) -> Rollouts:
