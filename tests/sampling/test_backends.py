@@ -241,6 +241,16 @@ def test_every_key_reaches_the_engine(monkeypatch, folders):
     assert {name: asked[name] for name in values} == values
 
 
+def test_what_vllm_does_not_support_is_told_in_one_line(monkeypatch, folders):
+    def refuse(**options):
+        raise RuntimeError("Unsupported attention: head_dim=16\nand much more")
+
+    monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(LLM=refuse))
+    monkeypatch.setattr("vbon.sampling.vllm.missing_vllm", lambda where: None)
+    with pytest.raises(ConfigError, match=r"draw from this model here: Unsupp.*16; .*transformers"):
+        VLLM(folders / "gpt2")
+
+
 def test_a_backend_that_is_not_installed_is_told_with_what_to_do(monkeypatch, folders, capsys):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"sampling.backend: 'vllm' is not installed.*make vllm"):

@@ -4,7 +4,8 @@ Only this file knows vLLM, and it is loaded where a config says ``backend: vllm`
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ class VLLM:
             cache is as large as the environment's ``VLLM_CPU_KVCACHE_SPACE`` (GiB).
 
     Raises:
-        ConfigError: If vLLM is not installed.
+        ConfigError: If vLLM is not installed, or cannot serve this model here.
 
     Example:
         ``VLLM("results/sentiment/models/reference")(prompts, draws=600, max_new_tokens=24,
@@ -66,17 +67,18 @@ class VLLM:
         import vllm
 
         self._vllm = vllm
-        self._engine = vllm.LLM(
-            model=str(resolve(folder)),
-            skip_tokenizer_init=True,
-            generation_config="vllm",  # no top-k or penalty that the folder may ask for
-            logprobs_mode="processed_logprobs",  # at the temperature of sampling
-            dtype=dtype,
-            tensor_parallel_size=tensor_parallel_size,
-            gpu_memory_utilization=gpu_memory_utilization,
-            enable_prefix_caching=True,
-            disable_log_stats=True,
-        )
+        with _explained():
+            self._engine = vllm.LLM(
+                model=str(resolve(folder)),
+                skip_tokenizer_init=True,
+                generation_config="vllm",  # no top-k or penalty that the folder may ask for
+                logprobs_mode="processed_logprobs",  # at the temperature of sampling
+                dtype=dtype,
+                tensor_parallel_size=tensor_parallel_size,
+                gpu_memory_utilization=gpu_memory_utilization,
+                enable_prefix_caching=True,
+                disable_log_stats=True,
+            )
 
     def __call__(
         self,
@@ -103,9 +105,23 @@ class VLLM:
             )
             for own in prompt_seeds(prompts, seed)
         ]
-        answers = self._engine.generate(requests, asked, use_tqdm=False)
+        with _explained():
+            answers = self._engine.generate(requests, asked, use_tqdm=False)
         found = [draw for answer in answers for draw in sorted(answer.outputs, key=_index)]
         return _as_rollouts(found, draws, max_new_tokens, eos_token_id)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turn what vLLM raises about models and machines that it does not support into one line."""
+    try:
+        yield
+    except (AssertionError, NotImplementedError, RuntimeError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ConfigError(
+            f"sampling.backend: vLLM cannot draw from this model here: {reason}; change "
+            "sampling.vllm, or give transformers"
+        ) from error
 
 
 def _index(draw: Any) -> int:
