@@ -273,6 +273,7 @@ def settings(**changes):
         "clip_value": None,
         "clip_reward": None,
         "value_target": "to_go",
+        "value_model": "shared",
         "value_trains_trunk": True,
         "value_coef": 1.0,
         "max_grad_norm": None,

@@ -67,6 +67,7 @@ def test_every_key_is_described_and_optional_ones_have_defaults():
         ("sentiment.prompts.min_tokens", 1, ["min_tokens", "1", "2 or more"]),
         ("sentiment.prompts.max_tokens", 2, None),
         ("sentiment.online.draws_per_prompt", 3, ["draws_per_prompt", "divide"]),
+        ("sentiment.online.value_model", "separate", ["value_trains_trunk: False", "give true"]),
         ("sentiment.evaluation.responses", 10_000, ["responses", "fresh_draws"]),
         ("enumerable.studies.tied.reward", "ranked", ["enumerable.studies.tied.reward", "ranked"]),
         ("enumerable.studies.tied.rewrd", "tied", ["enumerable.studies.tied.rewrd", "'reward'"]),

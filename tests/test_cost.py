@@ -136,6 +136,22 @@ def test_fewer_rows_a_pass_and_blocks_computed_again_need_less_memory():
     assert used[None, False] > 2 * used[4, False] > 2 * used[4, True] > 50e9
 
 
+def test_a_value_model_costs_a_trained_model_and_its_passes():
+    section, runs, shapes = prepared("paper-summarization.yaml")
+    run = next(run for run in runs if run.method == "ppo")
+    # With these an update needs more than sampling does.
+    run.spec["online"].update(rows_per_pass=32, activation_checkpointing=False)
+    before = estimate(section, [run], shapes)
+    run.spec["online"].update(value_model="separate")
+    after = estimate(section, [run], shapes)
+    weights = 4 * 4 * PYTHIA.parameters  # with gradient and two moments, in 4 bytes
+    kept = 4 * 32 * (512 + 53) * 2560 * 32 * 16
+    assert after.memory - before.memory == pytest.approx(weights + kept)
+    # Each epoch three passes, as the policy; and one when the rollouts are made.
+    passes = 79 * 13 * PYTHIA.forward(128, 512, 53, head=False)
+    assert after.training.flop - before.training.flop == pytest.approx(passes)
+
+
 def test_hours_are_of_computing_and_of_reading():
     work = Work(flop=3.6e15, read=7.2e15)
     assert work.hours(Hardware(tflops=1, bandwidth=2)) == pytest.approx(2)

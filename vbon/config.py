@@ -276,6 +276,11 @@ def check_section(name: str, task: Mapping[str, Any]) -> None:
             f"{name}.online.gamma: {online['gamma']} is not allowed with value_target: response, "
             "which adds up rewards without discount; give 1, or value_target: to_go"
         )
+    if online["value_model"] == "separate" and not online["value_trains_trunk"]:
+        raise ConfigError(
+            f"{name}.online.value_trains_trunk: False is not allowed with value_model: separate, "
+            "whose loss never reaches the policy's trunk; give true, or value_model: shared"
+        )
     if task["evaluation"]["responses"] > sampling["fresh_draws"]:
         raise ConfigError(
             f"{name}.evaluation.responses: {task['evaluation']['responses']} asked for, "

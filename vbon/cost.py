@@ -109,9 +109,9 @@ class _Task:
         read = self.reference.decoding_reads(prompts, draws, self.prompt, self.response)
         return Work(shared + own, read, prompts * draws * self.response) * batches
 
-    def passed(self, rows: float, times: float = 1) -> Work:
+    def passed(self, rows: float, times: float = 1, head: bool = True) -> Work:
         """Forward passes of the reference or a policy over prompts and responses."""
-        return Work(self.reference.forward(rows, self.prompt, self.response) * times)
+        return Work(self.reference.forward(rows, self.prompt, self.response, head=head) * times)
 
     def judged(self, rows: float, judges: int = 2) -> Work:
         """Scoring by the reward model, and by the evaluator."""
@@ -188,6 +188,8 @@ def _training(task: _Task, run: Run) -> Work:
         shares = 3 if isinstance(run.instance, Anchored) else 1
         drawn = task.drawn(rows / draws, draws * shares)
         scored = task.judged(rows * shares, 1) + task.passed(rows)
+        if _has_value_model(run):
+            scored += task.passed(rows, 1 + 3 * online["epochs"], head=False)
         return (drawn + scored + task.passed(rows, 3 * online["epochs"])) * online["iterations"]
     offline, pairs = run.spec["offline"], run.pairing
     examples = offline["epochs"] * task.section["prompts"]["num_train"] * (pairs.pairs or 1)
@@ -198,6 +200,14 @@ def _training(task: _Task, run: Run) -> Work:
     watched = task.drawn(rows, 1) + task.passed(rows) + task.judged(rows, 1)
     sides = 2 if run.instance.contrastive else 1
     return task.passed(examples * sides, 3) + watched * offline["monitors"]
+
+
+def _has_value_model(run: Run) -> bool:
+    """Whether a run trains a value model beside its policy."""
+    online = run.spec.get("online")
+    if online is None or run.instance.leave_one_out:
+        return False
+    return online["value_model"] == "separate"
 
 
 def _memory(task: _Task, run: Run) -> float:
@@ -220,7 +230,10 @@ def _memory(task: _Task, run: Run) -> float:
     kept = shape.layers * _ACTIVATIONS
     if loop["activation_checkpointing"]:
         kept = shape.layers + _ACTIVATIONS  # what enters each block, and one block's insides
-    update = tokens * shape.width * kept
+    passes = 1
+    if _has_value_model(run):  # all of it trained, and kept for the gradient beside the policy
+        models, trained, passes = models + shape.parameters, trained + shape.parameters, 2
+    update = passes * tokens * shape.width * kept
     update += rows * task.response * shape.vocab_size * _LOGITS
     drawn = loop.get("rollouts") or loop["monitor_rollouts"]
     cache = drawn * (task.prompt + task.response) * 2 * shape.layers * shape.width

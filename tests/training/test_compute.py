@@ -15,6 +15,7 @@ from vbon.training.offline import OfflineTrainer
 
 ONLINE = {"ppo": {"kl_coef": 0.5}, "rloo": {"kl_coef": 0.5}, "bond": {"updates": 2}}
 OFFLINE = {"dpo": {"kl_coef": 0.5}, "bonbon": {"n": 3}, "bon_sft": {"n": 3}}
+WHITEN = ("batch", "minibatch")
 
 
 def policy_of(seed=0):
@@ -50,10 +51,15 @@ def assert_close(first, second, tolerance):
     torch.testing.assert_close(ours, theirs, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("whiten", ["batch", "minibatch"])
-@pytest.mark.parametrize("name", sorted(ONLINE))
-def test_gradients_that_are_added_up_give_the_same_online_trajectory(language, name, whiten):
-    changes = {} if name == "bond" else {"whiten": whiten, "epochs": 2}
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        *((name, {"whiten": whiten}) for name in sorted(ONLINE) for whiten in WHITEN),
+        ("ppo", {"value_model": "separate"}),
+    ],
+)
+def test_gradients_that_are_added_up_give_the_same_online_trajectory(language, name, changes):
+    changes = {} if name == "bond" else changes | {"epochs": 2}
     changes["learning_rate"] = 0.001
     whole, rows = trained_online(language, name, Compute(), **changes)
     parts, rows_of_parts = trained_online(language, name, Compute(rows_per_pass=3), **changes)
@@ -71,10 +77,13 @@ def test_gradients_that_are_added_up_give_the_same_offline_trajectory(language, 
     assert rows[-1]["objective"] == pytest.approx(rows_of_parts[-1]["objective"], rel=1e-4)
 
 
-@pytest.mark.parametrize("trainable", ["all", "lora"])
-def test_blocks_computed_again_give_the_same_bits(language, trainable):
-    kept, _ = trained_online(language, "ppo", Compute(), trainable)
-    again, _ = trained_online(language, "ppo", Compute(activation_checkpointing=True), trainable)
+@pytest.mark.parametrize(
+    ("trainable", "value_model"), [("all", "shared"), ("lora", "shared"), ("all", "separate")]
+)
+def test_blocks_computed_again_give_the_same_bits(language, trainable, value_model):
+    chosen = {"trainable": trainable, "value_model": value_model}
+    kept, _ = trained_online(language, "ppo", Compute(), **chosen)
+    again, _ = trained_online(language, "ppo", Compute(activation_checkpointing=True), **chosen)
     assert all(
         torch.equal(*pair) for pair in zip(kept.parameters(), again.parameters(), strict=True)
     )

@@ -201,6 +201,47 @@ def test_the_first_step_follows_the_policy_gradient():
     torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-5)
 
 
+def gradients_of(model):
+    return torch.cat([part.grad.flatten() for part in model.parameters()])
+
+
+def test_a_value_model_of_its_own_keeps_the_value_loss_off_the_policy():
+    found = {}
+    for value_model in ("shared", "separate"):
+        for value_coef in (0.0, 1.0):
+            chosen = gpt2_settings(value_model=value_model, value_coef=value_coef)
+            environment = gpt2_environment()
+            trainer = OnlineTrainer(make_gpt2(scale=0.15), PPO(kl_coef=0.1), environment, chosen, 0)
+            with torch.no_grad():
+                trainer.baseline.head.outer.weight.fill_(0.1)  # or no state would have a gradient
+            trainer._step(trainer._collect(0)[0], torch.arange(24))
+            found[value_model, value_coef] = gradients_of(trainer.policy)
+            if value_model == "separate":
+                assert bool(gradients_of(trainer.baseline.model).any()) == (value_coef > 0)
+                moved = weights(trainer.baseline.model) != weights(environment.reference)
+                assert bool(moved.any()) == (value_coef > 0)
+    assert torch.equal(found["separate", 0.0], found["separate", 1.0])
+    torch.testing.assert_close(found["separate", 0.0], found["shared", 0.0], rtol=1e-3, atol=1e-5)
+    assert (found["shared", 0.0] - found["shared", 1.0]).norm() > 0.01
+
+
+def test_a_value_model_starts_as_the_reference_and_is_asked_about_every_rollout():
+    """While the policy is the reference too, the sampler sees the states that it sees."""
+    batches = []
+    for value_model in ("shared", "separate"):
+        chosen = gpt2_settings(value_model=value_model)
+        trainer = OnlineTrainer(
+            make_gpt2(scale=0.15), PPO(kl_coef=0.1), gpt2_environment(), chosen, 0
+        )
+        with torch.no_grad():
+            trainer.baseline.head.outer.weight.fill_(0.1)
+        batches.append(trainer._collect(0)[0])
+    shared, separate = batches
+    assert torch.equal(shared.rollouts.response_ids, separate.rollouts.response_ids)
+    assert shared.values[shared.rollouts.response_mask].std() > 0.01
+    torch.testing.assert_close(shared.values, separate.values, rtol=1e-4, atol=1e-5)
+
+
 def test_minibatches_are_token_means_that_add_up_to_the_batch():
     chosen = gpt2_settings(learning_rate=1e-12)  # so that parameters stay where they are
     environment = gpt2_environment()
@@ -359,6 +400,7 @@ CHANGED = {
     "clip_reward": 0.5,
     "value_coef": 0.1,
     "value_target": "response",
+    "value_model": "separate",
     "value_trains_trunk": False,
     "max_grad_norm": 0.1,
     "whiten": "minibatch",

@@ -5,6 +5,7 @@ model have a faster forward pass here; any other causal model goes through its o
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol, runtime_checkable
@@ -181,9 +182,9 @@ class ValueHead(nn.Module):
 def make_value_head(model: PreTrainedModel, seed: int) -> nn.Module:
     """A value head for ``model``: a table for a tabular model, else a two-layer network."""
     if isinstance(model, tabular.TabularLM):
-        return tabular.ValueTable(len(model.table)).to(model.device)
+        return tabular.ValueTable(len(model.table)).to(model.device, model.dtype)
     generator = torch.Generator().manual_seed(seed)
-    return ValueHead(model.config.hidden_size, generator).to(model.device)
+    return ValueHead(model.config.hidden_size, generator).to(model.device, model.dtype)
 
 
 def pack(
@@ -219,11 +220,21 @@ def response_logits(
     Only those positions reach the output layer, which for a large vocabulary costs more than
     the rest of the model.
     """
+    hidden = response_states(model, prompts, response_ids, response_mask)
+    return output_logits(model, hidden), hidden
+
+
+def response_states(
+    model: PreTrainedModel,
+    prompts: Prompts,
+    response_ids: Int[Tensor, "batch tokens"],
+    response_mask: Bool[Tensor, "batch tokens"],
+) -> Tensor:
+    """Hidden states before each token that counts, in row-major order."""
     packed, index = pack(prompts, response_ids)
     needed = int((prompts.lengths + response_mask.sum(1)).max()) - 1  # the last predicts nothing
     rows, columns = response_mask.nonzero(as_tuple=True)
-    hidden = hidden_states(model, packed[:, :needed], rows * needed + index[rows, columns])
-    return output_logits(model, hidden), hidden
+    return hidden_states(model, packed[:, :needed], rows * needed + index[rows, columns])
 
 
 def token_log_probs(
@@ -234,14 +245,52 @@ def token_log_probs(
     temperature: float = 1.0,
 ) -> Float[Tensor, "batch tokens"]:
     """Log-prob of each response token in nats at ``temperature``, 0 where the mask is False."""
+
+    def chosen(asked: Prompts, ids: Tensor, mask: Tensor) -> Tensor:
+        logits, _ = response_logits(model, asked, ids, mask)
+        return -F.cross_entropy(logits / temperature, ids[mask], reduction="none")
+
+    return _in_parts(chosen, model.device, prompts, response_ids, response_mask)
+
+
+def token_values(
+    model: PreTrainedModel,
+    head: nn.Module,
+    prompts: Prompts,
+    response_ids: Int[Tensor, "batch tokens"],
+    response_mask: Bool[Tensor, "batch tokens"],
+) -> Float[Tensor, "batch tokens"]:
+    """Value of the state before each response token, 0 where the mask is False.
+
+    Args:
+        model: Gives the states.
+        head: Gives their values, as :func:`make_value_head` makes it.
+        prompts: Prompt of each response.
+        response_ids: Token ids of the responses.
+        response_mask: Tokens that count.
+    """
+
+    def values(asked: Prompts, ids: Tensor, mask: Tensor) -> Tensor:
+        return head(response_states(model, asked, ids, mask))
+
+    return _in_parts(values, model.device, prompts, response_ids, response_mask)
+
+
+def _in_parts(
+    numbers: Callable[[Prompts, Tensor, Tensor], Tensor],
+    device: torch.device,
+    prompts: Prompts,
+    response_ids: Int[Tensor, "batch tokens"],
+    response_mask: Bool[Tensor, "batch tokens"],
+) -> Float[Tensor, "batch tokens"]:
+    """One number for each token that counts, computed on a device, 0 for the others."""
     parts, home = [], response_ids.device
-    prompts = prompts.to(model.device)
-    response_ids, response_mask = response_ids.to(model.device), response_mask.to(model.device)
+    prompts = prompts.to(device)
+    response_ids, response_mask = response_ids.to(device), response_mask.to(device)
     # A few rows at a time: their logits stay in the processor's cache, and memory is bounded.
     size = max(1, _TOKENS // (prompts.ids.shape[1] + response_ids.shape[1]))
     for rows in torch.arange(len(response_ids), device=response_ids.device).split(size):
         asked, ids, mask = prompts.select(rows), response_ids[rows], response_mask[rows]
-        logits, _ = response_logits(model, asked, ids, mask)
-        chosen = -F.cross_entropy(logits / temperature, ids[mask], reduction="none")
-        parts.append(chosen.new_zeros(ids.shape).masked_scatter(mask, chosen))
+        found = numbers(asked, ids, mask)
+        parts.append(found.new_zeros(ids.shape).masked_scatter(mask, found))
     return torch.cat(parts).to(home)

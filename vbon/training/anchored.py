@@ -57,7 +57,7 @@ class AnchoredTrainer(OnlineTrainer):
         asked = env.prompts.select(index)
         with clock("sample"):
             seed = derive_seed(self.seed, "rollouts", step)
-            rollouts = self._drawn(self.policy, asked, draws, seed, self.baseline.head)
+            rollouts = self._drawn_by_policy(asked, draws, seed)
             seed = derive_seed(self.seed, "anchor", step)
             held = self._drawn(self.anchor, asked, draws * self.method.anchor_draws, seed)
         prompts = asked.select(rollouts.prompt_index)

@@ -32,21 +32,21 @@ class Compute:
     rows_per_pass: int | None = None
     activation_checkpointing: bool = False
 
-    def start(self, policy: PreTrainedModel) -> None:
-        """Prepare the process and a policy.
+    def start(self, model: PreTrainedModel) -> None:
+        """Prepare the process and a model that is to be trained.
 
         Raises:
-            ConfigError: If the policy's class cannot compute its blocks again.
+            ConfigError: If the model's class cannot compute its blocks again.
         """
         torch.backends.cuda.matmul.allow_tf32 = self.precision != "fp32"
         torch.backends.cudnn.allow_tf32 = self.precision != "fp32"
         if self.activation_checkpointing:
-            if not policy.supports_gradient_checkpointing:
+            if not model.supports_gradient_checkpointing:
                 raise ConfigError(
-                    f"activation_checkpointing: true is not possible with {type(policy).__name__}; "
+                    f"activation_checkpointing: true is not possible with {type(model).__name__}; "
                     "give false"
                 )
-            policy.gradient_checkpointing_enable({"use_reentrant": False})
+            model.gradient_checkpointing_enable({"use_reentrant": False})
 
     def forward(self, device: torch.device) -> AbstractContextManager[Any]:
         """The precision of forward passes of policy and reference."""
@@ -55,14 +55,16 @@ class Compute:
         return nullcontext()
 
     @contextmanager
-    def update(self, policy: PreTrainedModel) -> Iterator[None]:
-        """Around the passes of an update, forward and backward."""
+    def update(self, *models: PreTrainedModel) -> Iterator[None]:
+        """Around the passes of an update of some models, forward and backward."""
         # The library's own blocks check it; nothing else does, since dropout is off.
-        policy.train(self.activation_checkpointing)
+        for model in models:
+            model.train(self.activation_checkpointing)
         try:
             yield
         finally:
-            policy.eval()
+            for model in models:
+                model.eval()
 
     def passes(self, rows: int) -> list[Int[Tensor, " pass"]]:
         """Row numbers of each pass.

@@ -5,6 +5,7 @@ sampled end-of-sequence token ends a response. A method enters through its rewar
 rewards alone.
 """
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from vbon.methods.base import Online
-from vbon.models.language_model import response_logits, token_log_probs
+from vbon.models.language_model import response_logits, token_log_probs, token_values
 from vbon.objectives.policy_gradient import (
     clipped_policy_loss,
     masked_mean,
@@ -108,6 +109,7 @@ class OnlineSettings:
     clip_value: float | None
     clip_reward: float | None
     value_target: str
+    value_model: str
     value_trains_trunk: bool
     value_coef: float
     max_grad_norm: float | None
@@ -166,9 +168,8 @@ class OnlineTrainer:
     ) -> None:
         self.policy, self.method, self.environment = policy, method, environment
         self.settings, self.seed, self.compute = settings, seed, compute
-        compute.start(policy)
         self.baseline = make_baseline(
-            policy,
+            environment.reference,
             method.leave_one_out,
             settings.draws_per_prompt,
             derive_seed(seed, "value_head"),
@@ -177,9 +178,13 @@ class OnlineTrainer:
             lam=settings.lam,
             clip_value=settings.clip_value,
             trains_trunk=settings.value_trains_trunk,
+            separate=settings.value_model == "separate",
         )
-        head = self.baseline.head
-        trained = [*policy.parameters(), *(head.parameters() if head is not None else ())]
+        self._models = [policy, *([] if self.baseline.model is None else [self.baseline.model])]
+        for model in self._models:
+            compute.start(model)
+        parts = [*self._models, *([] if self.baseline.head is None else [self.baseline.head])]
+        trained = itertools.chain.from_iterable(part.parameters() for part in parts)
         self._parameters = [parameter for parameter in trained if parameter.requires_grad]
         self._optimizer = torch.optim.AdamW(
             self._parameters,
@@ -230,7 +235,7 @@ class OnlineTrainer:
         asked = env.prompts.select(index)
         with clock("sample"):
             seed = derive_seed(self.seed, "rollouts", step)
-            rollouts = self._drawn(self.policy, asked, draws, seed, self.baseline.head)
+            rollouts = self._drawn_by_policy(asked, draws, seed)
         prompts = asked.select(rollouts.prompt_index)
         with clock("score"):
             reward = env.score(prompts, rollouts)
@@ -253,6 +258,23 @@ class OnlineTrainer:
         prompts = asked.select(rollouts.prompt_index)
         found = self._log_probs_under(model, prompts, rollouts)
         return replace(rollouts, token_log_probs=found)
+
+    def _drawn_by_policy(self, asked: Prompts, draws: int, seed: int) -> Rollouts:
+        """Responses of the policy, with the values that the baseline needs."""
+        head, model = self.baseline.head, self.baseline.model
+        if model is None:
+            return self._drawn(self.policy, asked, draws, seed, head)
+        rollouts = self._drawn(self.policy, asked, draws, seed)
+        return replace(rollouts, values=self._values(asked.select(rollouts.prompt_index), rollouts))
+
+    @torch.no_grad()
+    def _values(self, prompts: Prompts, rollouts: Rollouts) -> Float[Tensor, "batch tokens"]:
+        """What a value model of its own says of rollouts."""
+        head, model = self.baseline.head, self.baseline.model
+        ids, mask = rollouts.response_ids, rollouts.response_mask
+        with self.compute.forward(model.device):
+            found = token_values(model, head, prompts, ids, mask)
+        return found.to(rollouts.token_log_probs.dtype)
 
     @torch.no_grad()
     def _log_probs_under(
@@ -329,7 +351,7 @@ class OnlineTrainer:
         """One optimiser step on some rows of the batch."""
         settings = self.settings
         self._optimizer.zero_grad(set_to_none=True)
-        with self.compute.update(self.policy):
+        with self.compute.update(*self._models):
             losses = self._add_gradients(batch, index)
         limit = settings.max_grad_norm
         if limit is None:
@@ -378,7 +400,7 @@ class OnlineTrainer:
             settings.clip_policy,
         )
         value_loss = self.baseline.loss(
-            hidden,
+            self.baseline.states(hidden, prompts, ids, mask),
             batch.values[index, :longest][mask],
             batch.targets[index, :longest][mask],
         )
