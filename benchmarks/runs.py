@@ -80,7 +80,7 @@ def measure(run: Run) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder, Passes().watched() as passes:
         plain = run.to_json() | {"inputs": paths, "root": folder}
         started = time.perf_counter()
-        status = carry_out(plain, run.instance, inputs, "")
+        status = carry_out(plain, run.instance, inputs, run.provenance())
         took = time.perf_counter() - started
     named = {"method": run.method, "setting": run.setting, "status": status, "seconds": took}
     return named | {"outside": 1 - passes.seconds / took}

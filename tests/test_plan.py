@@ -119,6 +119,13 @@ def test_trl_is_refused_where_its_losses_are_others():
         offline_runs(section)
 
 
+def test_several_gpus_change_no_run_and_are_refused_with_trl():
+    base = merge(OFFLINE, {"gpus_per_job": 2})
+    assert [run.spec for run in runs(base)] == [run.spec for run in runs(OFFLINE)]
+    with pytest.raises(ConfigError, match=r"gpus_per_job: 2 .*sentiment\.offline\.trainer: trl"):
+        runs(merge(base, {"sentiment": {"offline": {"trainer": "trl"}}}))
+
+
 @pytest.mark.parametrize(
     ("methods", "words"),
     [

@@ -234,7 +234,7 @@ def _runs_of(config: Mapping[str, Any], root: Root, method: str) -> list[Run]:
             where = (root.folder, root.shared, pool)
             runs.append(Run(root.task, root.study, method, setting, seed, *where, values, spec))
             _check_online(runs[-1], root)
-            _check_offline(runs[-1], root)
+            _check_offline(runs[-1], root, config["gpus_per_job"])
     return runs
 
 
@@ -308,7 +308,7 @@ def _check_online(run: Run, root: Root) -> None:
     )
 
 
-def _check_offline(run: Run, root: Root) -> None:
+def _check_offline(run: Run, root: Root, gpus: int) -> None:
     """Refuse an offline run for which there are too few stored draws, or no loss in TRL."""
     if run.pairing is None:
         return
@@ -317,6 +317,11 @@ def _check_offline(run: Run, root: Root) -> None:
         raise ConfigError(
             f"{root.path}.offline.trainer: 'trl' is not allowed with {root.path}.sampling."
             f"temperature = {sampling['temperature']}, since its losses are those at 1; give native"
+        )
+    if run.spec["offline"]["trainer"] == "trl" and gpus > 1:
+        raise ConfigError(
+            f"gpus_per_job: {gpus} is not allowed with {root.path}.offline.trainer: trl, which "
+            "trains in one process; give 1, or trainer: native"
         )
     if run.spec["offline"]["trainer"] == "trl":
         plain = {"precision": "fp32", "rows_per_pass": None, "activation_checkpointing": False}

@@ -91,10 +91,18 @@ class Rollouts:
         parts = {item.name: getattr(self, item.name) for item in fields(self)}
         return Rollouts(**{k: None if v is None else v.to(device) for k, v in parts.items()})
 
-    def head(self, count: int) -> "Rollouts":
-        """The first rollouts, without values."""
-        names = [item.name for item in fields(self) if item.name != "values"]
-        return Rollouts(**{name: getattr(self, name)[:count] for name in names})
+    def select(self, index: Int[Tensor, " rows"]) -> "Rollouts":
+        """The rollouts at ``index``."""
+        parts = {item.name: getattr(self, item.name) for item in fields(self)}
+        return Rollouts(**{k: None if v is None else v[index] for k, v in parts.items()})
+
+    @classmethod
+    def joined(cls, parts: Sequence["Rollouts"]) -> "Rollouts":
+        """Rollouts of the same prompts one after the other; with values if all have them."""
+        names = [item.name for item in fields(cls)]
+        columns = {name: [getattr(part, name) for part in parts] for name in names}
+        return cls(**{k: None if any(v is None for v in column) else torch.cat(column)
+                      for k, column in columns.items()})  # fmt: skip
 
     def response_lists(self) -> list[list[int]]:
         """Token ids of each response without padding."""

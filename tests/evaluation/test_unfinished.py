@@ -149,8 +149,8 @@ def test_the_first_rollouts_are_those():
     ids = torch.arange(12).view(4, 3)
     mask = torch.ones(4, 3, dtype=torch.bool)
     rollouts = Rollouts(torch.arange(4), ids, mask, mask[:, 0], torch.zeros(4, 3), torch.ones(4, 3))
-    first = rollouts.head(2)
+    first = rollouts.select(torch.arange(2))
     assert len(first) == 2
-    assert first.values is None
+    assert first.values.tolist() == [[1, 1, 1]] * 2
     assert first.response_lists() == [[0, 1, 2], [3, 4, 5]]
     assert isinstance(Prompts.from_lists([[1]], ["a"]), Prompts)

@@ -9,7 +9,7 @@ import sys
 import pandas as pd
 import pytest
 import yaml
-from checkout import CONFIG, ROOT, make_checkout, plan, run, start, wait_for
+from checkout import BUILT, CONFIG, ROOT, change, make_checkout, plan, run, start, wait_for
 
 pytestmark = pytest.mark.workflow
 
@@ -97,6 +97,23 @@ def test_tables_about_training_are_asked_for_only_where_something_is_trained(tmp
         lines = (line.split() for line in done.stdout.splitlines())
         planned[name] = {words[0] for words in lines if words} & {"convergence", "equivalence"}
     assert planned == {"trained": {"convergence", "equivalence"}, "chosen": set()}
+
+
+def test_a_job_that_trains_has_a_process_for_each_gpu(tmp_path):
+    folder = make_checkout(tmp_path / "checkout", BUILT)
+    change(folder, "gpus_per_job", value=3)
+    planned = {}
+    for given in ([], ["--resources", "gpu=2"]):
+        command = [sys.executable, "-m", "snakemake", "-n", "-p", "--cores", "1", *given]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+        words = done.stdout.split()
+        planned[len(given)] = [
+            words[k + 1] for k, word in enumerate(words) if word == "--processes"
+        ]
+        assert "gpu=1" in done.stdout.replace(",", " ").split()  # of jobs that draw and measure
+    # One job each: the reference, which is not trained, and two methods.
+    assert sorted(planned[0]) == ["0", "3", "3"]
+    assert sorted(planned[2]) == ["0", "2", "2"]  # as many as there are
 
 
 def test_summaries_are_drawn_at_all_temperatures_at_once(tmp_path):

@@ -23,6 +23,7 @@ def train(arguments: list[str]) -> None:
     options = parser("train", train.__doc__)
     options.add_argument("--runs", type=settings, required=True, help="list of runs")
     options.add_argument("--total", type=int, default=0, help="runs of the sweep, for progress")
+    options.add_argument("--processes", type=int, default=1, help="to share each run, a GPU each")
     args = options.parse_args(arguments)
     runs = [Run(**run) for run in args.runs]
     waiting = []
@@ -36,9 +37,26 @@ def train(arguments: list[str]) -> None:
 
     import torch  # only where there is work
 
-    from vbon.training.runs import Inputs, carry_out, in_child
+    from vbon.training import parallel
 
     torch.set_num_threads(1)
+    if parallel.is_launched():
+        parallel.join()
+    elif args.processes > 1:
+        parallel.launch(args.processes, ["train", *arguments])
+        return
+    failed = _carry_out(waiting, args.total)
+    main = parallel.is_main()
+    parallel.leave()
+    if failed and main:
+        raise ArtifactError(f"{len(failed)} of {len(runs)} runs failed: {'; '.join(failed)}")
+
+
+def _carry_out(waiting: list[Run], total: int) -> list[str]:
+    """Carry out runs one after the other; say which failed and why."""
+    from vbon.training import parallel
+    from vbon.training.runs import Inputs, carry_out, in_child
+
     shared: dict[str, Inputs] = {}
     failed = []
     for run in waiting:
@@ -52,16 +70,19 @@ def train(arguments: list[str]) -> None:
             _ = inputs.environment
         if "samples" in loaded:
             _ = inputs.samples
-        started = time.time()
+        started, told = time.time(), None
         try:
             described, made = run.to_json() | {"inputs": paths}, run.provenance()
             in_child(carry_out, described, run.instance, inputs, made)
         except (ChildProcessError, VbonError) as error:
-            failed.append(f"{run.method} {run.setting} seed {run.seed}: {error}")
-            continue
-        _tell_progress(run, time.time() - started, args.total)
-    if failed:
-        raise ArtifactError(f"{len(failed)} of {len(runs)} runs failed: {'; '.join(failed)}")
+            told = f"{run.method} {run.setting} seed {run.seed}: {error}"
+        # What the main process alone met, in writing, the others must know before they go on.
+        told = next(filter(None, parallel.gathered(lambda told=told: told)), None)
+        if told is not None:
+            failed.append(told)
+        elif parallel.is_main():
+            _tell_progress(run, time.time() - started, total)
+    return failed
 
 
 def _tell_progress(run: Run, seconds: float, total: int) -> None:

@@ -83,8 +83,8 @@ class AnchoredTrainer(OnlineTrainer):
         self, asked: Prompts, rollouts: Rollouts, held: Rollouts
     ) -> tuple[Float64[Tensor, " batch"], Float64[Tensor, "batch draws"]]:
         """Rewards of the policy's responses, and of the anchor's that belong to each."""
-        both = _joined(rollouts, held)
-        reward = self.environment.score(asked.select(both.prompt_index), both)
+        both = Rollouts.joined([rollouts, held])
+        reward = self.environment.rewards(asked.select(both.prompt_index), both)
         ours, theirs = reward.split([len(rollouts), len(held)])
         return ours, theirs.view(-1, self.method.anchor_draws)
 
@@ -138,16 +138,9 @@ def make_online_trainer(
     return trainer(policy, method, environment, settings, seed, compute)
 
 
-def _joined(first: Rollouts, second: Rollouts) -> Rollouts:
-    """Rollouts of the same prompts one after the other, without values."""
-    names = [field.name for field in dataclasses.fields(Rollouts) if field.name != "values"]
-    return Rollouts(*(torch.cat((getattr(first, name), getattr(second, name))) for name in names))
-
-
 def _rows(rollouts: Rollouts, index: Int[Tensor, " rows"]) -> Rollouts:
     """Some rows of rollouts without values, cut to the longest response."""
-    names = [field.name for field in dataclasses.fields(Rollouts) if field.name != "values"]
-    parts = {name: getattr(rollouts, name)[index] for name in names}
+    parts = vars(dataclasses.replace(rollouts, values=None).select(index))
     longest = int(parts["response_mask"].sum(1).max())
-    cut = {name: part[:, :longest] for name, part in parts.items() if part.ndim == 2}
+    cut = {k: v[:, :longest] for k, v in parts.items() if v is not None and v.ndim == 2}
     return Rollouts(**(parts | cut))

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from vbon.errors import ConfigError
+from vbon.training.parallel import share_of
 
 COMPUTE = ("precision", "rows_per_pass", "activation_checkpointing")
 """Settings of a training loop that this module takes."""
@@ -66,14 +67,27 @@ class Compute:
             for model in models:
                 model.eval()
 
-    def passes(self, rows: int) -> list[Int[Tensor, " pass"]]:
-        """Row numbers of each pass.
+    def passes(self, weights: Int[Tensor, " rows"]) -> list[tuple[Int[Tensor, " pass"], float]]:
+        """Row numbers of each pass of this process, and the share that its mean has in the whole.
+
+        Means over passes, times their shares, add up to the mean over all rows of all processes.
+
+        Args:
+            weights: Of each row in these means.
 
         Example:
-            >>> [part.tolist() for part in Compute(rows_per_pass=2).passes(3)]
-            [[0, 1], [2]]
+            >>> parts = Compute(rows_per_pass=2).passes(torch.tensor([1, 2, 1]))
+            >>> [(rows.tolist(), share) for rows, share in parts]
+            [([0, 1], 0.75), ([2], 0.25)]
         """
-        return list(torch.arange(rows).split(self.rows_per_pass or max(rows, 1)))
+        mine = share_of(len(weights))
+        if not len(mine):  # fewer rows than processes: all the same there must be a gradient
+            return [(torch.arange(1), 0.0)]
+        passes = mine.split(self.rows_per_pass or len(mine))
+        if len(passes[0]) == len(weights):  # asks the device nothing
+            return [(passes[0], 1.0)]
+        total = weights.sum().item()
+        return [(rows, weights[rows].sum().item() / total) for rows in passes]
 
 
 PLAIN = Compute()

@@ -22,10 +22,11 @@ from transformers import PreTrainedModel
 
 from vbon.errors import ArtifactError
 from vbon.methods.base import Offline
-from vbon.models.language_model import response_logits, token_log_probs
+from vbon.models.language_model import response_logits
 from vbon.seeding import derive_seed
 from vbon.training.compute import PLAIN, Compute
 from vbon.training.online import Diverged, Environment
+from vbon.training.parallel import add_gradients, summed
 from vbon.types import OfflineBatch, Prompts
 
 
@@ -227,7 +228,8 @@ class OfflineTrainer:
         """One optimiser step on some pairs."""
         self._optimizer.zero_grad(set_to_none=True)
         with self.compute.update(self.policy):
-            loss = self._add_gradients(index)
+            loss = summed(self._add_gradients(index))
+        add_gradients(self._parameters)
         grad_norm = nn.utils.clip_grad_norm_(self._parameters, self.limit, foreach=True)
         self.check(loss, grad_norm)
         self._optimizer.step()
@@ -237,16 +239,16 @@ class OfflineTrainer:
         return statistics_of(loss, grad_norm, self.limit)
 
     def _add_gradients(self, index: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
-        """Gradients of the mean loss of some pairs, a pass at a time; gives that loss."""
+        """Gradients of the mean loss of some pairs, a pass at a time; gives that loss.
+
+        Of several processes each adds its share, of gradients and of the loss.
+        """
         weights = self.method.pair_weights(self.examples.lengths[self.examples.chosen[index]])
         total = 0.0
-        for rows in self.compute.passes(len(index)):
+        for rows, share in self.compute.passes(weights):
             with self.compute.forward(self.policy.device):
                 batch = self.batch(index[rows])
             loss = self.method.batch_loss(batch)
-            share = 1.0
-            if len(rows) < len(index):
-                share = (weights[rows].sum() / weights.sum()).item()
             (loss * share).backward()
             total = total + loss.detach() * share
         return total
@@ -306,10 +308,8 @@ class OfflineTrainer:
         self.seconds["sample"] += time.perf_counter() - started
         started = time.perf_counter()
         prompts = asked.select(rollouts.prompt_index)
-        reward = env.score(prompts, rollouts)
-        log_probs_ref = token_log_probs(
-            env.reference, prompts, rollouts.response_ids, rollouts.response_mask, env.temperature
-        )
+        reward = env.rewards(prompts, rollouts)
+        log_probs_ref = env.log_probs_under(env.reference, prompts, rollouts)
         self.seconds["score"] += time.perf_counter() - started
         log_ratio = rollouts.log_prob - log_probs_ref.double().sum(1)
         return {

@@ -5,6 +5,7 @@ sampled end-of-sequence token ends a response. A method enters through its rewar
 rewards alone.
 """
 
+import functools
 import itertools
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +31,7 @@ from vbon.seeding import derive_seed
 from vbon.training.baselines import make_baseline
 from vbon.training.cdf import RewardCDF
 from vbon.training.compute import PLAIN, Compute
+from vbon.training.parallel import add_gradients, by_prompts, by_rows, summed
 from vbon.types import Prompts, Rollouts, Scored
 
 Score = Callable[[Prompts, Rollouts], Float64[Tensor, " batch"]]
@@ -65,9 +67,13 @@ class Environment:
         """What the evaluator says of the first rollouts; nothing is learnt from it."""
         if self.evaluator is None:
             return {}
-        count = min(self.monitored, len(rollouts))
-        rewards = self.evaluator(prompts.select(torch.arange(count)), rollouts.head(count))
+        first = torch.arange(min(self.monitored, len(rollouts)))
+        rewards = by_rows(self.evaluator, prompts.select(first), rollouts.select(first))
         return {"evaluator_reward": rewards.mean().item()}
+
+    def rewards(self, prompts: Prompts, rollouts: Rollouts) -> Float64[Tensor, " batch"]:
+        """Rewards of rollouts, on the training scale."""
+        return by_rows(self.score, prompts, rollouts)
 
     def sample(
         self,
@@ -78,9 +84,9 @@ class Environment:
         value_head: nn.Module | None = None,
     ) -> Rollouts:
         """Responses of a model to some prompts, within the environment's limits."""
-        return sample(
+        draw = functools.partial(
+            sample,
             model,
-            asked,
             draws=draws,
             max_new_tokens=self.max_new_tokens,
             eos_token_id=self.eos_token_id,
@@ -88,6 +94,18 @@ class Environment:
             temperature=self.temperature,
             value_head=value_head,
         )
+        return by_prompts(draw, asked)
+
+    def log_probs_under(
+        self, model: PreTrainedModel, prompts: Prompts, rollouts: Rollouts
+    ) -> Float[Tensor, "batch tokens"]:
+        """Log-probs of the tokens of rollouts under a model."""
+
+        def found(prompts: Prompts, rollouts: Rollouts) -> Tensor:
+            ids, mask = rollouts.response_ids, rollouts.response_mask
+            return token_log_probs(model, prompts, ids, mask, self.temperature)
+
+        return by_rows(found, prompts, rollouts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,7 +256,7 @@ class OnlineTrainer:
             rollouts = self._drawn_by_policy(asked, draws, seed)
         prompts = asked.select(rollouts.prompt_index)
         with clock("score"):
-            reward = env.score(prompts, rollouts)
+            reward = env.rewards(prompts, rollouts)
             log_probs_ref = self._log_probs_under(env.reference, prompts, rollouts)
         with clock("lookup"):
             scored = self._look_up(index[rollouts.prompt_index], reward, log_probs_ref)
@@ -271,19 +289,21 @@ class OnlineTrainer:
     def _values(self, prompts: Prompts, rollouts: Rollouts) -> Float[Tensor, "batch tokens"]:
         """What a value model of its own says of rollouts."""
         head, model = self.baseline.head, self.baseline.model
-        ids, mask = rollouts.response_ids, rollouts.response_mask
+
+        def found(prompts: Prompts, rollouts: Rollouts) -> Tensor:
+            return token_values(model, head, prompts, rollouts.response_ids, rollouts.response_mask)
+
         with self.compute.forward(model.device):
-            found = token_values(model, head, prompts, ids, mask)
-        return found.to(rollouts.token_log_probs.dtype)
+            values = by_rows(found, prompts, rollouts)
+        return values.to(rollouts.token_log_probs.dtype)
 
     @torch.no_grad()
     def _log_probs_under(
         self, model: PreTrainedModel, prompts: Prompts, rollouts: Rollouts
     ) -> Float[Tensor, "batch tokens"]:
         """Log-probs of the tokens of rollouts under a frozen model."""
-        ids, mask = rollouts.response_ids, rollouts.response_mask
         with self.compute.forward(model.device):
-            return token_log_probs(model, prompts, ids, mask, self.environment.temperature)
+            return self.environment.log_probs_under(model, prompts, rollouts)
 
     def _look_up(self, prompt_index: Tensor, reward: Tensor, log_probs_ref: Tensor) -> Scored:
         """Place each reward in the reference's reward distribution, where the method needs it."""
@@ -352,7 +372,8 @@ class OnlineTrainer:
         settings = self.settings
         self._optimizer.zero_grad(set_to_none=True)
         with self.compute.update(*self._models):
-            losses = self._add_gradients(batch, index)
+            losses = summed(self._add_gradients(batch, index))
+        add_gradients(self._parameters)
         limit = settings.max_grad_norm
         if limit is None:
             gradients = [p.grad for p in self._parameters if p.grad is not None]
@@ -367,17 +388,18 @@ class OnlineTrainer:
     def _add_gradients(
         self, batch: _Batch, index: Int[Tensor, " minibatch"]
     ) -> Float[Tensor, " losses"]:
-        """Gradients of the minibatch's mean losses, a pass at a time; gives these losses."""
+        """Gradients of the minibatch's mean losses, a pass at a time; gives these losses.
+
+        Of several processes each adds its share, of gradients and of losses.
+        """
         _, _, mask = batch.rows(index)
         advantages, tokens = batch.advantages[index, : mask.shape[1]], mask.sum(1)
         if self.settings.whiten == "minibatch":
             advantages = whiten(advantages, mask)
         total = 0.0
-        for rows in self.compute.passes(len(index)):
+        for rows, share in self.compute.passes(tokens):
             with self.compute.forward(self.policy.device):
                 losses = self._losses(batch, index[rows], advantages[rows])
-            # Means over a pass's tokens add up to that over all; alone it keeps its last bit.
-            share = 1.0 if len(rows) == len(index) else (tokens[rows].sum() / tokens.sum()).item()
             ((losses[0] + self.settings.value_coef * losses[1]) * share).backward()
             total = total + torch.stack(losses).detach() * share
         return total

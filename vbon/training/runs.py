@@ -1,7 +1,6 @@
 """Carry out runs of a sweep: a warm process, one forked child a run, nothing done twice."""
 
 import multiprocessing
-import signal
 import sys
 import warnings
 from dataclasses import replace
@@ -27,6 +26,7 @@ from vbon.methods.base import Method, Offline, Online
 from vbon.models.language_model import check_tokenizer, load_language_model, load_tokenizer
 from vbon.models.trainable import CAPACITY, count_trainable, make_trainable, merged
 from vbon.rewards import full_texts, load_reward_model, replace_unfinished
+from vbon.training import parallel
 from vbon.training.anchored import make_online_trainer
 from vbon.training.cdf import EstimatedCDF, ExactCDF, Prior, RewardCDF, SampledCDF
 from vbon.training.compute import COMPUTE, Compute
@@ -164,6 +164,8 @@ class Inputs:
 def carry_out(run: dict[str, Any], method: Method, inputs: Inputs, made: dict[str, Any]) -> str:
     """Carry out one run and move its folder into place when all of it is written.
 
+    Of several processes all train and the main one writes.
+
     Args:
         run: The run as plain values (root, method, setting, seed, spec), and its ``inputs``.
         method: The method at the run's setting.
@@ -176,9 +178,18 @@ def carry_out(run: dict[str, Any], method: Method, inputs: Inputs, made: dict[st
     folder = Path(f"{run['root']}/runs/{run['method']}/{run['setting']}/seed{run['seed']}")
     torch.set_num_threads(1)
     start_clock()
+    if not parallel.is_main():
+        return _outcome(run, method, inputs)[0]["status"]
     with atomic_folder(folder) as partial:
-        record = _outcome(run, method, inputs, made, partial)
+        record, rows, policy = _outcome(run, method, inputs)
+        if policy is not None:
+            policy.save_pretrained(partial / "policy")
+            load_tokenizer(run["inputs"]["reference"]).save_pretrained(partial / "policy")
+        history = pd.DataFrame(rows, columns=list(rows[0] if rows else SCHEMAS["history"].columns))
+        write_table(partial / "history.parquet", history, "history", made)
         took = measured()
+        if parallel.count() > 1:
+            took["hardware"] += f", {parallel.count()} processes"
         record |= {
             **{name: value for name, value in made.items() if name != "settings"},
             **{name: run[name] for name in ("task", "study", "method", "setting", "seed", "spec")},
@@ -194,32 +205,25 @@ def carry_out(run: dict[str, Any], method: Method, inputs: Inputs, made: dict[st
     return record["status"]
 
 
-def _outcome(
-    run: dict[str, Any], method: Method, inputs: Inputs, made: dict[str, Any], partial: Path
-) -> dict[str, Any]:
-    """Train where there is anything to train, write the history, and say how it went."""
+Outcome = tuple[dict[str, Any], list[dict[str, float]], PreTrainedModel | None]
+"""What the record says of the training, the rows of the history, and a policy to be saved."""
+
+
+def _outcome(run: dict[str, Any], method: Method, inputs: Inputs) -> Outcome:
+    """Train where there is anything to train, and say how it went."""
     record: dict[str, Any] = {"status": "ok", "policy": None, "trainable_parameters": 0}
+    if not method.trained:
+        return record, [], None
+    if method.is_reference:
+        return record | {"policy": "reference"}, [], None
+    return _train(run, method, inputs)
+
+
+def _train(run: dict[str, Any], method: Method, inputs: Inputs) -> Outcome:
+    """Train a method."""
     rows: list[dict[str, float]] = []
-    if method.trained and not method.is_reference:
-        record |= _train(run, method, inputs, partial, rows)
-    elif method.trained:
-        record["policy"] = "reference"
-    history = pd.DataFrame(rows, columns=list(rows[0] if rows else SCHEMAS["history"].columns))
-    write_table(partial / "history.parquet", history, "history", made)
-    return record
-
-
-def _train(
-    run: dict[str, Any],
-    method: Method,
-    inputs: Inputs,
-    partial: Path,
-    rows: list[dict[str, float]],
-) -> dict[str, Any]:
-    """Train a method; fill ``rows`` with its history and save its policy."""
     # The policy starts as the reference; loading it again shares no parameter with it.
-    reference_path = run["inputs"]["reference"]
-    policy = load_language_model(reference_path)
+    policy = load_language_model(run["inputs"]["reference"])
     loop = run["spec"].get("online") or run["spec"]["offline"]
     make_trainable(policy, **{name: loop[name] for name in CAPACITY}, seed=run["seed"])
     trainer = _make_trainer(run, method, inputs, policy)
@@ -230,12 +234,11 @@ def _train(
             if not is_finite({name: row[name] for name in SCHEMAS["history"].columns}):
                 raise Diverged(f"step {row['step']}: a statistic is not finite")
     except Diverged as error:
-        print(f"{run['method']} {run['setting']} seed {run['seed']} diverged: {error}", flush=True)
+        name = f"{run['method']} {run['setting']} seed {run['seed']}"
+        if parallel.is_main():
+            print(f"{name} diverged: {error}", flush=True)
         status = "diverged"
-    else:
-        merged(policy).save_pretrained(partial / "policy")
-        load_tokenizer(reference_path).save_pretrained(partial / "policy")
-    return {
+    record = {
         "status": status,
         "policy": "policy" if status == "ok" else None,
         "trainable_parameters": count_trainable(policy),
@@ -245,6 +248,7 @@ def _train(
         "seconds": trainer.seconds,
         **(_stored(method, trainer) if isinstance(trainer, OfflineTrainer) else {}),
     }
+    return record, rows, merged(policy) if status == "ok" else None
 
 
 def _drawn_for_log_f(cdf: RewardCDF | None) -> int:
@@ -258,7 +262,7 @@ def _sampling_cdf(environment: Environment, max_draws: int, seed: int) -> Sample
     def draw(rows: Tensor, count: int, seed: int) -> tuple[Float64[Tensor, "batch count"], int]:
         asked = environment.prompts.select(rows)
         rollouts = environment.sample(environment.reference, asked, count, seed)
-        reward = environment.score(asked.select(rollouts.prompt_index), rollouts)
+        reward = environment.rewards(asked.select(rollouts.prompt_index), rollouts)
         return reward.reshape(-1, count), int(rollouts.response_mask.sum())
 
     return SampledCDF(draw, max_draws, seed)
@@ -302,22 +306,20 @@ def _make_trainer(
 def in_child(function: Any, *arguments: Any) -> None:
     """Call a function in a forked child, so that a crash costs one run and imports are paid once.
 
-    With a GPU the call stays in this process, because CUDA does not survive a fork.
+    With a GPU, or among several processes, the call stays in this process, because neither CUDA nor
+    what connects processes survives a fork.
 
     Raises:
         ChildProcessError: If the child failed.
     """
-    if torch.cuda.is_available():
+    if torch.cuda.is_available() or parallel.count() > 1:
         function(*arguments)
         return
     process = multiprocessing.get_context("fork").Process(target=_told, args=(function, arguments))
     process.start()
     process.join()
-    if process.exitcode and process.exitcode < 0:
-        name = signal.Signals(-process.exitcode).name
-        raise ChildProcessError(f"its process was ended by {name}; if nobody did, memory ran out")
     if process.exitcode:
-        raise ChildProcessError(f"its process ended with code {process.exitcode}, see above")
+        raise ChildProcessError(f"its process {parallel.explain(process.exitcode)}")
 
 
 def _told(function: Any, arguments: tuple[Any, ...]) -> None:

@@ -31,7 +31,8 @@ if not globals().get("ALONE", False):
         logger.warning(line)
 
 RESULTS = config["results_dir"]
-GPUS = config["gpus_per_job"]
+GPUS = config["gpus_per_job"]  # of a job that trains; its processes have one each
+GPU = min(GPUS, 1)  # of any other that runs models
 HUB = hub_sources(config)  # what is fetched from the hub, by its place in the config
 TASKS = [
     task
@@ -166,7 +167,7 @@ def gpus_for_drawing(task):
     parts = 1
     if sampling["backend"] == "vllm":
         parts = sampling["vllm"]["tensor_parallel_size"]
-    return parts * min(GPUS, 1)
+    return parts * GPU
 
 
 def shards(wildcards, kind):

@@ -122,7 +122,7 @@ rule baselines:
         task="|".join(POSTS) or "none",
     threads: 1
     resources:
-        gpu=GPUS,
+        gpu=GPU,
     params:
         models=model_options("reference", "evaluator"),
         settings=lambda wildcards: as_json(section(wildcards, "rewards")),

@@ -58,7 +58,7 @@ for task in BUILT:
                 f"logs/{task}/score-{prompts}-{{shard}}.log",
             threads: 1
             resources:
-                gpu=GPUS,
+                gpu=GPU,
             params:
                 models=model_options(*ROLES),
                 settings=as_json(config[task]["rewards"]),
@@ -143,7 +143,7 @@ rule prior:
         "logs/{root}/prior-m{m}.log",
     threads: 1
     resources:
-        gpu=GPUS,
+        gpu=GPU,
     params:
         models=model_options("reference", "reward_model"),
         settings=lambda wildcards: as_json(ROOTS[wildcards.root].section["rewards"]),

@@ -34,7 +34,7 @@ for name, group in JOBS.items():
             update([f"{folder}/run.json" for folder in folders]),
         log:
             f"logs/{task}/train-{name}.log",
-        threads: 1
+        threads: max(1, GPUS) if trained else 1
         resources:
             gpu=GPUS if trained else 0,
         params:
@@ -42,7 +42,8 @@ for name, group in JOBS.items():
             total=sum(run.task == task for run in RUNS),
             code=code(*TRAIN_MODULES, *(method_modules()[method] for method in methods)),
         shell:
-            "vbon train --runs {params.runs:q} --total {params.total} 2> {log:q} | tee -a {log:q}"
+            "vbon train --runs {params.runs:q} --total {params.total}"
+            " --processes {resources.gpu} 2> {log:q} | tee -a {log:q}"
 
     rule:
         name:
@@ -56,7 +57,7 @@ for name, group in JOBS.items():
             f"logs/{task}/evaluate-{name}.log",
         threads: 1
         resources:
-            gpu=GPUS if trained else 0,
+            gpu=GPU if trained else 0,
         params:
             runs=runs_json,
             settings=as_json(

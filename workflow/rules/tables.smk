@@ -239,7 +239,7 @@ rule estimators:
         "logs/{task}/estimators.log",
     threads: 1
     resources:
-        gpu=GPUS,
+        gpu=GPU,
     params:
         models=model_options("reference", "reward_model"),
         settings=lambda wildcards: as_json(section(wildcards, "rewards")),
@@ -266,7 +266,7 @@ rule inference:
         task="|".join(COMPARED) or "none",
     threads: 1
     resources:
-        gpu=GPUS,
+        gpu=GPU,
     params:
         runs=lambda wildcards: as_json(
             [run.to_json() for run in served(wildcards.task)]

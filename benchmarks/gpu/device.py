@@ -1,0 +1,124 @@
+"""Shapes, clocks and limits that the benchmarks of this folder share."""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from vbon.artifacts.measured import hardware
+from vbon.models.language_model import device
+from vbon.shapes import Shape
+from vbon.types import Prompts
+
+SHAPES = {"gpt2": Shape(12, 768, 50257), "tiny": Shape(2, 64, 500)}
+PROMPT = 6
+"""Tokens of every prompt, so that nothing is padding."""
+DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
+
+
+def options(summary: str) -> argparse.ArgumentParser:
+    """Options that both benchmarks have."""
+    parser = argparse.ArgumentParser(description=summary)
+    usual = "gpt2" if torch.cuda.is_available() else "tiny"
+    parser.add_argument("--shape", choices=SHAPES, default=usual, help=f"here {usual}")
+    parser.add_argument("--precision", nargs="+", choices=DTYPES, default=list(DTYPES))
+    parser.add_argument("--rounds", type=int, default=5, help="timed, after one that is not")
+    parser.add_argument("--out", type=Path, help="also write the numbers to this JSON file")
+    return parser
+
+
+def build(shape: Shape, tokens: int) -> GPT2LMHeadModel:
+    """A GPT-2 with random weights; its end token, one past the vocabulary, is never drawn."""
+    torch.manual_seed(0)
+    dropout = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
+    sizes = {"n_layer": shape.layers, "n_embd": shape.width, "n_head": shape.width // 64}
+    config = GPT2Config(
+        vocab_size=shape.vocab_size, n_positions=PROMPT + tokens, **sizes, **dropout
+    )
+    return GPT2LMHeadModel(config).eval().to(device())
+
+
+def prompts(count: int, shape: Shape) -> Prompts:
+    """Random prompts of :data:`PROMPT` tokens."""
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(shape.vocab_size, (count, PROMPT), generator=generator)
+    return Prompts.from_lists(ids.tolist(), [str(row) for row in range(count)])
+
+
+def seconds(function: Callable[[], object], rounds: int) -> list[float]:
+    """Elapsed seconds of each call but the first, which pays for set-up."""
+    took = []
+    for _ in range(rounds + 1):
+        _wait()
+        started = time.perf_counter()
+        function()
+        _wait()
+        took.append(time.perf_counter() - started)
+    return took[1:]
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What this device was measured to reach at a precision.
+
+    Attributes:
+        flops: Operations a second of a product of large matrices.
+        bandwidth: Bytes a second that a copy reads and writes.
+    """
+
+    flops: float
+    bandwidth: float
+
+    @classmethod
+    def measure(cls, precision: str) -> "Limits":
+        """Measure both, the fastest of ten."""
+        torch.backends.cuda.matmul.allow_tf32 = precision != "fp32"
+        size = 8192 if torch.cuda.is_available() else 1024
+        left = torch.randn(size, size, device=device(), dtype=DTYPES[precision])
+        source = torch.zeros(size * size, device=device())
+        target = torch.empty_like(source)
+        product = min(seconds(lambda: left @ left, 10))
+        copied = min(seconds(lambda: target.copy_(source), 10))
+        return cls(2 * size**3 / product, 2 * source.nbytes / copied)
+
+
+def report(
+    precision: str, took: list[float], units: float, unit: str, flop: float, read: float
+) -> dict[str, object]:
+    """Print one line and return its numbers.
+
+    Args:
+        precision: As in the config.
+        took: Seconds of each round.
+        units: Made in a round.
+        unit: Their name.
+        flop: Operations that a round needs at least.
+        read: Bytes of weights and cache that its decoding reads at least.
+    """
+    limits, typical = Limits.measure(precision), statistics.median(took)
+    floor = flop / limits.flops + read / limits.bandwidth
+    print(
+        f"{precision}: {units / typical:,.0f} {unit}/s ({min(took):.3g} to {max(took):.3g} s a "
+        f"round), {flop / typical / limits.flops:.1%} of a matrix product's "
+        f"{limits.flops / 1e12:.3g} TFLOP/s; at the floor it took {floor:.3g} s"
+    )
+    return {"seconds": took, "rate": units / typical, "flop": flop, "read": read, "floor": floor,
+            "limits": vars(limits)}  # fmt: skip
+
+
+def write(path: Path | None, found: dict[str, object]) -> None:
+    """Write the numbers with what they were measured on."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"hardware": hardware(), **found}, indent=2) + "\n")

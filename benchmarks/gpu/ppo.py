@@ -1,0 +1,90 @@
+"""PPO: episodes a second of the training loop, by precision, on one GPU or several.
+
+``python benchmarks/gpu/ppo.py`` trains in one process, ``torchrun --nproc-per-node 4
+benchmarks/gpu/ppo.py`` in four; on a machine without GPU a tiny model. 128 responses of 40 tokens
+an iteration, 4 epochs, minibatches of 32: the loop of config/paper-sentiment.yaml, but all of the
+model is trained.
+"""
+
+import torch
+from device import SHAPES, build, options, prompts, report, seconds, write
+from torch import Tensor
+
+from vbon.methods.ppo import PPO
+from vbon.shapes import Shape
+from vbon.training import parallel
+from vbon.training.compute import Compute
+from vbon.training.online import Environment, OnlineSettings, OnlineTrainer
+from vbon.types import Prompts, Rollouts
+
+TOKENS, ROLLOUTS, EPOCHS, MINIBATCH = 40, 128, 4, 32
+
+
+def score(prompts: Prompts, rollouts: Rollouts) -> Tensor:
+    """How many tokens are even: a reward that costs nothing."""
+    return ((rollouts.response_ids % 2 == 0) & rollouts.response_mask).double().sum(1)
+
+
+def trainer(shape: Shape, compute: Compute, iterations: int) -> OnlineTrainer:
+    """The loop, ready to go."""
+    environment = Environment(
+        prompts=prompts(512, shape),
+        reference=build(shape, TOKENS).requires_grad_(False),
+        score=score,
+        cdf=None,
+        eos_token_id=shape.vocab_size,
+        max_new_tokens=TOKENS,
+    )
+    settings = OnlineSettings(
+        iterations=iterations,
+        rollouts=ROLLOUTS,
+        draws_per_prompt=1,
+        epochs=EPOCHS,
+        minibatch=MINIBATCH,
+        learning_rate=3e-5,
+        schedule="constant",
+        adam_beta2=0.95,
+        weight_decay=1e-6,
+        gamma=1.0,
+        lam=0.95,
+        clip_policy=0.2,
+        clip_value=0.2,
+        clip_reward=10.0,
+        value_target="to_go",
+        value_model="shared",
+        value_trains_trunk=True,
+        value_coef=1.0,
+        max_grad_norm=None,
+        whiten="minibatch",
+    )
+    return OnlineTrainer(build(shape, TOKENS), PPO(kl_coef=0.05), environment, settings, 0, compute)
+
+
+def main() -> None:
+    """Time, print."""
+    parser = options(__doc__.splitlines()[0])
+    parser.add_argument("--rows-per-pass", type=int, help="rows_per_pass of the config")
+    chosen = parser.parse_args()
+    if parallel.is_launched():
+        parallel.join()
+    shape, found = SHAPES[chosen.shape], {}
+    passes = 2 + 3 * EPOCHS  # to draw, for the reference, and three an update
+    for precision in chosen.precision:
+        loop = trainer(shape, Compute(precision, chosen.rows_per_pass), chosen.rounds + 1)
+        rows = iter(loop)
+        took = seconds(lambda rows=rows: next(rows), chosen.rounds)
+        length = loop.environment.prompts.ids.shape[1]
+        flop = passes * shape.forward(ROLLOUTS, length, TOKENS) / parallel.count()
+        read = shape.decoding_reads(ROLLOUTS / parallel.count(), 1, length, TOKENS)
+        if parallel.is_main():
+            found[precision] = report(precision, took, ROLLOUTS, "episodes", flop, read)
+            parts = {name: round(value, 2) for name, value in loop.seconds.items()}
+            print(f"      {parallel.count()} processes; seconds of all rounds by part: {parts}")
+    if parallel.is_main():
+        peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
+        write(chosen.out, {"shape": vars(shape), "memory": peak, **found})
+    parallel.leave()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""The pool: responses of the sampler a second, with their log-probs, by precision.
+
+``python benchmarks/gpu/sampling.py`` draws many responses to each of a few prompts at once, as
+``vbon sample`` does; on a machine without GPU from a tiny model.
+"""
+
+from device import SHAPES, build, options, prompts, report, seconds, write
+
+from vbon.sampling import sample
+from vbon.training.compute import Compute
+
+
+def main() -> None:
+    """Time, print."""
+    parser = options(__doc__.splitlines()[0])
+    parser.add_argument("--prompts", type=int, default=4, help="decoded at a time (default 4)")
+    parser.add_argument("--draws", type=int, default=850, help="responses a prompt (default 850)")
+    parser.add_argument("--tokens", type=int, default=40, help="of a response (default 40)")
+    chosen = parser.parse_args()
+    shape = SHAPES[chosen.shape]
+    model, asked = build(shape, chosen.tokens), prompts(chosen.prompts, shape)
+    rows, length = chosen.prompts * chosen.draws, asked.ids.shape[1]
+    flop = shape.forward(chosen.prompts, length, 0, head=False)
+    flop += shape.forward(rows, 0, chosen.tokens)
+    read = shape.decoding_reads(chosen.prompts, chosen.draws, length, chosen.tokens)
+    limits = {"draws": chosen.draws, "max_new_tokens": chosen.tokens}
+    found = {}
+    for precision in chosen.precision:
+        compute = Compute(precision)
+        compute.start(model)
+
+        def draw(compute: Compute = compute) -> None:
+            with compute.forward(model.device):
+                rollouts = sample(model, asked, eos_token_id=shape.vocab_size, seed=0, **limits)
+            assert rollouts.response_mask.all()
+
+        took = seconds(draw, chosen.rounds)
+        found[precision] = report(precision, took, rows * chosen.tokens, "tokens", flop, read)
+    write(chosen.out, {"shape": vars(shape), **limits, **found})
+
+
+if __name__ == "__main__":
+    main()
