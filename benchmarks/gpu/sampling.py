@@ -4,10 +4,15 @@
 ``vbon sample`` does; on a machine without GPU from a tiny model.
 """
 
+import tempfile
+
 from device import SHAPES, build, options, prompts, report, seconds, write
 
 from vbon.sampling import sample
+from vbon.sampling.vllm import VLLM
 from vbon.training.compute import Compute
+
+VLLM_DTYPES = {"float32": "fp32", "bfloat16": "bf16"}
 
 
 def main() -> None:
@@ -16,6 +21,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=4, help="decoded at a time (default 4)")
     parser.add_argument("--draws", type=int, default=850, help="responses a prompt (default 850)")
     parser.add_argument("--tokens", type=int, default=40, help="of a response (default 40)")
+    parser.add_argument("--vllm", action="store_true", help="also vLLM, which must be installed")
     chosen = parser.parse_args()
     shape = SHAPES[chosen.shape]
     model, asked = build(shape, chosen.tokens), prompts(chosen.prompts, shape)
@@ -24,7 +30,7 @@ def main() -> None:
     flop += shape.forward(rows, 0, chosen.tokens)
     read = shape.decoding_reads(chosen.prompts, chosen.draws, length, chosen.tokens)
     limits = {"draws": chosen.draws, "max_new_tokens": chosen.tokens}
-    found = {}
+    tokens, found = rows * chosen.tokens, {}
     for precision in chosen.precision:
         compute = Compute(precision)
         compute.start(model)
@@ -35,7 +41,19 @@ def main() -> None:
             assert rollouts.response_mask.all()
 
         took = seconds(draw, chosen.rounds)
-        found[precision] = report(precision, took, rows * chosen.tokens, "tokens", flop, read)
+        found[precision] = report(precision, took, tokens, "tokens", flop, read)
+    for dtype, precision in VLLM_DTYPES.items() if chosen.vllm else ():
+        with tempfile.TemporaryDirectory() as folder:
+            model.save_pretrained(folder)
+            engine = VLLM(folder, dtype=dtype)
+
+        def ask(engine: VLLM = engine) -> None:
+            rollouts = engine(asked, eos_token_id=shape.vocab_size, seed=0, **limits)
+            assert rollouts.response_mask.all()
+
+        took = seconds(ask, chosen.rounds)
+        found[f"vllm {dtype}"] = report(precision, took, tokens, "tokens by vLLM", flop, read)
+        del engine, ask  # and the share of memory that it holds
     write(chosen.out, {"shape": vars(shape), **limits, **found})
 
 
