@@ -37,9 +37,10 @@ def build(shape: Shape, tokens: int) -> GPT2LMHeadModel:
     """A GPT-2 with random weights; its end token, one past the vocabulary, is never drawn."""
     torch.manual_seed(0)
     dropout = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
+    ends = {"bos_token_id": None, "eos_token_id": None}
     sizes = {"n_layer": shape.layers, "n_embd": shape.width, "n_head": shape.width // 64}
     config = GPT2Config(
-        vocab_size=shape.vocab_size, n_positions=PROMPT + tokens, **sizes, **dropout
+        vocab_size=shape.vocab_size, n_positions=PROMPT + tokens, **sizes, **ends, **dropout
     )
     return GPT2LMHeadModel(config).eval().to(device())
 

@@ -23,6 +23,8 @@ from vbon.types import Prompts, Rollouts
 
 T = TypeVar("T")
 
+_BUCKET = 2**24  # numbers that are exchanged at once, or a little more
+
 _state: Any = None
 """Accelerate's state of the processes; None in a process on its own."""
 
@@ -202,8 +204,22 @@ def summed(numbers: Tensor) -> Tensor:
 
 
 def add_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace each gradient by the sum over processes, where there is one."""
-    if _state is not None:
-        for parameter in parameters:
-            if parameter.grad is not None:
-                parameter.grad = summed(parameter.grad)
+    """Put the sum over processes in the place of each gradient."""
+    if _state is None:
+        return
+    bucket: list[Tensor] = []
+    for gradient in (part.grad for part in parameters if part.grad is not None):
+        bucket.append(gradient)
+        if sum(map(Tensor.numel, bucket)) >= _BUCKET:
+            _add(bucket)
+            bucket = []
+    _add(bucket)
+
+
+def _add(gradients: list[Tensor]) -> None:
+    """The same for some gradients at once: each exchange has its price."""
+    if gradients:
+        whole = summed(torch.cat([gradient.flatten() for gradient in gradients]))
+        parts = whole.split([gradient.numel() for gradient in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
