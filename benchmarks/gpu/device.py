@@ -112,7 +112,7 @@ def report(
     print(
         f"{precision}: {units / typical:,.0f} {unit}/s ({min(took):.3g} to {max(took):.3g} s a "
         f"round), {flop / typical / limits.flops:.1%} of a matrix product's "
-        f"{limits.flops / 1e12:.3g} TFLOP/s; at the floor it took {floor:.3g} s"
+        f"{limits.flops / 1e12:.3g} TFLOP/s; the floor is {floor:.3g} s"
     )
     return {"seconds": took, "rate": units / typical, "flop": flop, "read": read, "floor": floor,
             "limits": vars(limits)}  # fmt: skip

@@ -108,7 +108,7 @@ def test_a_job_that_trains_has_a_process_for_each_gpu(tmp_path):
         words = done.stdout.split()
         assert words.count("--processes") == 1
         assert words[words.index("--processes") + 1] == str(processes)
-        asked = [word for word in words if word.startswith("gpu=")]
+        asked = [word.strip(",") for word in words if word.startswith("gpu=")]
         assert set(asked) == {f"gpu={processes}", "gpu=1"}  # one for jobs that draw and measure
         assert asked.count(f"gpu={processes}") == 1
 

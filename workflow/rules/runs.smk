@@ -37,6 +37,7 @@ for name, group in JOBS.items():
         threads: max(1, GPUS) if trained else 1
         resources:
             gpu=GPUS if trained else 0,
+            nodes=1,  # processes of a run are on one machine
         params:
             runs=runs_json,
             total=sum(run.task == task for run in RUNS),
