@@ -91,6 +91,15 @@ def test_leave_one_out_learns_no_head():
     assert all(row["value_loss"] == 0 for row in rows)
 
 
+def test_a_table_has_values_of_its_own_in_either_case():
+    """What it is looked up by has no gradient, so a second table changes no bit."""
+    tables = [
+        Language().train(PPO(kl_coef=0.5), settings(value_model=value_model))[0].table
+        for value_model in ("shared", "separate")
+    ]
+    assert torch.equal(*tables)
+
+
 def test_a_method_chooses_its_baseline():
     policy = Language().policy()
     options = {
@@ -102,6 +111,10 @@ def test_a_method_chooses_its_baseline():
     }
     assert isinstance(make_baseline(policy, True, 4, 0, **options), LeaveOneOut)
     assert isinstance(make_baseline(policy, False, 4, 0, **options), ValueBaseline)
+    assert make_baseline(policy, False, 4, 0, **options).model is None
+    separate = make_baseline(policy, False, 4, 0, **options, separate=True)
+    assert all(part.requires_grad for part in separate.model.parameters())
+    assert make_baseline(policy, True, 4, 0, **options, separate=True).model is None
 
 
 @pytest.mark.parametrize("method", [PPO(kl_coef=0.5), VBoN(n=3.0)], ids=lambda method: method.name)
