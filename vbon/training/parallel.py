@@ -23,7 +23,7 @@ from vbon.types import Prompts, Rollouts
 
 T = TypeVar("T")
 
-_BUCKET = 2**24  # numbers that are exchanged at once, or a little more
+_BUCKET = 2**24  # numbers of gradients that are exchanged at once, or one tensor more
 
 _state: Any = None
 """Accelerate's state of the processes; None in a process on its own."""
