@@ -34,7 +34,7 @@ def options(summary: str) -> argparse.ArgumentParser:
 
 
 def build(shape: Shape, tokens: int) -> GPT2LMHeadModel:
-    """A GPT-2 with random weights; its end token, one past the vocabulary, is never drawn."""
+    """A GPT-2 with random weights."""
     torch.manual_seed(0)
     dropout = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
     ends = {"bos_token_id": None, "eos_token_id": None}
