@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import scipy.stats
+import scipy  # with its `stats` where they are first used: Snakefiles import this module
 from jaxtyping import Float64
 
 from vbon.errors import ArtifactError

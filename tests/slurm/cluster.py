@@ -10,7 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 
-PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "sinfo")
+PROGRAMS = ("munged", "munge", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "sinfo")
 FULL = os.environ["PATH"] + ":/usr/sbin:/sbin"
 
 HOME = Path("/etc/slurm")  # Snakemake's jobs are not told of another place
@@ -36,13 +36,13 @@ ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
 SchedulerType=sched/backfill
-SchedulerParameters=bf_interval=2,sched_min_interval=0
+SchedulerParameters=bf_interval=1,sched_min_interval=0
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 SlurmdParameters=config_overrides
 GresTypes=gpu
 ReturnToService=2
-MinJobAge=600
+MinJobAge=7200
 KillWait=2
 JobRequeue=1
 AccountingStorageType=accounting_storage/none
@@ -100,14 +100,16 @@ class Cluster:
         options += ["--num-threads=10"]  # two, the default, may both wait for clients that are gone
         options += [f"--{kind}-file={folder}/munged.{kind}" for kind in ("log", "pid", "seed")]
         self._run("munged", "--foreground", *options)
-        self._wait(lambda: (folder / "munge.socket").exists(), 10)
+        signed = ("munge", "--no-input", f"--socket={folder}/munge.socket")
+        self._wait(lambda: self.call(*signed).startswith("MUNGE:"), 30)
         self._run("slurmctld", "-D")
-        time.sleep(1)
+        self._wait(lambda: self.call("scontrol", "ping").endswith("UP"), 30)
         self._run("slurmd", "-D", "-N", self.node)
         self._wait(lambda: self.state() == "idle", 30)
 
     def _run(self, name: str, *options: str) -> None:
-        command = [shutil.which(name, path=FULL), *options]
+        """Start a daemon that ends with the tests, however these end."""
+        command = ["setpriv", "--pdeathsig", "KILL", shutil.which(name, path=FULL), *options]
         with open(self.folder / f"{name}.out", "w") as log:
             settings = {"env": self.environment, "stdout": log, "stderr": log}
             self._daemons.append(subprocess.Popen(command, **settings))
@@ -115,22 +117,38 @@ class Cluster:
     def _wait(self, reached, seconds: float) -> None:
         end = time.monotonic() + seconds
         while not reached():
-            dead = [daemon.args[0] for daemon in self._daemons if daemon.poll() is not None]
+            dead = [daemon.args[3] for daemon in self._daemons if daemon.poll() is not None]
             if dead or time.monotonic() > end:
                 logs = "\n".join(path.read_text()[-800:] for path in self.folder.glob("*.out"))
                 raise RuntimeError(f"SLURM did not start ({dead or 'timeout'}): {logs}")
             time.sleep(0.2)
 
     def call(self, *command: str) -> str:
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True)
-        return done.stdout.strip()
+        """What a command says; nothing if it fails, or hangs as clients of a busy munge may."""
+        settings = {"env": self.environment, "capture_output": True, "text": True, "timeout": 20}
+        try:
+            return subprocess.run(command, **settings).stdout.strip()
+        except subprocess.TimeoutExpired:
+            return ""
 
     def state(self) -> str:
         return self.call("sinfo", "--noheader", "--format=%T")
 
+    def queue(self, state: str) -> list[str]:
+        """Numbers of the jobs in one state."""
+        return self.call("squeue", "--noheader", "--format=%A", f"--states={state}").split()
+
+    def jobs(self) -> list[dict[str, str]]:
+        """All jobs there were, by the names that SLURM gives to their properties."""
+        lines = self.call("scontrol", "--oneliner", "show", "jobs").splitlines()
+        words = ([word for word in line.split() if "=" in word] for line in lines)
+        return [dict(word.partition("=")[::2] for word in found) for found in words]
+
     def stop(self) -> None:
-        with contextlib.suppress(OSError):
+        if self.state():
             self.call("scancel", "--user=root")
+            with contextlib.suppress(RuntimeError):
+                self._wait(lambda: not self.queue("RUNNING,COMPLETING"), 15)
         for daemon in reversed(self._daemons):
             daemon.send_signal(signal.SIGTERM)
             try:

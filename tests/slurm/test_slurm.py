@@ -1,10 +1,16 @@
-"""The workflow through a real SLURM: the same numbers, and what becomes of jobs that end badly."""
+"""The workflow through a real SLURM: the same numbers, and what becomes of jobs that end badly.
 
+One sweep is taken through it, the smoke benchmark with two studies more: a run of one fails at
+first, and the only run of the other takes longer than its job may. Every test looks at that sweep.
+"""
+
+import collections
 import os
 import shutil
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -18,10 +24,16 @@ pytestmark = [
     pytest.mark.slurm,
     pytest.mark.skipif(_HINDRANCE is not None, reason=str(_HINDRANCE)),
 ]
-SLURM = ("--workflow-profile", "profiles/slurm", "--slurm-init-seconds-before-status-checks", "5")
+SMOKE = ("--configfile", "config/smoke.yaml")
+SLURM = (
+    *("--workflow-profile", "profiles/slurm"),
+    *("--slurm-init-seconds-before-status-checks", "5"),
+    *("--set-resources", "train_enumerable_0:runtime=2*attempt-1"),  # minutes
+)
+TASKS = ("enumerable", "sentiment", "summarization")
 
-STUMBLING = '''
-"""PPO whose first attempt fails and whose every attempt takes its time."""
+METHOD = '''
+"""PPO with a mishap on the cluster."""
 import os
 import time
 from dataclasses import dataclass
@@ -34,7 +46,7 @@ from vbon.registry import register
 @register
 @dataclass(frozen=True, kw_only=True)
 class {name}(Online):
-    """{name} on its way."""
+    """PPO with a mishap on the cluster."""
 
     paper = "none"
     optimum = None
@@ -47,39 +59,54 @@ class {name}(Online):
             {act}
         return scored.reward
 '''
-FAIL = "assert len(list(mark.parent.glob('Stumbling-*'))) > 1, 'stumbled'"
-SLEEP = "time.sleep(150)"
-SMALL = {
-    "tasks": ["enumerable"],
-    "runs_per_job": 1,
-    "seeds": [0],
-    "run_methods": ["reference", "vbon", "stumbling", "dawdling"],
-    "methods": {
-        "reference": {},
-        "vbon": {"n": [2]},
-        "stumbling": {"kl_coef": [1]},
-        "dawdling": {"kl_coef": [1]},
+METHODS = {
+    "Stumbling": "assert len(list(mark.parent.glob('Stumbling-*'))) > 1, 'stumbled'",
+    "Dawdling": "time.sleep(95)",  # SLURM looks at the time every half minute
+}
+STUDIES = {
+    "sentiment": {
+        "shaky": {"run_methods": ["stumbling"], "methods": {"stumbling": {"kl_coef": 1}}}
     },
-    "figures": {"bootstrap": 10},
-    "enumerable": {
-        "pools": {"num_pools": 2, "m": [8], "n": [4]},
-        "sampling": {"max_new_tokens": 4, "train_draws": 32, "test_draws": 32, "fresh_draws": 8},
-        "logf": {"m": 32},
-        "online": {"iterations": 2, "rollouts": 32, "draws_per_prompt": 32, "minibatch": 32},
-    },
+    "enumerable": {"slow": {"run_methods": ["dawdling"], "methods": {"dawdling": {"kl_coef": 1}}}},
 }
 
 
+@dataclass
+class Sweep:
+    """What is left of the sweep."""
+
+    folder: Path
+    jobs: list[dict[str, str]]
+    """Of SLURM."""
+    drained: list[tuple[int, int]]
+    """Jobs that ran and that waited, each second of the time in which the node was drained."""
+
+    def of(self, rule: str) -> list[dict[str, str]]:
+        """A rule's jobs, first attempts first."""
+        return [job for job in self.jobs if job["Comment"] == f"rule_{rule}"]
+
+
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    started = Cluster(tmp_path_factory.mktemp("slurm"))
+def sweep(tmp_path_factory):
+    """The sweep, on a cluster whose node is drained when the first jobs run."""
+    tmp_path = tmp_path_factory.mktemp("slurm")
+    folder, cluster = make_checkout(tmp_path / "checkout"), Cluster(tmp_path)
+    marks = {"VBON_METHODS": str(folder / "methods"), "VBON_MARKS": str(folder / "methods")}
+    started = time.monotonic()
     try:
-        started.start()
-    except (OSError, RuntimeError) as error:
-        started.stop()
-        pytest.skip(f"SLURM cannot be started here: {error}")
-    yield started
-    started.stop()
+        cluster.start()
+        process = start(folder, cluster.environment | marks, *SLURM, *SMOKE, "studies.yaml")
+        try:
+            drained = drain_for_a_while(cluster, process)
+            finish(process, folder)
+        finally:
+            process.terminate()
+        jobs = cluster.jobs()
+    finally:
+        cluster.stop()
+    states = collections.Counter(job["JobState"] for job in jobs)
+    print(f"{len(jobs)} jobs in {time.monotonic() - started:.0f} s: {dict(states)}")
+    return Sweep(folder, jobs, drained)
 
 
 def make_checkout(folder: Path) -> Path:
@@ -87,6 +114,11 @@ def make_checkout(folder: Path) -> Path:
     for name in ("Snakefile", "config.yaml", "workflow", "profiles", "config"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, folder / name)
+    studies = {task: {"studies": studies} for task, studies in STUDIES.items()}
+    (folder / "studies.yaml").write_text(yaml.safe_dump(studies))
+    (folder / "methods").mkdir()
+    for name, act in METHODS.items():
+        (folder / f"methods/{name.lower()}.py").write_text(METHOD.format(name=name, act=act))
     return folder
 
 
@@ -96,73 +128,87 @@ def start(folder: Path, environment: dict, *options: str) -> subprocess.Popen:
         return subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env=environment)
 
 
-def finish(process: subprocess.Popen, folder: Path, seconds: float = 1500) -> str:
-    code = process.wait(timeout=seconds)
-    log = (folder / "log.txt").read_text()
-    assert code == 0, log[-4000:]
-    return log
+def finish(process: subprocess.Popen, folder: Path) -> None:
+    assert process.wait(timeout=1800) == 0, (folder / "log.txt").read_text()[-4000:]
 
 
-def wait_for(reached, seconds: float = 600) -> None:
+def wait_for(reached, process: subprocess.Popen, seconds: float = 180) -> None:
     end = time.monotonic() + seconds
     while not reached():
+        assert process.poll() is None, f"the workflow ended with code {process.returncode}"
         assert time.monotonic() < end
         time.sleep(0.5)
 
 
-def drain_for_a_while(cluster: Cluster) -> None:
-    """No job starts on a drained node; those that run end as they would."""
+def drain_for_a_while(cluster: Cluster, process: subprocess.Popen) -> list[tuple[int, int]]:
+    """Take the only node out of service under the first jobs, and back when others wait."""
     node = f"nodename={cluster.node}"
+    wait_for(lambda: cluster.queue("RUNNING"), process)
     cluster.call("scontrol", "update", node, "state=drain", "reason=test")
-    wait_for(lambda: cluster.state() == "drained")
-    wait_for(lambda: cluster.call("squeue", "--noheader", "--states=PENDING") != "")
-    time.sleep(15)
-    assert cluster.state() == "drained"
-    assert cluster.call("squeue", "--noheader", "--states=RUNNING") == ""
+    wait_for(lambda: cluster.state() == "drained", process)
+    wait_for(lambda: cluster.queue("PENDING"), process)
+    found = []
+    for _ in range(5):
+        found.append((len(cluster.queue("RUNNING")), len(cluster.queue("PENDING"))))
+        time.sleep(1)
     cluster.call("scontrol", "update", node, "state=resume")
+    return found
 
 
-def test_smoke_through_a_cluster_that_is_drained_midway_gives_the_local_numbers(cluster, tmp_path):
-    local, remote = make_checkout(tmp_path / "local"), make_checkout(tmp_path / "remote")
-    overlay = ("--configfile", "config/smoke.yaml")
-    process = start(remote, cluster.environment, *SLURM, *overlay)
-    wait_for(lambda: any(remote.glob("results-smoke/*/runs/**/run.json")))
-    drain_for_a_while(cluster)
-    finish(process, remote)
-    jobs = cluster.call("scontrol", "--oneliner", "show", "jobs").splitlines()
-    assert len(jobs) > 50  # one for each job of the workflow
-    assert sum("gres:gpu" in job or "gpu:" in job for job in jobs) >= 10
-    finish(start(local, dict(os.environ), "--cores", "2", *overlay), local)
-    for task in ("enumerable", "sentiment", "summarization"):
-        tables = [folder / "results-smoke" / task / "points.csv" for folder in (local, remote)]
+def test_a_cluster_gives_the_numbers_of_this_machine(sweep):
+    """The smoke benchmark of this folder, which `make smoke` makes, byte by byte."""
+    with open(sweep.folder / "local.txt", "w") as log:
+        command = [sys.executable, "-m", "vbon.cli", "workflow", "--cores", "2", *SMOKE]
+        subprocess.run(command, stdout=log, stderr=log, cwd=ROOT, check=True)
+    for task in TASKS:
+        tables = [folder / f"results-smoke/{task}/points.csv" for folder in (ROOT, sweep.folder)]
         assert tables[0].read_bytes() == tables[1].read_bytes()
+        figures = [
+            set(folder.glob(f"results-smoke/{task}/figures/*")) for folder in (ROOT, sweep.folder)
+        ]
+        assert len(figures[0]) == len(figures[1]) > 0
 
 
-def test_a_failed_run_is_retried_and_one_over_its_walltime_gets_more(cluster, tmp_path):
-    folder = make_checkout(tmp_path / "checkout")
-    (folder / "config.yaml").write_text(yaml.safe_dump(SMALL))
-    for name, act in (("Stumbling", FAIL), ("Dawdling", SLEEP)):
-        (folder / "methods").mkdir(exist_ok=True)
-        (folder / f"methods/{name.lower()}.py").write_text(STUMBLING.format(name=name, act=act))
-    own = {"VBON_METHODS": str(folder / "methods"), "VBON_MARKS": str(folder / "methods")}
-    limits = ("--default-resources", "mem_mb=4000", "runtime=3*attempt-1")
-    known = set(cluster.call("squeue", "--noheader", "--states=all", "--format=%A").split())
-    log = finish(start(folder, cluster.environment | own, *SLURM, *limits), folder)
-    assert log.count("Trying to restart job") >= 2
-    jobs = [
-        dict(word.partition("=")[::2] for word in line.split() if "=" in word)
-        for line in cluster.call("scontrol", "--oneliner", "show", "jobs").splitlines()
-    ]
-    limits = {"FAILED": set(), "TIMEOUT": set(), "COMPLETED": set()}
-    for job in jobs:
-        if job["JobId"] not in known:
-            limits[job["JobState"]].add(job["TimeLimit"])
-    # A slow machine may let more than these two fail at first.
-    assert "00:02:00" in limits["FAILED"]
-    assert "00:02:00" in limits["TIMEOUT"]
-    assert {"00:02:00", "00:05:00"} <= limits["COMPLETED"]
-    assert len(list((folder / "methods").glob("Stumbling-*"))) >= 2
-    assert len(list((folder / "methods").glob("Dawdling-*"))) >= 2
-    points = pd.read_csv(folder / "results/enumerable/points.csv")
-    assert list(points["method"]) == ["reference", "vbon", "stumbling", "dawdling"]
-    assert (points["status"] == "ok").all()
+def test_jobs_that_run_models_have_a_gpu(sweep):
+    with_gpu = {job["Comment"] for job in sweep.jobs if "gpu" in job.get("TresPerJob", "")}
+    assert {
+        f"rule_{phase}_{task}_0" for phase in ("train", "evaluate") for task in TASKS
+    } <= with_gpu
+    assert {f"rule_score_{task}_train" for task in TASKS[1:]} <= {
+        comment.partition("_wildcards")[0] for comment in with_gpu
+    }
+
+
+def test_jobs_wait_while_the_node_is_drained(sweep):
+    running, waiting = zip(*sweep.drained, strict=True)
+    assert set(running) == {0}
+    assert min(waiting) > 0
+
+
+def test_a_job_whose_run_fails_is_tried_again_for_that_run_alone(sweep):
+    failed, again = sweep.of("train_sentiment_0")
+    assert (failed["JobState"], again["JobState"]) == ("FAILED", "COMPLETED")
+    assert (failed["TimeLimit"], again["TimeLimit"]) == ("02:00:00", "04:00:00")
+    trained = trained_after(sweep.folder / "results-smoke/sentiment", failed["EndTime"])
+    assert trained == ["stumbling"]
+    assert status(sweep, "sentiment/studies/shaky") == ["ok"]
+
+
+def test_a_job_over_its_walltime_gets_more_for_what_is_left(sweep):
+    cut, again = sweep.of("train_enumerable_0")
+    assert (cut["JobState"], again["JobState"]) == ("TIMEOUT", "COMPLETED")
+    assert (cut["TimeLimit"], again["TimeLimit"]) == ("00:01:00", "00:03:00")
+    trained = trained_after(sweep.folder / "results-smoke/enumerable", cut["EndTime"])
+    assert trained == ["dawdling"]
+    assert status(sweep, "enumerable/studies/slow") == ["ok"]
+
+
+def trained_after(folder: Path, moment: str) -> list[str]:
+    """Methods whose histories were written after a time; records are touched by every job."""
+    when = pd.Timestamp(moment).timestamp()
+    found = [path for path in folder.rglob("history.parquet") if path.stat().st_mtime > when]
+    return [path.parent.parent.parent.name for path in found]
+
+
+def status(sweep: Sweep, root: str) -> list[str]:
+    return list(pd.read_csv(sweep.folder / f"results-smoke/{root}/points.csv")["status"])

@@ -138,8 +138,11 @@ def as_json(value):
 
 
 def code(*modules):
-    """What makes a job run again when the code behind it changes, but not its comments."""
-    return code_fingerprint(*modules)
+    """What makes a job run again when the code behind it changes, but not its comments.
+
+    Snakemake decides that where it was started, not where a cluster starts it again for a job.
+    """
+    return code_fingerprint(*modules) if workflow.is_main_process else None
 
 
 def prompts_of(split):

@@ -122,6 +122,7 @@ rule figure:
     wildcard_constraints:
         task="|".join(TASKS),
         name="figure[0-9]+[ab]?|optimum|overoptimisation|estimators",
+    localrule: True
     threads: 1
     params:
         tables=lambda wildcards: [
@@ -147,6 +148,7 @@ rule table:
     wildcard_constraints:
         task="|".join(TASKS),
         name="[a-z0-9_]+",
+    localrule: True
     threads: 1
     params:
         code=code("vbon.markdown"),

@@ -52,6 +52,7 @@ rule example:
     wildcard_constraints:
         task="|".join(POSTS) or "none",
         name="|".join(EXAMPLES),
+    localrule: True
     threads: 1
     params:
         folders=lambda wildcards: [run.folder for run in runs_of(wildcards.task)],
@@ -74,6 +75,7 @@ rule monitored:
         "logs/{task}/monitored.log",
     wildcard_constraints:
         task="|".join(POSTS) or "none",
+    localrule: True
     threads: 1
     params:
         folders=lambda wildcards: [run.folder for run in runs_of(wildcards.task)],

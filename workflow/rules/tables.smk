@@ -61,6 +61,7 @@ rule missing:
         "logs/{task}/missing.log",
     wildcard_constraints:
         task="|".join(TASKS),
+    localrule: True
     threads: 1
     params:
         planned=lambda wildcards: sum(run.task == wildcards.task for run in PLANNED),
@@ -103,6 +104,7 @@ rule metrics:
         "logs/{task}/metrics.log",
     wildcard_constraints:
         task="|".join(TASKS),
+    localrule: True
     threads: 1
     params:
         code=code("vbon.headline"),
@@ -143,6 +145,7 @@ rule equivalence:
         "logs/{task}/equivalence.log",
     wildcard_constraints:
         task="|".join(filter(has_equivalence, COMPARED)) or "none",
+    localrule: True
     threads: 1
     params:
         code=code("vbon.equivalence"),
@@ -185,6 +188,7 @@ rule convergence:
         "logs/{task}/convergence.log",
     wildcard_constraints:
         task="|".join(COMPARED) or "none",
+    localrule: True
     threads: 1
     params:
         folders=lambda wildcards: [run.folder for run in runs_of(wildcards.task)],
