@@ -5,8 +5,11 @@ first, and the only run of the other takes longer than its job may. Every test l
 """
 
 import collections
+import contextlib
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -100,7 +103,8 @@ def sweep(tmp_path_factory):
             drained = drain_for_a_while(cluster, process)
             finish(process, folder)
         finally:
-            process.terminate()
+            with contextlib.suppress(ProcessLookupError):  # as it should be
+                os.killpg(process.pid, signal.SIGKILL)
         jobs = cluster.jobs()
     finally:
         cluster.stop()
@@ -125,7 +129,8 @@ def make_checkout(folder: Path) -> Path:
 def start(folder: Path, environment: dict, *options: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "vbon.cli", "workflow", *options]
     with open(folder / "log.txt", "a") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env=environment)
+        settings = {"stdout": log, "stderr": log, "cwd": folder, "env": environment}
+        return subprocess.Popen(command, **settings, start_new_session=True)
 
 
 def finish(process: subprocess.Popen, folder: Path) -> None:
@@ -169,14 +174,16 @@ def test_a_cluster_gives_the_numbers_of_this_machine(sweep):
         assert len(figures[0]) == len(figures[1]) > 0
 
 
-def test_jobs_that_run_models_have_a_gpu(sweep):
-    with_gpu = {job["Comment"] for job in sweep.jobs if "gpu" in job.get("TresPerJob", "")}
-    assert {
-        f"rule_{phase}_{task}_0" for phase in ("train", "evaluate") for task in TASKS
-    } <= with_gpu
-    assert {f"rule_score_{task}_train" for task in TASKS[1:]} <= {
-        comment.partition("_wildcards")[0] for comment in with_gpu
-    }
+def test_jobs_that_run_models_have_a_gpu_each(sweep):
+    using = [job for job in sweep.jobs if "gpu" in job.get("TresPerJob", "")]
+    rules = {job["Comment"].partition("_wildcards")[0] for job in using}
+    phases = {f"rule_{phase}_{task}_0" for phase in ("train", "evaluate") for task in TASKS}
+    assert phases | {f"rule_score_{task}_train" for task in TASKS[1:]} <= rules
+    at_once = [
+        sum(other["StartTime"] <= job["StartTime"] < other["EndTime"] for other in using)
+        for job in using
+    ]
+    assert max(at_once) == 2  # as many as there are
 
 
 def test_jobs_wait_while_the_node_is_drained(sweep):
@@ -189,25 +196,32 @@ def test_a_job_whose_run_fails_is_tried_again_for_that_run_alone(sweep):
     failed, again = sweep.of("train_sentiment_0")
     assert (failed["JobState"], again["JobState"]) == ("FAILED", "COMPLETED")
     assert (failed["TimeLimit"], again["TimeLimit"]) == ("02:00:00", "04:00:00")
-    trained = trained_after(sweep.folder / "results-smoke/sentiment", failed["EndTime"])
-    assert trained == ["stumbling"]
+    before, last = trained(sweep, "sentiment")
+    assert last == ["stumbling"]
+    assert len(before) + len(last) == runs(sweep, "sentiment")
     assert status(sweep, "sentiment/studies/shaky") == ["ok"]
 
 
-def test_a_job_over_its_walltime_gets_more_for_what_is_left(sweep):
-    cut, again = sweep.of("train_enumerable_0")
+def test_a_job_over_its_walltime_gets_more_for_the_runs_that_are_left(sweep):
+    cut, *more, again = sweep.of("train_enumerable_0")  # one more on a slow machine
     assert (cut["JobState"], again["JobState"]) == ("TIMEOUT", "COMPLETED")
-    assert (cut["TimeLimit"], again["TimeLimit"]) == ("00:01:00", "00:03:00")
-    trained = trained_after(sweep.folder / "results-smoke/enumerable", cut["EndTime"])
-    assert trained == ["dawdling"]
+    limits = [job["TimeLimit"] for job in (cut, *more, again)]
+    assert limits == ["00:01:00", "00:03:00", "00:05:00"][: len(limits)]
+    *before, last = trained(sweep, "enumerable")
+    assert last[-1] == "dawdling"
+    assert len(sum(before, last)) == runs(sweep, "enumerable")  # none was trained again
     assert status(sweep, "enumerable/studies/slow") == ["ok"]
 
 
-def trained_after(folder: Path, moment: str) -> list[str]:
-    """Methods whose histories were written after a time; records are touched by every job."""
-    when = pd.Timestamp(moment).timestamp()
-    found = [path for path in folder.rglob("history.parquet") if path.stat().st_mtime > when]
-    return [path.parent.parent.parent.name for path in found]
+def trained(sweep: Sweep, task: str) -> list[list[str]]:
+    """Methods of the runs that each attempt at a task's only training job finished."""
+    *bad, _ = sweep.of(f"train_{task}_0")  # what the last says is no longer with SLURM
+    logs = [*(job["StdOut"] for job in bad), sweep.folder / f"logs/{task}/train-{task}_0.log"]
+    return [re.findall(r"runs  (\S+) ", Path(log).read_text()) for log in logs]
+
+
+def runs(sweep: Sweep, task: str) -> int:
+    return len(list((sweep.folder / f"results-smoke/{task}").rglob("seed*/run.json")))
 
 
 def status(sweep: Sweep, root: str) -> list[str]:

@@ -70,6 +70,8 @@ POOLED = [task for task in TASKS if task not in POSTS]  # whose points are one r
 COMPARED = [task for task in BUILT if task in POOLED]  # at equal KL
 OPTIMA = ["optimum", "pools", "exact_and_bound", "limits", "curves"]
 
+FEW_DRAWS = 100_000  # of a pool: read, joined and counted in about a second
+
 
 wildcard_constraints:
     task="|".join(BUILT) or "none",
@@ -215,6 +217,19 @@ def draws(task, prompts):
     return sampling["test_draws"] + blocks * sampling["fresh_draws"]
 
 
+def pool_draws(root):
+    """Reference draws that a task or study has of its own, at all temperatures."""
+    part = ROOTS[root].section
+    if ROOTS[root].task not in BUILT:
+        names = ("train_draws", "test_draws", "fresh_draws")
+        return part["num_prompts"] * sum(part["sampling"][name] for name in names)
+    task = ROOTS[root].task
+    return sum(
+        config[task]["prompts"][f"num_{prompts}"] * len(splits) * draws(task, prompts)
+        for prompts, splits in drawn_together(task).items()
+    )
+
+
 def runs_of(root):
     """The runs of a task or study."""
     return [run for run in RUNS if run.root == f"{RESULTS}/{root}"]
@@ -276,3 +291,8 @@ def examples_of(task):
     """Tables of one post's summaries at the temperatures that are measured."""
     measured = evaluation_splits(config[task]).values()
     return [name for name, temperature in EXAMPLES.items() if temperature in measured]
+
+
+# What only joins or counts draws is a job of a cluster where pools are large: elsewhere starting
+# the job would take many times as long.
+LIGHT = all(pool_draws(root) <= FEW_DRAWS for root in ROOTS)

@@ -154,6 +154,7 @@ rule data_report:
         RESULTS + "/{task}/tables/data.csv",
     log:
         "logs/{task}/data_report.log",
+    localrule: LIGHT
     threads: 1
     params:
         cards=lambda wildcards, input: [

@@ -77,6 +77,7 @@ rule merge_samples:
         RESULTS + "/{task}/reference/samples/{split}.parquet",
     log:
         "logs/{task}/merge-samples-{split}.log",
+    localrule: LIGHT
     threads: 1
     shell:
         "vbon merge --schema samples --shards {input:q} --output {output:q} > {log:q} 2>&1"
@@ -90,6 +91,7 @@ rule merge_rewards:
         RESULTS + "/{task}/reference/rewards/{split}.parquet",
     log:
         "logs/{task}/merge-rewards-{split}.log",
+    localrule: LIGHT
     threads: 1
     shell:
         "vbon merge --schema rewards --shards {input:q} --output {output:q} > {log:q} 2>&1"
@@ -103,6 +105,7 @@ rule logf:
         RESULTS + "/{task}/reference/logf/{split}.parquet",
     log:
         "logs/{task}/logf-{split}.log",
+    localrule: LIGHT
     threads: 1
     params:
         draws=lambda wildcards: (
@@ -123,6 +126,7 @@ rule logf_of:
         RESULTS + "/{root}/reference/logf/train-m{m}.parquet",
     log:
         "logs/{root}/logf-train-m{m}.log",
+    localrule: LIGHT
     threads: 1
     params:
         code=code("vbon.logf"),
@@ -166,6 +170,7 @@ for number, (folder, pairings) in enumerate(pair_files(RUNS).items()):
             [f"{folder}/{slug}.parquet" for slug in pairings],
         log:
             f"logs/{folder.removeprefix(RESULTS + '/')}.log",
+        localrule: LIGHT
         threads: 1
         params:
             pairings=as_json(pairings),

@@ -30,6 +30,7 @@ rule aggregate:
         costs_csv=RESULTS + "/{root}/costs.csv",
     log:
         "logs/{root}/aggregate.log",
+    localrule: LIGHT
     threads: 1
     params:
         runs=lambda wildcards: [
@@ -221,6 +222,7 @@ rule figure3:
         RESULTS + "/{task}/tables/figure3.csv",
     log:
         "logs/{task}/figure3-pools.log",
+    localrule: LIGHT
     threads: 1
     params:
         code=code("vbon.shown_pools"),
