@@ -186,6 +186,12 @@ def test_jobs_that_run_models_have_a_gpu_each(sweep):
     assert max(at_once) == 2  # as many as there are
 
 
+def test_what_takes_a_second_or_two_is_no_job(sweep):
+    rules = {job["Comment"].partition("_wildcards")[0].removeprefix("rule_") for job in sweep.jobs}
+    assert {"pareto", "optimum", "section6"} < rules  # resample, or compute
+    assert rules.isdisjoint({"merge_samples", "logf", "aggregate", "figure", "table", "metrics"})
+
+
 def test_jobs_wait_while_the_node_is_drained(sweep):
     running, waiting = zip(*sweep.drained, strict=True)
     assert set(running) == {0}
