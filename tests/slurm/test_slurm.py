@@ -96,6 +96,7 @@ def sweep(tmp_path_factory):
     folder, cluster = make_checkout(tmp_path / "checkout"), Cluster(tmp_path)
     marks = {"VBON_METHODS": str(folder / "methods"), "VBON_MARKS": str(folder / "methods")}
     started = time.monotonic()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends in order, as Ctrl-C does
     try:
         cluster.start()
         process = start(folder, cluster.environment | marks, *SLURM, *SMOKE, "studies.yaml")
