@@ -30,8 +30,8 @@ publish:  ## copy what figures and tables are drawn from, and what README shows,
 test: $(VENV)  ## the unit suite
 	.venv/bin/python -m pytest -n 2 -q
 
-faults: $(VENV)  ## whole workflows: what reruns after a change, and what survives kills and damage
-	.venv/bin/python -m pytest -n 2 -q -m "workflow or faults"
+faults: $(VENV)  ## whole workflows: what reruns after a change, what survives kills and damage; slow tests
+	.venv/bin/python -m pytest -n 2 -q -m "workflow or faults or slow"
 
 vllm: $(VLLM)  ## add vLLM for processors to .venv, for `backend: vllm`
 

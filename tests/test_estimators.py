@@ -19,6 +19,9 @@ def uniform_prior(pools):
     return SharedCDF(np.array([0.5]), np.full((len(pools), 2), 0.5), 2.0)
 
 
+pytestmark = pytest.mark.slow  # the table takes twenty seconds
+
+
 @pytest.fixture(scope="module")
 def table():
     rewards = np.random.default_rng(0).uniform(size=(PROMPTS, DRAWS))

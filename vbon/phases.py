@@ -37,7 +37,7 @@ MODULES: dict[str, tuple[str, ...]] = {
         "vbon.oracle",
     ),
     "pool": (
-        "vbon.sampling",
+        "vbon.sampling.backends",
         "vbon.rewards",
         "vbon.logf",
         "vbon.pairs",

@@ -80,6 +80,7 @@ def test_the_exact_cdf_is_written_beside_the_pool(tmp_path):
             "train_draws": 50,
             "test_draws": 20,
             "fresh_draws": 10,
+            "backend": "transformers",
             "prompts_per_shard": 10,
             "prompts_per_batch": 4,
         },

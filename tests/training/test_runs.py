@@ -297,6 +297,7 @@ def test_an_offline_run_that_diverges_is_recorded(world):
 
 
 @pytest.mark.filterwarnings("ignore")  # of TRL's own making
+@pytest.mark.slow
 def test_trl_is_imported_where_it_is_asked_for(world):
     code = "import sys, vbon.training.runs as _; assert 'trl' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

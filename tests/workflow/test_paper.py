@@ -24,6 +24,7 @@ def called(tmp_path, *command):
     return done.stdout
 
 
+@pytest.mark.workflow
 @pytest.mark.parametrize(
     ("name", "task", "sweep", "last"),
     [

@@ -48,6 +48,7 @@ def test_partial_figures_say_what_is_missing_and_train_nothing(tmp_path):
     assert (task / "points.csv").read_bytes() == points
 
 
+@pytest.mark.workflow
 def test_with_nothing_finished_there_is_nothing_to_draw(tmp_path):
     folder = make_checkout(tmp_path / "checkout")
     (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG | {"partial": True}))
