@@ -175,6 +175,15 @@ def test_a_cluster_gives_the_numbers_of_this_machine(sweep):
         assert len(figures[0]) == len(figures[1]) > 0
 
 
+def test_afterwards_nothing_is_left_to_do(sweep):
+    """What makes a job run again was recorded, though the jobs of a cluster compute none of it."""
+    marks = {"VBON_METHODS": str(sweep.folder / "methods")}
+    command = [sys.executable, "-m", "vbon.cli", "workflow", "-n", *SMOKE, "studies.yaml"]
+    settings = {"cwd": sweep.folder, "env": os.environ | marks, "capture_output": True}
+    done = subprocess.run(command, **settings, text=True, check=True)
+    assert "Nothing to be done" in done.stdout + done.stderr
+
+
 def test_jobs_that_run_models_have_a_gpu_each(sweep):
     using = [job for job in sweep.jobs if "gpu" in job.get("TresPerJob", "")]
     rules = {job["Comment"].partition("_wildcards")[0] for job in using}
