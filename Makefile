@@ -31,7 +31,7 @@ test: $(VENV)  ## the unit suite
 	.venv/bin/python -m pytest -n 2 -q
 
 faults: $(VENV)  ## whole workflows: what reruns after a change, what survives kills and damage; slow tests
-	.venv/bin/python -m pytest -n 2 -q -m "workflow or faults or slow"
+	.venv/bin/python -m pytest -n 2 --dist worksteal -q -m "workflow or faults or slow"
 
 vllm: $(VLLM)  ## add vLLM for processors to .venv, for `backend: vllm`
 

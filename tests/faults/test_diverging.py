@@ -2,7 +2,7 @@
 
 import pandas as pd
 import pytest
-from checkout import change, copy, edit, plan, records, run
+from checkout import SWEEP_POINTS, change, copy, edit, plan, records, run
 
 pytestmark = pytest.mark.faults
 FRAGILE = '''"""PPO whose reward stops being a number."""
@@ -63,7 +63,7 @@ def test_a_diverged_run_stops_nothing_and_is_mended(swept, tmp_path):
 
     edit(method, " and len(CALLS) > 2", " and False")
     assert plan(folder, VBON_METHODS="my_methods") == "12 runs, to train: 2"
-    run(folder, "--cores", "2", VBON_METHODS="my_methods")
+    run(folder, "--cores", "2", *SWEEP_POINTS, VBON_METHODS="my_methods")
     points = read_points(folder)
     assert before.items() <= records(folder).items()
     pd.testing.assert_frame_equal(points.drop(index="fragile", level="method"), undisturbed)

@@ -27,7 +27,7 @@ from checkout import (
 from vbon.artifacts.integrity import find_damage
 
 pytestmark = pytest.mark.faults
-KILLS = int(os.environ.get("VBON_KILLS", "6"))
+KILLS = int(os.environ.get("VBON_KILLS", "4"))
 
 
 def gone(folder, group=None):

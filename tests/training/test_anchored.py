@@ -276,7 +276,6 @@ def test_without_an_anchor_rate_the_anchor_stays_the_reference():
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-@pytest.mark.slow
 def test_an_anchor_that_follows_leads_further_than_best_of_two():
     language, reached = Language(), []
     for rate in (0.0, 0.1):

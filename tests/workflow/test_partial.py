@@ -6,7 +6,7 @@ import shutil
 import pandas as pd
 import pytest
 import yaml
-from checkout import CONFIG, make_checkout, plan, run
+from checkout import CONFIG, SWEEP_POINTS, make_checkout, plan, run
 
 
 @pytest.mark.workflow
@@ -14,7 +14,7 @@ def test_partial_figures_say_what_is_missing_and_train_nothing(tmp_path):
     folder = make_checkout(tmp_path / "checkout")
     started = CONFIG | {"methods": {"reference": {}, "vbon": {"n": [2]}, "vbon_l": {"n": [2]}}}
     (folder / "config.yaml").write_text(yaml.safe_dump(started))
-    run(folder, "--cores", "2")
+    run(folder, "--cores", "2", *SWEEP_POINTS)
     task = folder / "results/enumerable"
     records = {path: path.read_text() for path in task.glob("runs/*/*/*/run.json")}
 
@@ -43,7 +43,7 @@ def test_partial_figures_say_what_is_missing_and_train_nothing(tmp_path):
 
     points = (task / "points.csv").read_bytes()
     shutil.rmtree(task / "runs/vbon/n4")  # nobody said why; it is made again
-    run(folder, "--cores", "2")
+    run(folder, "--cores", "2", *SWEEP_POINTS)
     assert plan(folder) == "6 runs, to train: 0"
     assert (task / "points.csv").read_bytes() == points
 

@@ -9,7 +9,18 @@ import sys
 import pandas as pd
 import pytest
 import yaml
-from checkout import BUILT, CONFIG, ROOT, change, make_checkout, plan, run, start, wait_for
+from checkout import (
+    BUILT,
+    CONFIG,
+    ROOT,
+    SWEEP_POINTS,
+    change,
+    make_checkout,
+    plan,
+    run,
+    start,
+    wait_for,
+)
 
 pytestmark = pytest.mark.workflow
 
@@ -17,7 +28,7 @@ pytestmark = pytest.mark.workflow
 def test_a_killed_sweep_resumes_and_cores_change_nothing(tmp_path):
     whole, killed = make_checkout(tmp_path / "whole"), make_checkout(tmp_path / "killed")
     assert plan(whole) == "6 runs, to train: 4"
-    run(whole, "--cores", "1")
+    run(whole, "--cores", "1", *SWEEP_POINTS)
     assert plan(whole) == "6 runs, to train: 0"
 
     first = killed / "results/enumerable/runs/vbon/n2/seed0/run.json"
