@@ -4,7 +4,7 @@ CORES ?= all
 VENV := .venv/.complete
 VLLM := .venv/.vllm
 
-.PHONY: benchmark smoke test test-vllm vllm faults figures record restore publish
+.PHONY: benchmark smoke test test-vllm vllm workflows faults figures record restore publish
 .DELETE_ON_ERROR:
 
 benchmark: $(VENV)  ## the whole embedded benchmark, with config.yaml
@@ -29,6 +29,9 @@ publish:  ## copy what figures and tables are drawn from, and what README shows,
 
 test: $(VENV)  ## the unit suite
 	.venv/bin/python -m pytest -n 2 -q
+
+workflows: $(VENV)  ## small workflows end to end: a part of faults
+	.venv/bin/python -m pytest -n 2 --dist worksteal -q -m "(workflow or slow) and not long"
 
 faults: $(VENV)  ## whole workflows: what reruns after a change, what survives kills and damage; slow tests
 	.venv/bin/python -m pytest -n 2 --dist worksteal -q -m "workflow or faults or slow"

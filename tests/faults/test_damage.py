@@ -10,7 +10,7 @@ from checkout import BUILT_POINTS, copy, plan, planned_jobs, run, same_points, s
 
 from vbon.artifacts.integrity import find_damage
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.long]
 
 
 def truncate(path):

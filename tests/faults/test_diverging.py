@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from checkout import SWEEP_POINTS, change, copy, edit, plan, records, run
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.long]
 FRAGILE = '''"""PPO whose reward stops being a number."""
 
 from dataclasses import dataclass

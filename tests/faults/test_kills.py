@@ -26,7 +26,7 @@ from checkout import (
 
 from vbon.artifacts.integrity import find_damage
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.long]
 KILLS = int(os.environ.get("VBON_KILLS", "4"))
 
 

@@ -22,7 +22,7 @@ from checkout import (
 
 from vbon.artifacts.integrity import find_damage
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.long]
 TARGET = " ".join(SWEEP_POINTS)
 WORKFLOW = f'"{sys.executable}" -m vbon.cli workflow --cores 2 {TARGET} >> log.txt 2>&1'
 

@@ -114,6 +114,7 @@ def pictures(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
+@pytest.mark.long
 @pytest.mark.workflow
 def test_a_recorded_benchmark_is_up_to_date_and_shows_metrics_and_plots(base):
     folder = base / "origin"
@@ -130,6 +131,7 @@ def test_a_recorded_benchmark_is_up_to_date_and_shows_metrics_and_plots(base):
     assert not [path for path in tracked if path.startswith("results")]
 
 
+@pytest.mark.long
 @pytest.mark.workflow
 def test_figures_are_redrawn_from_what_was_pulled_and_nothing_else_is(base, clone):
     before = {path: path.stat().st_mtime_ns for path in clone.glob("results/**/*.parquet")}
@@ -143,6 +145,7 @@ def test_figures_are_redrawn_from_what_was_pulled_and_nothing_else_is(base, clon
     assert {p: p.stat().st_mtime_ns for p in clone.glob("results/**/*.parquet")} == before
 
 
+@pytest.mark.long
 @pytest.mark.workflow
 def test_a_restored_sweep_continues_with_the_new_runs_alone(clone):
     old = records(clone)
@@ -170,6 +173,7 @@ def test_a_restored_sweep_continues_with_the_new_runs_alone(clone):
     assert set(records(clone)) - set(old) == {"enumerable/runs/vbon/n3/seed0"}
 
 
+@pytest.mark.long
 @pytest.mark.workflow
 def test_restoring_before_everything_is_there_is_refused(base, tmp_path):
     shell(tmp_path, f"git clone -q {base}/origin clone")

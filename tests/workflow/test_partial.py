@@ -9,6 +9,7 @@ import yaml
 from checkout import CONFIG, SWEEP_POINTS, make_checkout, plan, run
 
 
+@pytest.mark.long
 @pytest.mark.workflow
 def test_partial_figures_say_what_is_missing_and_train_nothing(tmp_path):
     folder = make_checkout(tmp_path / "checkout")

@@ -51,6 +51,7 @@ def test_a_changed_coefficient_trains_its_own_runs(swept, tmp_path):
     assert plan(folder) == "10 runs, to train: 0"
 
 
+@pytest.mark.long
 def test_a_changed_list_of_seeds_trains_the_new_seeds(swept, tmp_path):
     folder = copy(swept, tmp_path / "checkout")
     before = records(folder)
@@ -64,6 +65,7 @@ def test_a_changed_list_of_seeds_trains_the_new_seeds(swept, tmp_path):
                                                        "vbon/n4")}  # fmt: skip
 
 
+@pytest.mark.long
 def test_a_changed_reward_model_reruns_scoring_and_what_follows(built, tmp_path):
     folder = copy(built, tmp_path / "checkout")
     before, files = records(folder), stamps(folder)
@@ -88,6 +90,7 @@ def test_a_changed_reward_model_reruns_scoring_and_what_follows(built, tmp_path)
     assert not planned_jobs(folder, *BUILT_POINTS)
 
 
+@pytest.mark.long
 def test_comments_and_docstrings_rerun_nothing(swept, tmp_path):
     folder = copy(swept, tmp_path / "checkout")
     before = stamps(folder)
@@ -108,6 +111,7 @@ def test_comments_and_docstrings_rerun_nothing(swept, tmp_path):
     assert not again
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("module", "counted", "trained"),
     [
@@ -133,6 +137,7 @@ def test_changed_objectives_rerun_what_imports_them(built, tmp_path, module, cou
     assert plan(folder) == "3 runs, to train: 0"
 
 
+@pytest.mark.long
 def test_a_changed_style_redraws_only(swept, tmp_path):
     folder = copy(swept, tmp_path / "checkout")
     before = stamps(folder)
