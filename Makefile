@@ -48,7 +48,6 @@ $(VLLM): $(VENV) requirements-vllm.lock
 $(VENV): requirements.lock requirements-slurm.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vbon needs Python 3.11 or later, found " + sys.version.split()[0] + "; set PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --requirement requirements.lock
-	.venv/bin/python -m pip install --quiet --no-deps --requirement requirements-slurm.lock
+	.venv/bin/python -m pip install --quiet --no-deps --requirement requirements.lock --requirement requirements-slurm.lock
 	.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@

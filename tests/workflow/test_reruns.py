@@ -19,7 +19,7 @@ from checkout import (
     stamps,
 )
 
-pytestmark = pytest.mark.workflow
+pytestmark = [pytest.mark.workflow, pytest.mark.long]
 
 
 def redone(before, after):
@@ -51,7 +51,6 @@ def test_a_changed_coefficient_trains_its_own_runs(swept, tmp_path):
     assert plan(folder) == "10 runs, to train: 0"
 
 
-@pytest.mark.long
 def test_a_changed_list_of_seeds_trains_the_new_seeds(swept, tmp_path):
     folder = copy(swept, tmp_path / "checkout")
     before = records(folder)
@@ -65,7 +64,6 @@ def test_a_changed_list_of_seeds_trains_the_new_seeds(swept, tmp_path):
                                                        "vbon/n4")}  # fmt: skip
 
 
-@pytest.mark.long
 def test_a_changed_reward_model_reruns_scoring_and_what_follows(built, tmp_path):
     folder = copy(built, tmp_path / "checkout")
     before, files = records(folder), stamps(folder)
@@ -90,7 +88,6 @@ def test_a_changed_reward_model_reruns_scoring_and_what_follows(built, tmp_path)
     assert not planned_jobs(folder, *BUILT_POINTS)
 
 
-@pytest.mark.long
 def test_comments_and_docstrings_rerun_nothing(swept, tmp_path):
     folder = copy(swept, tmp_path / "checkout")
     before = stamps(folder)
@@ -111,7 +108,6 @@ def test_comments_and_docstrings_rerun_nothing(swept, tmp_path):
     assert not again
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     ("module", "counted", "trained"),
     [
@@ -137,7 +133,6 @@ def test_changed_objectives_rerun_what_imports_them(built, tmp_path, module, cou
     assert plan(folder) == "3 runs, to train: 0"
 
 
-@pytest.mark.long
 def test_a_changed_style_redraws_only(swept, tmp_path):
     folder = copy(swept, tmp_path / "checkout")
     before = stamps(folder)

@@ -25,6 +25,7 @@ from checkout import (
 pytestmark = pytest.mark.workflow
 
 
+@pytest.mark.long
 def test_a_killed_sweep_resumes_and_cores_change_nothing(tmp_path):
     whole, killed = make_checkout(tmp_path / "whole"), make_checkout(tmp_path / "killed")
     assert plan(whole) == "6 runs, to train: 4"
