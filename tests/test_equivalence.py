@@ -55,6 +55,7 @@ def test_verdicts(points, shift, spread, verdict):
     assert table.iloc[-1]["verdict"] == verdict
 
 
+@pytest.mark.slow
 def test_a_true_difference_of_the_margin_is_called_equivalent_in_five_per_cent(points):
     """200 studies whose seeds move all n together; the standard error of a share is 1.5 %.
 

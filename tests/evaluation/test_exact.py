@@ -51,6 +51,7 @@ def test_exact_and_bound_coincide_for_long_strings():
     assert by_length[6] < by_length[3] < by_length[1]
 
 
+@pytest.mark.slow
 def test_an_estimated_cdf_moves_the_optimum_less_with_more_draws(language):
     settings = {"num_pools": 60, "m": [8, 128], "n": [4]}
     keys = ["method", "policy_class", "cdf", "estimator", "setting"]

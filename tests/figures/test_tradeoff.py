@@ -88,6 +88,7 @@ def test_curves_obey_their_closed_forms(win_rates):
     assert (bon["metric"].to_numpy() <= win_rate_frontier(bon["kl"].to_numpy())).all()
 
 
+@pytest.mark.slow
 def test_two_draws_are_the_same_bytes_in_any_process_and_configuration(points, win_rates, tmp_path):
     """Another hash seed, another process and another user configuration change nothing."""
     points.to_pickle(tmp_path / "points.pkl")

@@ -125,6 +125,7 @@ def test_long_reviews_do_not_end_where_they_are_cut(reviews, tmp_path):
     assert ends.max() < 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["distilbert", "electra"])
 def test_classifiers_learn_sentiment(architecture, tmp_path: Path):
     reviews = write_reviews(800, seed=1)

@@ -33,6 +33,7 @@ def test_probabilities_of_all_responses_sum_to_one():
     torch.testing.assert_close(exact.exp().sum(1), torch.ones(2).double(), atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_the_transformer_comes_close_to_the_table():
     table = enumerable.build_reference(SETTINGS, 3, prompts(), seed=0)
     small = enumerable.build_reference(

@@ -115,6 +115,7 @@ def test_the_reward_alone_reaches_its_tilted_reference(gamma):
         assert oracle.total_variation(ours, best) < 0.05
 
 
+@pytest.mark.slow
 def test_regularisation_keeps_the_policy_near_the_anchor():
     """The opposite sign, as the paper's algorithm prints it, would raise the KL instead."""
     language = Language()
@@ -276,6 +277,7 @@ def test_without_an_anchor_rate_the_anchor_stays_the_reference():
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+@pytest.mark.slow
 def test_an_anchor_that_follows_leads_further_than_best_of_two():
     language, reached = Language(), []
     for rate in (0.0, 0.1):

@@ -52,6 +52,7 @@ def test_both_targets_are_one_method_with_shifted_heads(batch):
         torch.testing.assert_close(whole, usual)
 
 
+@pytest.mark.slow
 def test_at_the_optimum_the_whole_response_leaves_no_noise():
     """With the optimal policy, reward minus price is one number for every response of a prompt."""
     language, method = Language(), VBoN(n=3.0)

@@ -269,6 +269,7 @@ def test_parameters_that_are_not_trained_stay():
     assert not torch.equal(after["transformer.wpe.weight"], before["transformer.wpe.weight"])
 
 
+@pytest.mark.slow
 def test_dpo_under_bradley_terry_labels_reaches_the_optimum_of_kl_rl():
     r"""With labels of probability sigma(r - r'), the minimiser is the reference times exp(r/beta).
 
@@ -299,6 +300,7 @@ def test_dpo_under_bradley_terry_labels_reaches_the_optimum_of_kl_rl():
         assert oracle.total_variation(ours.numpy(), best) < 0.05
 
 
+@pytest.mark.slow
 def test_dpo_under_labels_that_never_disagree_goes_on_and_on():
     """No learning rate decay, no stop: the loss goes to 0 and the policy leaves the reference."""
     language, method = Language(), DPO(kl_coef=1.0, num_draws=6, num_pairs=15)
