@@ -105,6 +105,7 @@ def one_method(rng, num_seeds, shared=0.0, spread=0.01):
     return frame.assign(win_rate=win_rate_frontier(kl) - 0.1 + noise, win_rate_se=shared)
 
 
+@pytest.mark.slow
 def test_more_seeds_do_not_raise_the_attainment():
     """Mean over 100 sweeps; the best of six runs would be 1.27 - 0.56 spreads above that of two.
 
@@ -158,6 +159,7 @@ def test_a_setting_with_one_run_moves_on_its_own():
     assert np.abs(others).max() < 5 / np.sqrt(20_000)
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_true_attainment():
     """Coverage at three budgets in 100 sweeps of 3 seeds with an error that all runs share.
 

@@ -54,6 +54,7 @@ def test_figure_4_without_a_single_run_is_refused(tmp_path):
         figure4(points.assign(status="diverged"), costs, tmp_path / "figure4")
 
 
+@pytest.mark.slow
 def test_the_estimators_are_drawn_with_and_without_runs(tmp_path):
     rng = np.random.default_rng(0)
     hint = rng.normal(size=32)

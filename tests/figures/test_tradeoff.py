@@ -128,6 +128,7 @@ def test_picture_shows_every_method_in_its_colour(win_rates):
         assert near > 30, f"{name} is not visible in the plot"
 
 
+@pytest.mark.slow
 def test_other_metrics_have_no_win_rate_curves(points, tmp_path):
     points = points.drop(columns="reward_prob_se")
     table = figure2(points, "reward_prob", tmp_path / "figure2b")
@@ -223,6 +224,7 @@ def test_figure_7_adds_best_of_n_sft_to_figure_2(tables, tmp_path):
     pd.testing.assert_frame_equal(both, second.reset_index(drop=True))
 
 
+@pytest.mark.slow
 def test_whole_figures_are_the_same_bytes_twice_and_legible_in_size(tables, tmp_path):
     for name in ("figure6", "figure7b"):
         for folder in ("one", "two"):

@@ -94,6 +94,7 @@ def test_the_reward_is_calibrated_at_the_median_and_pays_two_thirds_nothing():
     assert np.mean(means) / -math.log(16) == pytest.approx(1 / 3, rel=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("levels", [None, 1.0], ids=["distinct", "tied"])
 def test_imitation_alone_reaches_best_of_two(levels):
     language = Language(levels=levels)
@@ -162,6 +163,7 @@ def exact_gradient(language, trainer, beta, gamma):
     return torch.autograd.grad(total, trainer.policy.table)[0].double()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("beta", "gamma"), [(0.3, 0.0), (0.5, 0.7)])
 def test_the_expected_gradient_is_that_of_the_loss(beta, gamma):
     """Mean of 60 batches; squared standard errors have mean 1 only with both right weights."""

@@ -76,6 +76,7 @@ def gpt2_settings(**changes):
     return settings(**({"learning_rate": 3e-3, "draws_per_prompt": 8, "rollouts": 24} | changes))
 
 
+@pytest.mark.slow
 def test_tabular_policy_reaches_best_of_n(language):
     method = VBoN(n=4)
     policy, _ = language.train(method, until_converged())
