@@ -42,12 +42,12 @@ test-vllm: $(VLLM)  ## the sampling backends against each other, on a processor
 	VLLM_CPU_KVCACHE_SPACE=1 .venv/bin/python -m pytest -q -m vllm
 
 $(VLLM): $(VENV) requirements-vllm.lock
-	.venv/bin/python -m pip install --quiet --no-compile --no-deps --requirement requirements-vllm.lock
+	.venv/bin/python -m pip install --quiet --no-deps --requirement requirements-vllm.lock
 	@touch $@
 
 $(VENV): requirements.lock requirements-slurm.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vbon needs Python 3.11 or later, found " + sys.version.split()[0] + "; set PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --no-compile --no-deps --requirement requirements.lock --requirement requirements-slurm.lock
-	.venv/bin/python -m pip install --quiet --no-compile --no-deps --no-build-isolation --editable .
+	.venv/bin/python -m pip install --quiet --no-deps --requirement requirements.lock --requirement requirements-slurm.lock
+	.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
