@@ -32,10 +32,8 @@ DRAWS = 3000
 EOS = 2
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # vLLM gives many while it is loaded
-with_vllm = [
-    pytest.mark.vllm,
-    pytest.mark.skipif(missing_vllm("") is not None, reason="needs vLLM: `make vllm`"),
-]
+needs_vllm = pytest.mark.skipif(missing_vllm("") is not None, reason="needs vLLM: `make vllm`")
+with_vllm = [pytest.mark.vllm, needs_vllm]
 
 
 def gpt2():
@@ -156,7 +154,7 @@ def test_the_seed_decides_the_draws_and_a_repeated_prompt_gets_others(drawn, pro
 
 
 @pytest.mark.vllm
-@pytest.mark.skipif(missing_vllm("") is not None, reason="needs vLLM: `make vllm`")
+@needs_vllm
 def test_half_precision_draws_from_nearly_the_same_distribution(folders, prompts, capsys):
     model = load_language_model(folders / "gpt2")
     settings = {"backend": "vllm", "vllm": {"dtype": "bfloat16"}}
