@@ -3,8 +3,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 CORES ?= all
 VENV := .venv/.complete
 VLLM := .venv/.vllm
+DOCS := .venv/.docs
 
-.PHONY: benchmark smoke test test-vllm vllm workflows faults figures record restore publish
+.PHONY: benchmark smoke test docs test-docs test-vllm vllm workflows faults figures record restore publish
 .DELETE_ON_ERROR:
 
 benchmark: $(VENV)  ## the whole embedded benchmark, with config.yaml
@@ -40,6 +41,16 @@ vllm: $(VLLM)  ## add vLLM for processors to .venv, for `backend: vllm`
 
 test-vllm: $(VLLM)  ## the sampling backends against each other, on a processor
 	VLLM_CPU_KVCACHE_SPACE=1 .venv/bin/python -m pytest -q -m vllm
+
+docs: $(DOCS)  ## the documentation as pages, docs/_build/html/index.html; a broken link is an error
+	.venv/bin/python -m sphinx --fail-on-warning --keep-going --quiet -b html docs docs/_build/html
+
+test-docs: $(DOCS)  ## the documentation, its commands, and the report in a headless Chromium
+	.venv/bin/python -m pytest -q -m docs
+
+$(DOCS): $(VENV) requirements-docs.lock
+	.venv/bin/python -m pip install --quiet --no-deps --requirement requirements-docs.lock
+	@touch $@
 
 $(VLLM): $(VENV) requirements-vllm.lock
 	.venv/bin/python -m pip install --quiet --no-deps --requirement requirements-vllm.lock
