@@ -55,6 +55,17 @@ def _number(error: BaseException) -> int | None:
     return int(found[1]) if found else None
 
 
+def being_written(folder: str | Path) -> Path:
+    """Where :func:`atomic_folder` puts what will be a folder's content, while it is written.
+
+    Example:
+        >>> str(being_written("runs/seed0"))
+        'runs/.seed0.partial'
+    """
+    folder = Path(folder)
+    return folder.with_name(f".{folder.name}.partial")
+
+
 @contextmanager
 def atomic_folder(folder: str | Path) -> Iterator[Path]:
     """Yield an empty folder beside ``folder`` that replaces it only if the block succeeds.
@@ -69,8 +80,7 @@ def atomic_folder(folder: str | Path) -> Iterator[Path]:
         >>> [file.name for file in target.iterdir()]
         ['card.json']
     """
-    folder = Path(folder)
-    partial = folder.with_name(f".{folder.name}.partial")
+    folder, partial = Path(folder), being_written(folder)
     shutil.rmtree(partial, ignore_errors=True)
     try:
         with naming(folder):

@@ -45,6 +45,7 @@ VERBS = {
     "convergence": ("vbon.cli.comparison", "measure what the end of training still moved"),
     "table": ("vbon.cli.data", "render a table as Markdown"),
     "figure": ("vbon.cli.tables", "draw one figure"),
+    "watch": ("vbon.cli.watch", "show a sweep as it goes on: runs, end, points so far"),
     "workflow": ("vbon.cli.workflow", "run Snakemake alone in this folder, resuming if need be"),
     "restore": ("vbon.cli.restore", "after `dvc pull`: take its files as what Snakemake made"),
     "describe": ("vbon.cli.describe", "print where an artifact came from"),

@@ -15,6 +15,7 @@ from vbon.artifacts.tables import check_table, read_record
 from vbon.cli.options import parser, settings
 from vbon.errors import ArtifactError, VbonError
 from vbon.plan import Run
+from vbon.progress import failure_of
 from vbon.registry import method_modules
 
 
@@ -71,6 +72,7 @@ def _carry_out(waiting: list[Run], total: int) -> list[str]:
         if "samples" in loaded:
             _ = inputs.samples
         started, told = time.time(), None
+        failure_of(run.folder).unlink(missing_ok=True)
         try:
             described, made = run.to_json() | {"inputs": paths}, run.provenance()
             in_child(carry_out, described, run.instance, inputs, made)
@@ -80,9 +82,16 @@ def _carry_out(waiting: list[Run], total: int) -> list[str]:
         told = next(filter(None, parallel.gathered(lambda told=told: told)), None)
         if told is not None:
             failed.append(told)
+            _note_failure(run, told)
         elif parallel.is_main():
             _tell_progress(run, time.time() - started, total)
     return failed
+
+
+def _note_failure(run: Run, told: str) -> None:
+    """Leave word of a failed run where ``vbon watch`` looks, if the disk takes it."""
+    with suppress(OSError):
+        failure_of(run.folder).write_text(f"{told}\n")
 
 
 def _tell_progress(run: Run, seconds: float, total: int) -> None:

@@ -1,0 +1,171 @@
+"""The verb ``watch``: a sweep as it goes on, in a terminal."""
+
+import fcntl
+import math
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+
+from vbon.artifacts.tables import atomic_path
+from vbon.cli.options import parser
+from vbon.cli.workflow import LOCK
+from vbon.config import load
+from vbon.plan import Run, expand, roots
+from vbon.progress import STATES, Points, seconds_left, states
+
+_RIGHT = ("done", "running", "failed", "s/run", "points", "KL", "win rate")
+_WIDE = 110  # columns where no terminal has a width
+_LATEST = 8  # measured runs that are shown one by one
+
+
+def watch(arguments: list[str]) -> None:
+    """Show the runs of a sweep (done, running, failed, waiting), its end, and the points so far.
+
+    It only reads, so it can be started and stopped at any time, in a second terminal or after the
+    sweep was stopped; on a cluster, in the folder that the workflow was started in. It ends by
+    itself when all runs are done and measured.
+    """
+    options = parser("watch", watch.__doc__)
+    options.add_argument("--configfile", nargs="+", default=[], help="overlays, as of the workflow")
+    options.add_argument("--every", type=_seconds, default=5.0, help="seconds between looks")
+    options.add_argument("--once", action="store_true", help="look once, and end")
+    options.add_argument("--points", help="also write the points so far to this .csv")
+    args = options.parse_args(arguments)
+    config = load(["config.yaml", *args.configfile])
+    runs = expand(config)
+    sources = {root.folder: root for task in config["tasks"] for root in roots(config, task)}
+    looks = _looks(runs, Points(sources), args.points)
+    console = Console(width=None if sys.stdout.isatty() else _WIDE)
+    if args.once or not console.is_terminal:
+        console.print(next(looks)[0])
+        return
+    with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
+        for view, ended in looks:
+            live.update(view, refresh=True)
+            if ended:
+                return
+            time.sleep(args.every)
+
+
+def _seconds(text: str) -> float:
+    """A time between two looks, which no disk should be asked for without a pause."""
+    seconds = float(text)
+    if not 0.5 <= seconds < math.inf:
+        raise ValueError(text)
+    return seconds
+
+
+def _looks(
+    runs: list[Run], points: Points, output: str | None
+) -> Iterator[tuple[RenderableType, bool]]:
+    """What is there, looked at anew each time, and whether there is nothing left to wait for."""
+    while True:
+        alive = _is_running()
+        table, measured = states(runs, alive), points.of(runs)
+        if output:
+            with atomic_path(output) as temporary:
+                measured.to_csv(temporary, index=False)
+        counts = table["state"].value_counts()
+        sound = table[(table["state"] == "done") & (table["told"] == "")]
+        known = measured.drop_duplicates(["task", "study", "method", "setting", "seed"])
+        ended = counts.get("done", 0) == len(runs) and len(known) >= len(sound)
+        parts = [_head(table, measured, alive), _by_method(table, measured)]
+        if len(measured):
+            parts.append(_latest(measured))
+        failures = table[table["state"] == "failed"]
+        parts += [f"[red]failed[/] {_name(row)}: {row.told}" for row in failures.itertuples()]
+        yield Group(*parts), ended
+
+
+def _is_running() -> bool:
+    """Whether a workflow runs in this folder: ``vbon workflow`` holds a lock for as long."""
+    if any(Path(".snakemake/locks").glob("*")):  # of bare Snakemake
+        return True
+    if not LOCK.exists():
+        return False
+    with open(LOCK) as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _head(table: pd.DataFrame, measured: pd.DataFrame, alive: bool) -> str:
+    """The first line: what all runs come to, and when they may be trained."""
+    counts = table["state"].value_counts().reindex(STATES, fill_value=0)
+    told = ", ".join(f"{counts[state]} {state}" for state in STATES)
+    left = seconds_left(table)
+    if not math.isfinite(left):
+        when = "no run is trained yet, so the end cannot be told"
+    elif left:
+        when = f"about {_clock(left)} of training left"
+    else:
+        when = "all trained"
+    working = "" if alive else "; [yellow]no workflow is running here[/]"
+    return f"[bold]{len(table)} runs[/]: {told}; {len(measured)} measured; {when}{working}"
+
+
+def _clock(seconds: float) -> str:
+    hours, rest = divmod(int(seconds), 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
+
+
+def _by_method(table: pd.DataFrame, measured: pd.DataFrame) -> Table:
+    """A row for each method of a task, and for each study: its runs, and what its points reach."""
+    shown = Table("task", "method", *_RIGHT, box=SIMPLE_HEAD, pad_edge=False)
+    for column in shown.columns:
+        column.no_wrap = True
+        column.justify = "right" if column.header in _RIGHT else "left"
+    waiting = 0
+    for keys, part in table.groupby(["task", "study", "method"], sort=False):
+        counts = part["state"].value_counts().reindex(STATES, fill_value=0)
+        if counts["waiting"] == len(part):
+            waiting += len(part)
+            continue
+        task, study, method = keys
+        own = measured[(measured[["task", "study", "method"]] == keys).all(axis=1)]
+        shown.add_row(
+            f"{task}/{study}" if study else task,
+            method,
+            f"{counts['done']}/{len(part)}",
+            *(str(counts[state] or "") for state in ("running", "failed")),
+            f"{part['seconds'].mean():.1f}" if part["seconds"].sum() else "",
+            str(len(own) or ""),
+            _range(own["kl"]),
+            _range(own["win_rate"]),
+        )
+    shown.caption = f"and {waiting} runs of methods that wait" if waiting else None
+    return shown
+
+
+def _range(values: pd.Series) -> str:
+    """Smallest and largest of what is measured."""
+    values = values.dropna()
+    if values.empty:
+        return ""
+    low, high = f"{values.min():.2f}", f"{values.max():.2f}"
+    return low if low == high else f"{low}-{high}"
+
+
+def _latest(measured: pd.DataFrame) -> Table:
+    """The last points, with their standard errors over prompts."""
+    shown = Table("latest point", "t", "KL (nats)", "win rate", "reward", box=SIMPLE_HEAD)
+    shown.pad_edge = False
+    for row in measured.tail(_LATEST).itertuples():
+        kl, wins = f"{row.kl:.3f} ± {row.kl_se:.3f}", f"{row.win_rate:.3f} ± {row.win_rate_se:.3f}"
+        shown.add_row(_name(row), f"{row.temperature:g}", kl, wins, f"{row.reward:.3f}")
+    return shown
+
+
+def _name(row: object) -> str:
+    where = f"{row.task}/{row.study}" if row.study else row.task
+    return f"{where} {row.method} {row.setting} seed {row.seed}"
