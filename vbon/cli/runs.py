@@ -18,6 +18,8 @@ from vbon.plan import Run
 from vbon.progress import failure_of
 from vbon.registry import method_modules
 
+_PACE = 8  # runs that the time left is told from
+
 
 def train(arguments: list[str]) -> None:
     """Carry out the runs of one job; those whose key is on disk already are left alone."""
@@ -97,19 +99,21 @@ def _note_failure(run: Run, told: str) -> None:
 def _tell_progress(run: Run, seconds: float, total: int) -> None:
     """One line on the terminal: runs done of all, time so far and time left."""
     runs = Path(run.root.partition("/studies/")[0])
-    begun = float(os.environ.get("VBON_STARTED", time.time() - seconds))
+    now = time.time()
+    begun = float(os.environ.get("VBON_STARTED", now - seconds))
     # Unlike a glob, a walk does not mind folders that another job moves meanwhile.
     found = (Path(top, "run.json") for top, _, files in os.walk(runs) if "run.json" in files)
     times = []
     for path in (path for path in found if path.parent.name.startswith("seed")):
         with suppress(FileNotFoundError):
             times.append(path.stat().st_mtime)
-    done, fresh = len(times), sum(when >= begun for when in times)
-    elapsed = time.time() - begun
-    left = elapsed / max(fresh, 1) * max(total - done, 0)
+    # The pace of the last runs: the first ones wait for models and draws, and some train nothing.
+    latest = sorted(when for when in times if when >= begun)[-_PACE:]
+    pace = (latest[-1] - latest[0]) / (len(latest) - 1) if len(latest) > 1 else seconds
+    left = pace * max(total - len(times), 0)
     print(
-        f"[{run.task}] {done}/{total} runs  {run.method} {run.setting} seed {run.seed}: "
-        f"{seconds:.1f} s  elapsed {_clock(elapsed)}, about {_clock(left)} left",
+        f"[{run.task}] {len(times)}/{total} runs  {run.method} {run.setting} seed {run.seed}: "
+        f"{seconds:.1f} s  elapsed {_clock(now - begun)}, about {_clock(left)} left",
         flush=True,
     )
 
