@@ -13,6 +13,7 @@ from pathlib import Path
 
 from vbon.artifacts.integrity import SUFFIX, set_aside
 from vbon.artifacts.storage import clear_leftovers, explain
+from vbon.cli.ending import ending
 from vbon.config import load
 from vbon.errors import VbonError
 
@@ -49,7 +50,7 @@ def workflow(arguments: list[str]) -> None:
     lock.write(str(os.getpid()))
     lock.flush()
     _end_orphans()
-    asked = [] if _LOOKING & set(arguments) else _set_damage_aside(_config_files(arguments)[1:])
+    asked = [] if _LOOKING & set(arguments) else _set_damage_aside(_results_dir(arguments))
     snakemake = [sys.executable, "-m", "snakemake"]
     if any(Path(".snakemake/locks").glob("*")):
         subprocess.run([*snakemake, "--unlock", *_config_files(arguments)], check=True,
@@ -77,11 +78,18 @@ def workflow(arguments: list[str]) -> None:
             f"Snakemake ended with code {code}; the failing job is named above and its log is "
             f"below logs/. The same command resumes.{told}"
         )
+    if not _LOOKING & set(arguments) and "--" not in arguments:  # all of it was asked for
+        for line in ending(_results_dir(arguments)):
+            print(line, flush=True)
 
 
-def _set_damage_aside(config_files: list[str]) -> list[str]:
+def _results_dir(arguments: list[str]) -> str:
+    """Where the configuration puts results."""
+    return load(["config.yaml", *_config_files(arguments)[1:]])["results_dir"]
+
+
+def _set_damage_aside(results: str) -> list[str]:
     """Rename damaged artifacts, and say so; return those that Snakemake must be asked for."""
-    results = load(["config.yaml", *config_files])["results_dir"]
     clear_leftovers(results)
     found, asked = set_aside(results)
     for path, why in found.items():
@@ -99,7 +107,7 @@ def _causes(started: float) -> list[str]:
 def _storage(arguments: list[str]) -> list[str]:
     """Why nothing can be written where results belong, if so: Snakemake does not always say it."""
     try:
-        folder = Path(load(["config.yaml", *_config_files(arguments)[1:]])["results_dir"])
+        folder = Path(_results_dir(arguments))
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".probe."):
             return []
