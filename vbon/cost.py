@@ -1,7 +1,7 @@
 r"""What a configuration will cost, before anything starts: tokens, GPU time, disk and memory.
 
-The formulas are in docs/cost.md. They count the products of matrices, the bytes that decoding must
-read, and what stays in memory; nothing is measured.
+The formulas are in docs/reference/cost.md. They count the products of matrices, the bytes that
+decoding must read, and what stays in memory; nothing is measured.
 """
 
 from collections import Counter

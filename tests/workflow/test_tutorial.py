@@ -2,38 +2,18 @@
 
 import json
 import os
-import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from commands import follow
 from hub import COMMIT, serve
 from support import save_reference
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs/tutorials/bring-your-own-model.md").read_text()
-BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
-
-
-def follow(folder: Path, environment: dict[str, str]) -> list[str]:
-    """Write every file and call every command of the page, in its order."""
-    printed = []
-    for kind, text in BLOCK.findall(PAGE):
-        if kind in ("yaml", "python"):
-            name = text.splitlines()[0].removeprefix("# ")
-            (folder / name).write_text(text)
-            continue
-        for command in text.strip().splitlines():
-            done = subprocess.run(
-                command, shell=True, cwd=folder, env=environment, capture_output=True, text=True
-            )
-            logs = "".join(path.read_text()[-500:] for path in folder.glob("logs/sentiment/*.log"))
-            assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}\n{logs}"
-            printed.append(done.stdout + done.stderr)
-    return printed
 
 
 @pytest.mark.workflow
@@ -49,8 +29,8 @@ def test_the_tutorial_does_what_it_says(tmp_path):
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "TRANSF"))}
         environment |= {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "home")}
         environment["PATH"] = f"{bin_folder}{os.pathsep}{environment['PATH']}"
-        checked, fetched, *_ = follow(folder, environment)
-    assert "sentiment.reference.revision: None is no commit" in checked
+        fetched, *_ = follow(PAGE, folder, environment)
+    assert "sentiment.reference.revision: None is no commit" in fetched
     assert f"sentiment.reference.id: sshleifer/tiny-gpt2 at {COMMIT}" in fetched
     for name in ("results-mine", "results-folder"):
         points = pd.read_csv(folder / name / "sentiment/points.csv")

@@ -139,7 +139,7 @@ def write_table(
     Args:
         path: A ``.parquet`` file; its folder is made.
         frame: The rows. Columns beyond the schema are kept as they are.
-        schema: A name in :data:`vbon.artifacts.SCHEMAS`.
+        schema: A name in :data:`vbon.artifacts.schemas.SCHEMAS`.
         provenance: What made the table (:func:`vbon.artifacts.fingerprint.provenance`). The
             footer also gets a hash of the data, and what making them took; the same inputs give
             the same :func:`~vbon.artifacts.fingerprint.content_hash`.

@@ -13,7 +13,12 @@ from vbon.registry import register
 @register
 @dataclass(frozen=True, kw_only=True)
 class BestOfN(Selection):
-    """Return the response with the highest reward among ``n`` reference draws."""
+    r"""Return the response with the highest reward among ``n`` reference draws.
+
+    .. math:: \pi_\mathrm{bon}(y) = \pi_\mathrm{ref}(y)\, \frac{(F + q)^n - F^n}{q}
+
+    with :math:`F` and :math:`q` the reference's probability of a lower and of an equal reward.
+    """
 
     paper = "Amini et al. (2025), arXiv:2407.06057v3, section 3, proposition 1"
     optimum = "best_of_n"

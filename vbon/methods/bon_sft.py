@@ -16,6 +16,8 @@ from vbon.types import OfflineBatch
 class BoNSFT(Offline):
     r"""Maximise the likelihood of the best of ``n`` draws: the forward KL to best-of-n.
 
+    .. math:: \min_\theta\; E_{y \sim \pi_\mathrm{bon}}[-\log \pi_\theta(y)]
+
     The loss is the mean of :math:`-\log \pi_\theta` over the response tokens of a batch; prompt
     tokens do not count.
     """

@@ -1,0 +1,46 @@
+"""Sphinx: the pages of this folder, and the reference that is generated from the code."""
+
+import os
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+os.chdir(HERE.parent)  # `vbon --help` and the schema are read as from a checkout
+os.environ.pop("VBON_METHODS", None)  # the reference is of this package alone
+
+from generate import write_reference  # noqa: E402
+
+from vbon import __version__  # noqa: E402
+
+write_reference(HERE / "reference" / "_generated")
+
+project, author, release = "vbon", "The vbon authors", __version__
+copyright = author
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.mathjax",
+    "sphinx_copybutton",
+]
+exclude_patterns = ["_build", "reference/_generated"]
+
+# Links and anchors within the pages are errors where they lead nowhere; what libraries document
+# elsewhere is not looked up, since a build has no network.
+nitpicky = True
+nitpick_ignore_regex = [("py:.*", r"(?!vbon\b).*"), ("py:.*", r"vbon\.types\.Numeric")]
+linkcheck_retries = 2
+
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # shapes are in the docstrings' arguments
+autodoc_default_options = {"members": True, "show-inheritance": False}
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+
+html_theme = "furo"
+html_title = "vbon"
+html_show_sphinx = False

@@ -1,0 +1,42 @@
+"""Every column of every table says what it holds."""
+
+from pathlib import Path
+
+import pytest
+
+from vbon.artifacts import SCHEMAS
+from vbon.artifacts.columns import COMMON, OWN, TABLES, meaning
+from vbon.errors import ArtifactError
+
+PUBLISHED = Path(__file__).parent.parent.parent / "published"
+
+
+def columns() -> dict[str, list[str]]:
+    """Columns by table: of the schemas, and of the published tables that have none."""
+    found = {name: list(schema.columns) for name, schema in SCHEMAS.items()}
+    for file in sorted(PUBLISHED.glob("*/tables/*.csv")):
+        name = "table2" if file.stem.startswith("table") and file.stem != "table1" else file.stem
+        found[name] = file.read_text().partition("\n")[0].split(",")
+    return found
+
+
+def test_every_table_and_column_is_described():
+    known = columns()
+    assert set(known) <= set(TABLES)
+    for table, names in known.items():
+        for name in names:
+            assert meaning(table, name)
+
+
+def test_no_description_is_of_nothing():
+    known = columns()
+    for table, texts in OWN.items():
+        more = {"points": {"m", "estimator"}, "claims": set(texts)}.get(table, set())
+        assert set(texts) <= {*known.get(table, ()), *more}, table
+    anywhere = {name for names in known.values() for name in names}
+    assert set(COMMON) <= anywhere
+
+
+def test_a_column_without_a_description_is_refused():
+    with pytest.raises(ArtifactError, match=r"points.mood: column is not described"):
+        meaning("points", "mood")
