@@ -144,7 +144,7 @@ OWN = {
     },
     "history": {
         "step": "Number of the iteration, or of the measurement for offline methods.",
-        "objective": "Mean return of the rollouts, reward minus price of KL; offline, minus the loss.",
+        "objective": "Mean return: reward minus the price of KL; offline, minus the mean loss.",
         "episodes": "Responses sampled so far, or pairs trained on by offline methods.",
         "clip_fraction": "Share of tokens whose probability ratio was clipped; of offline methods, "
         "updates whose gradient was scaled down.",
