@@ -218,3 +218,4 @@ SCHEMAS: dict[str, Schema] = {
         ),
     )
 }
+"""The schema of every table that has one, by its name."""
