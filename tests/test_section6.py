@@ -58,21 +58,26 @@ def verdicts(table, claim, temperature, metric="evaluator_win_rate"):
 
 def test_what_is_so_is_seen_and_what_is_not_is_not():
     table = claims()
-    assert verdicts(table, "BoN is best", 0.5) == verdicts(table, "BoN is best", 1.0) == ["seen"]
-    assert verdicts(table, "no gap between domains", 0.5) == ["seen"]
-    assert verdicts(table, "a gap between domains", 1.0) != ["seen"]
-    assert verdicts(table, "vBoN above PPO (the paper's settings)", 0.5) == ["seen"]
-    assert verdicts(table, "vBoN equal to PPO (the paper's settings)", 1.0) == ["not seen"]
+    assert (
+        verdicts(table, "BoN is best", 0.5) == verdicts(table, "BoN is best", 1.0) == ["supported"]
+    )
+    assert verdicts(table, "no gap between domains", 0.5) == ["supported"]
+    assert verdicts(table, "a gap between domains", 1.0) != ["supported"]
+    assert verdicts(table, "vBoN above PPO (the paper's settings)", 0.5) == ["supported"]
+    assert verdicts(table, "vBoN equal to PPO (the paper's settings)", 1.0) == ["not supported"]
     # n = 21 belongs to 0.05, where both are alike, n = 100 to 0.0101, where they are not.
-    assert verdicts(table, "vBoN equal to PPO (equal coefficient)", 1.0) == ["seen", "not seen"]
-    assert verdicts(table, "DPO and BoNBoN competitive", 0.5) == ["not seen"]
-    assert verdicts(table, "DPO and BoNBoN not competitive", 1.0) == ["seen"]
+    assert verdicts(table, "vBoN equal to PPO (equal coefficient)", 1.0) == [
+        "supported",
+        "not supported",
+    ]
+    assert verdicts(table, "DPO and BoNBoN competitive", 0.5) == ["not supported"]
+    assert verdicts(table, "DPO and BoNBoN not competitive", 1.0) == ["supported"]
 
 
 def test_a_gap_of_domains_is_found():
     table = claims(gap=0.2)
-    assert verdicts(table, "no gap between domains", 0.5) == ["not seen"]
-    assert verdicts(table, "a gap between domains", 1.0) == ["seen"]
+    assert verdicts(table, "no gap between domains", 0.5) == ["not supported"]
+    assert verdicts(table, "a gap between domains", 1.0) == ["supported"]
     # Rewards of other posts are other rewards.
     assert not len(table[(table["claim"].str.contains("gap")) & (table["metric"] != METRIC)])
 

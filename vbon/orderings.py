@@ -1,7 +1,8 @@
 """The paper's orderings of methods (arXiv:2407.06057, figures 2, 6 and 7), each as a test.
 
 A claim is a statistic that is positive if the claim holds, with a 95 % interval from resampled
-sweeps: ``seen`` if the interval is above zero, ``not seen`` if it is below, else ``undecided``.
+sweeps: ``supported`` if the interval is above zero, ``not supported`` if it is below, else
+``undecided``.
 Claims about trade-offs are tested twice: at matched KL (mean difference of attainments over the
 KLs that both methods cover) and by hypervolume, the area that a method's settings dominate, which
 also charges a method for gaps in its grid. Where the two disagree, the grids do.
@@ -20,12 +21,16 @@ from vbon.matched import Curve, Sweep, all_sweeps, attained
 from vbon.pareto import CONFIDENCE, Floats, floor_of, hypervolume, share_replicates
 from vbon.seeding import derive_seed
 from vbon.statistics import percentile_interval
+from vbon.verdicts import NOT_SUPPORTED, SUPPORTED, UNDECIDED, Rule
 
 RIVALS = ("ppo", "dpo", "bonbon")
 """The fine-tuned methods that figure 2 sets beside vBoN. Its bound is vBoN itself (figure 6)."""
 
 POOL = (*RIVALS, "vbon")
 """Methods whose shares of one front the captions of figure 7 give, summing to 100 %."""
+
+FINE_TUNED = (*POOL, "vbon_l", "bon_sft")
+"""All methods that train a policy: these, vBoN's bound (figure 6) and BoN-SFT (figure 7)."""
 
 PAPER_SHARES = {
     "win_rate": {"bonbon": 0.04, "ppo": 0.04, "dpo": 0.42, "vbon": 0.50},
@@ -35,6 +40,9 @@ PAPER_SHARES = {
 
 KL_POINTS = 200
 """KLs at which methods are compared, evenly spaced in the square root of KL up to the largest."""
+
+WAYS = ("mean difference at matched KL", "difference of hypervolume per nat")
+"""How two methods are compared."""
 
 COLUMNS = ["claim", "rule", "axes", "statistic", "value", "low", "high", "paper", "verdict", "note"]
 
@@ -99,8 +107,8 @@ def orderings_table(
 
     Returns:
         Columns ``claim, rule, axes, statistic, value, low, high`` (95 %), ``paper`` (its number,
-        where it gives one), ``verdict`` (``seen``, ``not seen``, ``undecided``), ``note``. A claim
-        whose methods were not run is ``undecided``, and the note names them.
+        where it gives one), ``verdict`` (``supported``, ``not supported``, ``undecided``),
+        ``note``. A claim whose methods were not run is ``undecided``, and the note names them.
 
     Raises:
         DataError: If a column is missing, the rows mix tasks or no metric has a number.
@@ -116,6 +124,14 @@ def orderings_table(
 def best_of_n_beats_vbon(evidence: Evidence) -> list[dict[str, Any]]:
     """BoN > vBoN, on both axes."""
     return _both_axes(evidence, "BoN > vBoN", "best_of_n", ["vbon"])
+
+
+def best_of_n_beats_the_rest(evidence: Evidence) -> list[dict[str, Any]]:
+    """BoN > every fine-tuned method: the smallest of the differences is positive.
+
+    At matched KL alone: by hypervolume BoN would pay for n = 2 being its smallest.
+    """
+    return _both_axes(evidence, "BoN > all fine-tuned", "best_of_n", FINE_TUNED, WAYS[:1])
 
 
 def vbon_beats_the_rest(evidence: Evidence) -> list[dict[str, Any]]:
@@ -163,10 +179,9 @@ def exact_equals_bound(evidence: Evidence) -> list[dict[str, Any]]:
         pooled = evidence.equivalence[evidence.equivalence["setting"] == "pooled"].iloc[0]
         half = pooled["se"] * stdtrit(max(pooled["df"], 1), 0.5 + CONFIDENCE / 2)
         ends = pooled["difference"] - half, pooled["difference"] + half
-        words = {"equivalent": "seen", "different": "not seen"}
+        words = {"equivalent": SUPPORTED, "different": NOT_SUPPORTED}
         row = _row(claim, "win_rate", "mean difference at equal n and seed", pooled["difference"])
-        row |= {"low": ends[0], "high": ends[1], "verdict": words.get(pooled["verdict"])}
-        row["verdict"] = row["verdict"] or "undecided"
+        row |= {"low": ends[0], "high": ends[1], "verdict": words.get(pooled["verdict"], UNDECIDED)}
         rule = f"two one-sided tests at 5 %, margin {evidence.margin:g}"
         rows.append(row | {"rule": rule})
     return rows
@@ -205,7 +220,7 @@ def shares_agree_with_the_paper(evidence: Evidence) -> list[dict[str, Any]]:
             row = _row(claim, axis, statistic, shares[method])
             row |= {"rule": "interval holds the paper's number", "low": float(low)}
             row |= {"high": float(high), "paper": number}
-            rows.append(row | {"verdict": "seen" if low <= number <= high else "not seen"})
+            rows.append(row | {"verdict": SUPPORTED if low <= number <= high else NOT_SUPPORTED})
     return rows
 
 
@@ -213,6 +228,7 @@ Claim = Callable[[Evidence], list[dict[str, Any]]]
 
 CLAIMS: tuple[Claim, ...] = (
     best_of_n_beats_vbon,
+    best_of_n_beats_the_rest,
     vbon_beats_the_rest,
     vbon_is_closest_to_best_of_n,
     dpo_against_ppo,
@@ -284,30 +300,40 @@ def _smallest(parts: list[tuple[float, Floats]]) -> tuple[float, Floats]:
 
 
 def _both_axes(
-    evidence: Evidence, claim: str, first: str, others: Sequence[str]
+    evidence: Evidence,
+    claim: str,
+    first: str,
+    others: Sequence[str],
+    ways: Sequence[str] = WAYS,
 ) -> list[dict[str, Any]]:
-    return [row for axis in PAPER_SHARES for row in _against(evidence, claim, axis, first, others)]
+    rows = (_against(evidence, claim, axis, first, others, ways=ways) for axis in PAPER_SHARES)
+    return [row for own in rows for row in own]
 
 
 def _against(
-    evidence: Evidence, claim: str, axis: str, first: str, others: Sequence[str], sign: int = 1
+    evidence: Evidence,
+    claim: str,
+    axis: str,
+    first: str,
+    others: Sequence[str],
+    sign: int = 1,
+    ways: Sequence[str] = WAYS,
 ) -> list[dict[str, Any]]:
-    """One method above (``sign`` 1) or below (-1) each of the others, both ways of comparing."""
-    end = "smallest " if len(others) > 1 else ""
-    kinds = {f"{end}mean difference at matched KL": 0, f"{end}difference of hypervolume per nat": 1}
+    """One method above (``sign`` 1) or below (-1) each of the others, in some ways of comparing."""
+    named = {way: f"smallest {way}" if len(others) > 1 else way for way in ways}
     present = _present(evidence, axis, others)
     if evidence.missing(axis, [first]) or not present:
-        return [_untested(evidence, claim, axis, kind, [first, *others]) for kind in kinds]
+        return [_untested(evidence, claim, axis, name, [first, *others]) for name in named.values()]
     sweeps, levels = evidence.sweeps[axis], evidence.levels[axis]
     rows = []
-    for kind, area in kinds.items():
+    for way, statistic in named.items():
         parts = []
         for name, rival in ((first, other)[::sign] for other in present):
-            if area:
-                parts.append(gap_in_area(sweeps[name], sweeps[rival], evidence.floors[axis]))
-            else:
+            if way == WAYS[0]:
                 parts.append(gap_at_matched_kl(levels[name], levels[rival]))
-        rows.append(_positive(claim, axis, kind, *_smallest(parts)))
+            else:
+                parts.append(gap_in_area(sweeps[name], sweeps[rival], evidence.floors[axis]))
+        rows.append(_positive(claim, axis, statistic, *_smallest(parts)))
         rows[-1]["note"] = _note(evidence, axis, others)
     return rows
 
@@ -317,13 +343,10 @@ def _agreement_at_matched_kl(evidence: Evidence, claim: str) -> dict[str, Any]:
     statistic = "mean difference at matched KL"
     if evidence.missing("win_rate", ["vbon", "vbon_l"]):
         return _untested(evidence, claim, "win_rate", statistic, ["vbon", "vbon_l"])
-    found, margin = evidence.levels["win_rate"], evidence.margin
+    found = evidence.levels["win_rate"]
     value, drawn = gap_at_matched_kl(found["vbon"], found["vbon_l"])
-    low, high = map(float, percentile_interval(drawn, CONFIDENCE))
-    within, beyond = -margin < low and high < margin, low > margin or high < -margin
     row = _row(claim, "win_rate", statistic, value)
-    row |= {"rule": f"interval within ± {margin:g}", "low": low, "high": high}
-    return row | {"verdict": "seen" if within else "not seen" if beyond else "undecided"}
+    return _read(row, Rule.within(evidence.margin), drawn)
 
 
 def _shares(evidence: Evidence, axis: str) -> tuple[dict[str, float], Floats]:
@@ -335,17 +358,20 @@ def _shares(evidence: Evidence, axis: str) -> tuple[dict[str, float], Floats]:
 
 def _positive(claim: str, axis: str, statistic: str, value: float, drawn: Floats) -> dict[str, Any]:
     """Row of a claim that its statistic is above zero."""
+    return _read(_row(claim, axis, statistic, value), Rule(low=0), drawn)
+
+
+def _read(row: dict[str, Any], rule: Rule, drawn: Floats) -> dict[str, Any]:
+    """The row with its interval, and what the rule says of it."""
     low, high = map(float, percentile_interval(drawn, CONFIDENCE))
-    verdict = "seen" if low > 0 else "not seen" if high < 0 else "undecided"
-    row = _row(claim, axis, statistic, value)
-    return row | {"rule": "interval above 0", "low": low, "high": high, "verdict": verdict}
+    return row | {"rule": rule.words, "low": low, "high": high, "verdict": rule.read(low, high)}
 
 
 def _untested(
     evidence: Evidence, claim: str, axis: str, statistic: str, methods: Sequence[str]
 ) -> dict[str, Any]:
     row = _row(claim, axis, statistic, float("nan"))
-    return row | {"verdict": "undecided", "note": _note(evidence, axis, methods)}
+    return row | {"verdict": UNDECIDED, "note": _note(evidence, axis, methods)}
 
 
 def _row(claim: str, axis: str, statistic: str, value: float) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from vbon.errors import DataError
 from vbon.evaluation.metrics import Pools, win_rates
 from vbon.seeding import derive_seed
 from vbon.statistics import percentile_interval
+from vbon.verdicts import Rule
 
 METRICS = ("evaluator_win_rate", "evaluator_reward")
 LOW, HIGH = 0.5, 1.0
@@ -118,8 +119,8 @@ def section6_table(evidence: Evidence) -> pd.DataFrame:
 
     Returns:
         Columns :data:`COLUMNS`: a statistic with its 95 % interval, the rule by which it is read,
-        and the verdict ``seen``, ``not seen`` or ``undecided``. Claims about methods that were not
-        run are left out.
+        and the verdict ``supported``, ``not supported`` or ``undecided``. Claims about methods
+        that were not run are left out.
     """
     rows = []
     for metric in METRICS:
@@ -155,7 +156,7 @@ def _best_of_n_is_best(evidence: Evidence, metric: str, temperature: float) -> l
     place = list(shown).index("best_of_n")
     gap = own[place] - np.max([row for i, row in enumerate(own) if i != place], axis=0)
     statistic = "BoN minus the best other"
-    return [_row("BoN is best", temperature, metric, statistic, gap, _above(gap))]
+    return [_row("BoN is best", temperature, metric, statistic, gap, Rule(low=0))]
 
 
 def _domains_agree(evidence: Evidence, metric: str, temperature: float) -> list[dict[str, Any]]:
@@ -170,8 +171,8 @@ def _domains_agree(evidence: Evidence, metric: str, temperature: float) -> list[
     gap = evidence.mean(values, evidence.home) - evidence.mean(values, ~evidence.home)
     same = temperature < HIGH
     claim = "no gap between domains" if same else "a gap between domains"
-    reading = _within(gap, MARGIN[metric]) if same else _above(gap)
-    return [_row(claim, temperature, metric, "in-domain minus out-of-domain", gap, reading)]
+    rule = Rule.within(MARGIN[metric]) if same else Rule(low=0)
+    return [_row(claim, temperature, metric, "in-domain minus out-of-domain", gap, rule)]
 
 
 def _vbon_against_ppo(evidence: Evidence, metric: str, temperature: float) -> list[dict[str, Any]]:
@@ -187,9 +188,9 @@ def _vbon_against_ppo(evidence: Evidence, metric: str, temperature: float) -> li
         ours, theirs = evidence.means["vbon", vbon], evidence.means["ppo", ppo]
         gap = evidence.mean(ours[metric, temperature] - theirs[metric, temperature])
         low = temperature <= LOW
-        reading = _above(gap) if low else _within(gap, MARGIN[metric])
+        rule = Rule(low=0) if low else Rule.within(MARGIN[metric])
         claim = f"vBoN {'above' if low else 'equal to'} PPO ({kind})"
-        rows.append(_row(claim, temperature, metric, f"vBoN {vbon} minus PPO {ppo}", gap, reading))
+        rows.append(_row(claim, temperature, metric, f"vBoN {vbon} minus PPO {ppo}", gap, rule))
     return rows
 
 
@@ -205,35 +206,18 @@ def _offline_methods(evidence: Evidence, metric: str, temperature: float) -> lis
 
     gap = evidence.mean(mean("dpo", "bonbon") - mean("ppo", "vbon"))
     low = temperature <= LOW
-    margin = MARGIN[metric] if low else 0.0
-    reading = _above(gap + margin, f"> {-margin:g}") if low else _above(-gap, "< 0")
+    rule = Rule(low=-MARGIN[metric]) if low else Rule(high=0)
     claim = f"DPO and BoNBoN {'' if low else 'not '}competitive"
     statistic = "mean of DPO and BoNBoN minus mean of PPO and vBoN"
-    return [_row(claim, temperature, metric, statistic, gap, reading)]
-
-
-Reading = tuple[str, str]
-"""A rule in words, and the verdict by it."""
-
-
-def _above(gap: Floats, words: str = "> 0") -> Reading:
-    low, high = percentile_interval(gap[1:])
-    verdict = "seen" if low > 0 else "not seen" if high < 0 else "undecided"
-    return f"interval {words}", verdict
-
-
-def _within(gap: Floats, margin: float) -> Reading:
-    low, high = percentile_interval(gap[1:])
-    inside, beyond = -margin < low and high < margin, low > margin or high < -margin
-    verdict = "seen" if inside else "not seen" if beyond else "undecided"
-    return f"interval within ± {margin:g}", verdict
+    return [_row(claim, temperature, metric, statistic, gap, rule)]
 
 
 def _row(
-    claim: str, temperature: float, metric: str, statistic: str, gap: Floats, reading: Reading
+    claim: str, temperature: float, metric: str, statistic: str, gap: Floats, rule: Rule
 ) -> dict[str, Any]:
     low, high = map(float, percentile_interval(gap[1:]))
-    values = (claim, temperature, metric, statistic, float(gap[0]), low, high, *reading)
+    read = (rule.words, rule.read(low, high))
+    values = (claim, temperature, metric, statistic, float(gap[0]), low, high, *read)
     return dict(zip(COLUMNS, values, strict=True))
 
 

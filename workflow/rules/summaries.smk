@@ -11,7 +11,7 @@ def evaluated_runs(wildcards):
 
 
 rule section6:
-    """Which of section 6's claims are seen, with intervals."""
+    """Which of section 6's claims are supported, with intervals."""
     input:
         evaluated=evaluated_runs,
         prompts=RESULTS + "/{task}/prompts/test.parquet",

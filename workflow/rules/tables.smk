@@ -156,7 +156,7 @@ rule equivalence:
 
 
 rule orderings:
-    """Which of the paper's orderings are seen, with intervals."""
+    """Which of the paper's orderings are supported, with intervals."""
     input:
         points=RESULTS + "/{task}/points.parquet",
         equivalence=lambda wildcards: equivalence_of(wildcards.task),
