@@ -47,6 +47,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "sweep": (*TRAIN_MODULES, "vbon.evaluation.measuring"),
     "studies": (*TRAIN_MODULES, "vbon.evaluation.measuring", "vbon.evaluation.points"),
     "tables": (
+        "vbon.claims",
         "vbon.convergence",
         "vbon.equivalence",
         "vbon.estimators",

@@ -30,7 +30,7 @@ class Rule(NamedTuple):
             >>> [Rule(low=0).words, Rule(high=0.05).words, Rule.within(0.02).words]
             ['interval above 0', 'interval below 0.05', 'interval within ± 0.02']
             >>> Rule(0.8, 1.25).words
-            'interval within 0.8 and 1.25'
+            'interval between 0.8 and 1.25'
         """
         if self.high == math.inf:
             return f"interval above {self.low:g}"
@@ -38,7 +38,7 @@ class Rule(NamedTuple):
             return f"interval below {self.high:g}"
         if self.low == -self.high:
             return f"interval within ± {self.high:g}"
-        return f"interval within {self.low:g} and {self.high:g}"
+        return f"interval between {self.low:g} and {self.high:g}"
 
     @classmethod
     def parse(cls, words: str) -> "Rule":
@@ -53,7 +53,7 @@ class Rule(NamedTuple):
             >>> Rule.parse("two one-sided tests at 5 %, margin 0.02") == Rule.within(0.02)
             True
         """
-        if found := re.search(rf"within {_NUMBER} and {_NUMBER}", words):
+        if found := re.search(rf"between {_NUMBER} and {_NUMBER}", words):
             return cls(float(found[1]), float(found[2]))
         if found := re.search(rf"(above|below|±|margin) {_NUMBER}", words):
             kind, edge = found[1], float(found[2])

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from vbon.artifacts.schemas import BOOL, FLOAT, INT, LONG, SCHEMAS, STRING
+from vbon.artifacts.tables import read_table
 from vbon.errors import ArtifactError
 
 _TYPES = {STRING: "str", BOOL: "bool", INT: "int64", LONG: "int64", FLOAT: "float64"}
@@ -32,3 +33,11 @@ def read_copy(path: str | Path, schema: str) -> pd.DataFrame:
         raise ArtifactError(
             f"{path}: not a copy of table {schema!r} ({error}); copy it again"
         ) from error
+
+
+def read_either(path: str | Path) -> pd.DataFrame:
+    """A table artifact, the CSV copy of one, or a small table, told apart by the file's name."""
+    path = Path(path)
+    if path.suffix == ".parquet":
+        return read_table(path, path.stem)
+    return read_copy(path, path.stem) if path.stem in SCHEMAS else pd.read_csv(path)

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from vbon.artifacts import SCHEMAS, read_table, write_table
-from vbon.artifacts.copies import read_copy
+from vbon.artifacts.copies import read_either
 from vbon.artifacts.fingerprint import digest, provenance
 from vbon.artifacts.tables import (
     atomic_path,
@@ -138,7 +138,7 @@ def figure(arguments: list[str]) -> None:
     options.add_argument("--tables", nargs="+", required=True, help="name=path, .parquet or .csv")
     options.add_argument("--output", required=True, help="path without suffix")
     args = options.parse_args(arguments)
-    tables = {name: _read(name, path) for name, path in pairs(args.tables).items()}
+    tables = {name: read_either(path) for name, path in pairs(args.tables).items()}
     stem = Path(args.output)
     stem.parent.mkdir(parents=True, exist_ok=True)
     lacking = tables.pop("missing", pd.DataFrame())
@@ -154,10 +154,3 @@ def _lacking(table: pd.DataFrame) -> str:
         return ""
     planned = table["planned"].iloc[0]
     return f"partial: {len(table)} of {planned} runs are missing (tables/missing.md)"
-
-
-def _read(name: str, path: str) -> pd.DataFrame:
-    """A table that a figure is drawn from: an artifact, the CSV copy of one, or a small table."""
-    if path.endswith(".parquet"):
-        return read_table(path, name)
-    return read_copy(path, name) if name in SCHEMAS else pd.read_csv(path)

@@ -70,6 +70,8 @@ POOLED = [task for task in TASKS if task not in POSTS]  # whose points are one r
 COMPARED = [task for task in BUILT if task in POOLED]  # at equal KL
 OPTIMA = ["optimum", "pools", "exact_and_bound", "limits", "curves"]
 
+INVARIANCE = ("identity", "invariance")  # studies of the same runs on other rewards
+
 FEW_DRAWS = 100_000  # of a pool: read, joined and counted in about a second
 
 
@@ -285,6 +287,25 @@ def equivalence_of(task):
 def has_table1(task):
     """Whether there are draws enough for it: a pool and, outside of it, the largest sample."""
     return config[task]["sampling"]["train_draws"] >= POOL + max(SIZES)
+
+
+def claimed_from(task):
+    """The tables that a task's claims rest on, as far as this configuration makes them."""
+    folder = f"{RESULTS}/{task}"
+    points = {name: f"studies/{name}/points" for name in ("figure4", *INVARIANCE)}
+    names = {
+        "points": task in BUILT,
+        "costs": task in BUILT,
+        "tables/orderings": task in COMPARED,
+        "tables/table1": task in COMPARED and has_table1(task),
+        "tables/section6": task in POSTS,
+    }
+    found = {os.path.basename(name): name for name, made in names.items() if made}
+    found |= {name: path for name, path in points.items() if studied(task, name)}
+    return {
+        name: f"{folder}/{path}.{'csv' if 'tables' in path else 'parquet'}"
+        for name, path in found.items()
+    }
 
 
 def examples_of(task):

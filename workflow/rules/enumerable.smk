@@ -6,6 +6,18 @@ LANGUAGES = {
     if root.task == "enumerable"
 }
 
+# Runs of transformed rewards, and those that they are held against, are too short for an optimum.
+OPTIMISED = [
+    run
+    for run in RUNS
+    if run.task == "enumerable" and run.study not in INVARIANCE
+]
+OPTIMISED_ROOTS = {
+    root: section
+    for root, section in LANGUAGES.items()
+    if os.path.basename(root) not in INVARIANCE
+}
+
 ENUMERATE_MODULES = (
     "vbon.tasks.enumerable",
     "vbon.sampling",
@@ -49,17 +61,17 @@ if LANGUAGES:
     rule optimum:
         """Exact distances of all trained policies, and what an estimated F costs by itself."""
         input:
-            runs=[f"{run.folder}/run.json" for run in RUNS if run.task == "enumerable"],
-            strings=expand("{root}/data/strings.parquet", root=LANGUAGES),
+            runs=[f"{run.folder}/run.json" for run in OPTIMISED],
+            strings=expand("{root}/data/strings.parquet", root=OPTIMISED_ROOTS),
         output:
             expand(RESULTS + "/enumerable/tables/{name}.csv", name=OPTIMA),
         log:
             "logs/enumerable/optimum.log",
         threads: 1
         params:
-            runs=as_json([run.to_json() for run in RUNS if run.task == "enumerable"]),
+            runs=as_json([run.to_json() for run in OPTIMISED]),
             sections=as_json(
-                {root: language_of(part) for root, part in LANGUAGES.items()}
+                {root: language_of(part) for root, part in OPTIMISED_ROOTS.items()}
             ),
             seed=config["seed"],
             folder=f"{RESULTS}/enumerable/tables",

@@ -30,6 +30,7 @@ def figures_of(task):
 def tables_of(task):
     """Names of the tables that are there for reading."""
     names = {
+        "claims": True,
         "data": task in BUILT,
         "matched_kl": task in COMPARED,
         "orderings": task in COMPARED,

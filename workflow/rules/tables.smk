@@ -179,6 +179,28 @@ rule orderings:
         " --seed {params.seed} --output {output:q} > {log:q} 2>&1"
 
 
+rule claims:
+    """The paper's claims, each with a statistic, an interval and a verdict."""
+    input:
+        lambda wildcards: claimed_from(wildcards.task).values(),
+    output:
+        RESULTS + "/{task}/tables/claims.csv",
+    log:
+        "logs/{task}/claims.log",
+    wildcard_constraints:
+        task="|".join(TASKS),
+    localrule: True
+    threads: 1
+    params:
+        tables=lambda wildcards: [
+            f"{name}={path}" for name, path in claimed_from(wildcards.task).items()
+        ],
+        code=code("vbon.claims"),
+    shell:
+        "vbon claims --task {wildcards.task} --tables {params.tables:q} --output {output:q}"
+        " > {log:q} 2>&1"
+
+
 rule convergence:
     """What the last quarter of each training still moved."""
     input:
