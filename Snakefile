@@ -8,6 +8,9 @@ min_version("9.0")
 configfile: "config.yaml"
 
 
+report: "workflow/report/workflow.rst"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/pool.smk"
@@ -15,6 +18,7 @@ include: "workflow/rules/enumerable.smk"
 include: "workflow/rules/runs.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/summaries.smk"
+include: "workflow/rules/excerpts.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/targets.smk"
 
@@ -25,12 +29,13 @@ localrules:
 
 
 rule all:
-    """Every figure and table of every task."""
+    """Every figure and table of every task, and the page that shows them."""
     default_target: True
     input:
         lambda wildcards: damaged(),
         [f"{run.folder}/run.json" for run in RUNS],  # one that was deleted is missed
         sorted({*SOURCES, *(path for paths in SOURCES.values() for path in paths)}),
+        REPORT,
         expand(f"{RESULTS}/{{task}}/metrics.json", task=TASKS),
         expand(f"{RESULTS}/{{root}}/points.parquet", root=filter(runs_of, ROOTS)),
 

@@ -26,18 +26,37 @@ def markdown_table(path: str | Path) -> str:
         | ppo | 0.1235 | nan |
         | vbon | 1e-05 | 4 |
     """
+    prompt, header, rows = shown_cells(path)
+    quoted = "".join(f"> {line}".rstrip() + "\n" for line in prompt.split("\n")) + "\n"
+    body = [header, ["---"] * len(header), *rows]
+    lines = "".join(f"| {' | '.join(map(_escaped, row))} |\n" for row in body)
+    return (quoted if prompt else "") + lines
+
+
+def shown_cells(path: str | Path) -> tuple[str, list[str], list[list[str]]]:
+    r"""Cells of a CSV file as tables show them: decimal numbers to four digits.
+
+    Returns:
+        What a column ``prompt`` says in every row (else nothing, and the column stays), the header
+        and the rows.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "table.csv"
+        >>> _ = path.write_text("method,kl\nppo,0.123456\n")
+        >>> shown_cells(path)
+        ('', ['method', 'kl'], [['ppo', '0.1235']])
+    """
     with open(path, newline="") as file:
         header, *rows = csv.reader(file)
     columns = dict(zip(header, zip(*rows, strict=True), strict=False)) if rows else {}
-    asked, quoted = columns.get("prompt", ()), ""
+    asked, prompt = columns.get("prompt", ()), ""
     if len(set(asked)) == 1:
-        lines = (f"> {line}".rstrip() for line in asked[0].split("\n"))
-        quoted = "\n".join(lines) + "\n\n"
+        prompt = asked[0]
         del columns["prompt"]
         header = list(columns)
     shown = zip(*map(_shown, columns.values()), strict=True)
-    body = [header, ["---"] * len(header), *shown]
-    return quoted + "".join(f"| {' | '.join(row)} |\n" for row in body)
+    return prompt, header, [list(row) for row in shown]
 
 
 def _shown(cells: tuple[str, ...]) -> list[str]:
@@ -49,6 +68,8 @@ def _shown(cells: tuple[str, ...]) -> list[str]:
 
 
 def _cell(text: str) -> str:
-    if _DECIMAL.fullmatch(text):
-        return f"{float(text):.4g}"
+    return f"{float(text):.4g}" if _DECIMAL.fullmatch(text) else text
+
+
+def _escaped(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")

@@ -4,6 +4,8 @@
 there. No rule upstream of a table exists in that graph, so nothing can be computed again.
 """
 
+from vbon.report.captions import CAPTIONS
+
 ALONE = "RUNS" not in globals()
 
 if ALONE:
@@ -117,7 +119,14 @@ rule figure:
     input:
         lambda wildcards: map(stored, drawn_from(*wildcards).values()),
     output:
-        expand(RESULTS + "/{{task}}/figures/{{name}}.{suffix}", suffix=SUFFIXES),
+        report(
+            RESULTS + "/{task}/figures/{name}.svg",
+            caption="../report/figure.rst",
+            category="{task}",
+            subcategory="Figures",
+            labels={"figure": "{name}"},
+        ),
+        multiext(RESULTS + "/{task}/figures/{name}", ".pdf", ".png", ".csv"),
     log:
         "logs/{task}/{name}.log",
     wildcard_constraints:
@@ -130,6 +139,7 @@ rule figure:
             f"{name}={stored(path)}" for name, path in drawn_from(*wildcards).items()
         ],
         stem=lambda wildcards, output: os.path.splitext(output[0])[0],
+        caption=lambda wildcards: CAPTIONS[wildcards.name],
         code=code("vbon.figures.catalogue"),
     shell:
         "vbon figure --name {wildcards.name} --tables {params.tables:q} --output {params.stem:q}"
@@ -143,7 +153,13 @@ rule table:
             f"{RESULTS}/{wildcards.task}/tables/{wildcards.name}.csv"
         ),
     output:
-        RESULTS + "/{task}/tables/{name}.md",
+        report(
+            RESULTS + "/{task}/tables/{name}.md",
+            caption="../report/table.rst",
+            category="{task}",
+            subcategory="Tables",
+            labels={"table": "{name}"},
+        ),
     log:
         "logs/{task}/{name}-table.log",
     wildcard_constraints:
@@ -196,3 +212,7 @@ if ALONE:
         default_target: True
         input:
             [output for output, paths in MISSING.items() if not paths],
+            f"{RESULTS}/report/index.html",
+
+
+include: "report.smk"

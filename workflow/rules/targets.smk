@@ -58,7 +58,8 @@ def tables_and_metrics(task):
     ]
     rendered = [f"{RESULTS}/{task}/tables/{name}.md" for name in tables_of(task)]
     own = [f"{RESULTS}/{task}/{name}" for name in ("points.parquet", "metrics.json")]
-    return sorted({*drawn, *rendered, *own})
+    excerpts = [f"{RESULTS}/{task}/tables/{name}.csv" for name in excerpts_of(task)]
+    return sorted({*drawn, *rendered, *own, *excerpts})
 
 
 def phases_of(task):

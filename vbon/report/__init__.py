@@ -1,0 +1,1 @@
+"""The page that shows all results: ``results/report/index.html``, made from tables alone."""

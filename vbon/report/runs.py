@@ -1,0 +1,180 @@
+"""Charts of summaries by temperature, of training, and of what each method costs."""
+
+from typing import Any
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+from vbon.figures.temperature import LABELS
+from vbon.report.charts import (
+    IS_SHOWN,
+    Charts,
+    colour,
+    fill,
+    measured,
+    parameters,
+    shape,
+    tooltips,
+)
+from vbon.report.panels import labelled
+from vbon.report.sources import Task
+from vbon.report.style import RAMP, scales
+from vbon.report.tradeoff import buttons
+
+_DOMAINS = {"in_domain": "in-domain", "out_of_domain": "out-of-domain"}
+QUANTITIES = {
+    "reward": "Mean reward",
+    "kl": "KL to the reference (nats)",
+    "win_rate": "Win rate",
+    "evaluator_reward": "Evaluator's reward",
+}
+"""What training records, and its words."""
+COSTS = {
+    "tokens": "Tokens sampled",
+    "updates": "Updates",
+    "minutes": "Minutes: training, and its share of the pool",
+}
+"""What a run costs."""
+
+
+def temperatures(charts: Charts, task: Task) -> dict[str, Any]:
+    """Figures 5a and 5b: win rate and reward by the evaluator, by sampling temperature."""
+    names, methods = [], []
+    for figure, metric in (("figure5a", "evaluator_win_rate"), ("figure5b", "evaluator_reward")):
+        if not task.has(f"figures/{figure}"):
+            continue
+        table = labelled(task.table(f"figures/{figure}"))
+        methods = scales(table["method"])["method"]
+        names.append(_by_temperature(charts, task, table, figure, LABELS[metric]))
+    return {"charts": names, "methods": buttons(methods)}
+
+
+def _by_temperature(
+    charts: Charts, task: Task, table: pd.DataFrame, figure: str, title: str
+) -> str:
+    table["Domain"] = table["domain"].map(_DOMAINS).fillna(table["domain"])
+    table["Setting"] = table["setting"]
+    table["Temperature"] = [f"{value:g}" for value in table["temperature"]]
+    table["Mean ± sd"] = [measured(*pair) for pair in zip(table["mean"], table["sd"], strict=True)]
+    table["line"] = table["setting"] + "/" + table["domain"]
+    words = ["Method", "Setting", "Temperature", "Domain", "Mean ± sd"]
+    table["Response"] = table.merge(_shown_samples(task), on=["method", "setting"], how="left")[
+        "response"
+    ].fillna("")
+    words += ["Response"] * bool(table["Response"].any())
+    columns = ["method", "line", "temperature", "mean", *words]
+    data = charts.source(f"{task.name}-{figure}", table[columns])
+    methods = scales(table["method"])["method"]
+    shown = alt.Chart(data).transform_filter(IS_SHOWN)
+    places = sorted(table["temperature"].unique().tolist())
+    x = alt.X(
+        "temperature:Q", title="Temperature of sampling", axis=alt.Axis(values=places, format="~g"),
+        scale=alt.Scale(zero=False, padding=16),
+    )  # fmt: skip
+    y = alt.Y("mean:Q", title=title, scale=alt.Scale(zero=False))
+    dashes = alt.Scale(domain=list(_DOMAINS.values()), range=[[1, 0], [5, 4]])
+    legend = alt.Legend(orient="bottom", title=None)
+    line = shown.mark_line(strokeWidth=1.6).encode(
+        x, y, colour(methods), alt.StrokeDash("Domain:N", scale=dashes, legend=legend),
+        alt.Detail("line:N"),
+    )  # fmt: skip
+    points = shown.mark_point(filled=True, size=55).encode(
+        x, y, fill(methods), alt.StrokeValue("transparent"), shape(methods),
+        tooltip=tooltips(*words),
+    )  # fmt: skip
+    return charts.add(f"{task.name}-{figure}", alt.layer(line, points).add_params(*parameters()))
+
+
+def _shown_samples(task: Task) -> pd.DataFrame:
+    """The first shown response of each setting, if there is a table of them."""
+    columns = ["method", "setting", "response"]
+    if not task.has("tables/samples"):
+        return pd.DataFrame(columns=columns)
+    return task.table("tables/samples").drop_duplicates(["method", "setting"])[columns]
+
+
+def training(charts: Charts, task: Task) -> dict[str, Any]:
+    """Reward, KL and win rate along training: small multiples that show one method at a time.
+
+    Returns:
+        Names of the ``charts``, and the ``methods`` to choose from.
+    """
+    table = labelled(task.table("tables/training"))
+    table["Setting"], table["Seed"] = table["setting"], table["seed"].astype(str)
+    table["run"] = table["setting"] + "/" + table["Seed"]
+    table["place"] = table.groupby("method")["setting"].transform(_places)
+    table["Episodes"] = [f"{count:,.0f}" for count in table["episodes"]]
+    drawn = [name for name in QUANTITIES if table[name].notna().any()]
+    words = ["Method", "Setting", "Seed", "Episodes"]
+    columns = ["method", "run", "place", "episodes", *drawn, *words]
+    data = charts.source(f"{task.name}-training", table[columns])
+    methods = buttons(scales(table["method"])["method"])
+    names = []
+    for quantity in drawn:
+        shown = alt.Chart(data).transform_filter(
+            f"datum.method == chosen && isValid(datum.{quantity})"
+        )
+        chart = shown.mark_line(strokeWidth=1.3, point={"size": 12}).encode(
+            alt.X("episodes:Q", title="Episodes (or examples seen)"),
+            alt.Y(f"{quantity}:Q", title=QUANTITIES[quantity], scale=alt.Scale(zero=False)),
+            alt.Color("place:Q", scale=alt.Scale(range=list(RAMP), domain=[0, 1]), legend=None),
+            alt.Detail("run:N"),
+            tooltip=[*tooltips(*words), alt.Tooltip(f"{quantity}:Q", format=".3f")],
+        )
+        chosen = alt.param(name="chosen", value=methods[0]["method"])
+        names.append(charts.add(f"{task.name}-training-{quantity}", chart.add_params(chosen), 230))
+    return {"charts": names, "methods": methods}
+
+
+def _places(settings: pd.Series) -> np.ndarray:
+    """Where each setting stands between the first (0) and the last (1) of its method."""
+    order = {name: index for index, name in enumerate(settings.unique())}
+    return settings.map(order).to_numpy() / max(len(order) - 1, 1)
+
+
+def costs_of(task: Task) -> pd.DataFrame:
+    """Tokens, updates and minutes of each run of a task.
+
+    Returns:
+        Columns ``method, setting, seed, tokens, updates, minutes``; the minutes are those of
+        training and, of what drawing and scoring the pool took, the run's share.
+    """
+    keys = ["method", "setting", "seed"]
+    tokens = task.table("points").drop_duplicates(keys)[[*keys, "sampled_tokens"]]
+    runs = task.table("costs").merge(tokens, on=keys, validate="one_to_one")
+    seconds = runs[["train_seconds", "pool_sample_seconds", "pool_score_seconds"]].sum(axis=1)
+    runs = runs.assign(tokens=runs["sampled_tokens"], minutes=seconds / 60)
+    return runs[[*keys, *COSTS]]
+
+
+def costs(charts: Charts, task: Task) -> dict[str, Any]:
+    """What the runs of each method cost, every run a point.
+
+    Returns:
+        Names of the ``charts``, and a table of means by method: ``header`` and ``rows``.
+    """
+    table = labelled(costs_of(task))
+    means = table.groupby("Method", sort=False)[list(COSTS)].mean()
+    runs = table.groupby("Method", sort=False).size()
+    rows = [
+        [method, str(runs[method]), *(f"{value:,.0f}" for value in row[:2]), f"{row[2]:.2f}"]
+        for method, row in zip(means.index, means.to_numpy(), strict=True)
+    ]
+    trained = table[(table["updates"] > 0) | (table["tokens"] > 0)].copy()
+    if trained.empty:
+        return {"charts": [], "header": ["Method", "Runs", *COSTS.values()], "rows": rows}
+    trained["Setting"], trained["Seed"] = trained["setting"], trained["seed"].astype(str)
+    words = ["Method", "Setting", "Seed"]
+    data = charts.source(f"{task.name}-costs", trained[["method", *COSTS, *words]])
+    methods = scales(trained["method"])
+    names = []
+    for quantity, title in COSTS.items():
+        chart = alt.Chart(data).mark_point(size=70, opacity=0.65, filled=True).encode(
+            alt.X(f"{quantity}:Q", title=title, axis=alt.Axis(tickCount=4, format="~s")),
+            alt.Y("Method:N", sort=methods["label"], title=None),
+            fill(methods["method"]), alt.StrokeValue("transparent"), shape(methods["method"]),
+            tooltip=[*tooltips(*words), alt.Tooltip(f"{quantity}:Q", format=",.4~r")],
+        )  # fmt: skip
+        names.append(charts.add(f"{task.name}-cost-{quantity}", chart, 26 * len(methods["label"])))
+    return {"charts": names, "header": ["Method", "Runs", *COSTS.values()], "rows": rows}
