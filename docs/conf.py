@@ -31,6 +31,7 @@ exclude_patterns = ["_build", "reference/_generated"]
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", r"(?!vbon\b).*"), ("py:.*", r"vbon\.types\.Numeric")]
 linkcheck_retries = 2
+smartquotes = False  # words of the code stay as they are, to be searched for
 
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def test_every_method_has_a_section_with_its_settings_and_paper(built):
         method = get_method(name)
         assert f'id="{name.replace("_", "-")}"' in anchors, name
         assert method.paper in listed
-        for field in method.__dataclass_fields__.values():
+        for field in fields(method):
             assert not field.init or field.name in listed
 
 
