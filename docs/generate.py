@@ -19,6 +19,7 @@ import yaml
 
 from vbon.artifacts import SCHEMAS
 from vbon.artifacts.columns import OWN, TABLES, meaning
+from vbon.claims.page import claims_page
 from vbon.cli import VERBS
 from vbon.config import schema
 from vbon.registry import get_method, method_modules
@@ -34,6 +35,7 @@ def write_reference(folder: Path) -> None:
         "artifacts": artifacts(),
         "methods": methods(),
         "verbs": verbs(),
+        "claims": claims_page(),
     }
     for name, text in parts.items():
         file = folder / f"{name}.md"

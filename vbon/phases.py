@@ -55,6 +55,7 @@ MODULES: dict[str, tuple[str, ...]] = {
         "vbon.evaluation.inference",
         "vbon.evaluation.measuring",
         "vbon.evaluation.points",
+        "vbon.excerpts",
         "vbon.headline",
         "vbon.ks",
         "vbon.markdown",
@@ -77,7 +78,7 @@ RULES = {
     "pool": ("pool", "enumerable"),
     "sweep": ("runs",),
     "studies": ("runs", "tables"),
-    "tables": ("data", "enumerable", "tables", "summaries", "figures"),
+    "tables": ("data", "enumerable", "tables", "summaries", "excerpts", "figures"),
     "figures": ("figures",),
 }
 """Files of each phase's rules."""
