@@ -36,7 +36,7 @@ VERBS = {
     "equivalence": ("vbon.cli.comparison", "test vBoN's exact reward against its L bound"),
     "orderings": ("vbon.cli.comparison", "hold the paper's orderings against the points"),
     "claims": ("vbon.cli.claims", "test the paper's claims on a task's tables"),
-    "compare": ("vbon.cli.claims", "hold two results folders against each other"),
+    "compare": ("vbon.cli.compare", "hold two results folders against each other"),
     "table1": ("vbon.cli.comparison", "compare small samples of rewards with the pool"),
     "figure3": ("vbon.cli.comparison", "choose the prompts whose log F figure 3 shows"),
     "estimators": ("vbon.cli.study", "compare the estimators of log F"),

@@ -1,4 +1,4 @@
-"""Verbs that judge results: ``claims``, ``compare``. Neither needs torch."""
+"""The verb ``claims``: what the paper says, tested. Needs no torch."""
 
 from vbon.artifacts.copies import read_either
 from vbon.artifacts.fingerprint import provenance

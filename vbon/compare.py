@@ -1,0 +1,147 @@
+r"""Two results folders held against each other: what changed by more than noise.
+
+**Unit.** A row is a metric of one setting (task, study, method, setting, temperature, domain). Its
+runs are paired by training seed; sample seeds of one run are averaged first. With differences
+:math:`d_s` (B minus A) of seeds :math:`s = 1, \dots, k`, the row shows their mean.
+
+**Noise.** Each run's standard error over prompts gives
+:math:`v_s = \mathrm{se}_A^2 + \mathrm{se}_B^2`. It is too large where both folders answer the same
+prompts, and it lacks what training adds: another machine rounds differently, and training amplifies
+that. Therefore it is scaled by the spread of seeds (the Birge ratio):
+
+.. math:: \phi = \nu^{-1} \sum (d_s - \bar d)^2 / v_s, \quad
+    \mathrm{se}(\bar d) = k^{-1} \sqrt{\max(1, \phi) \sum v_s}
+
+with the first sum over all settings of a method and study, and :math:`\nu` that of their
+:math:`k - 1`. The difference over its standard error is held against Student's t with :math:`\nu`
+degrees of freedom if :math:`\phi > 1`, else with those of the prompts. A method with a single seed
+has no :math:`\phi`: a mark there says that these two policies differ, not that the change made them
+differ, since another seed might as well.
+
+**Marks.** Of all rows together a share of at most 5 % of the marked ones is false, on average
+(Benjamini and Hochberg). Differences up to 1e-9 of the value are rounding and are never marked.
+"""
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+
+METRICS = ("win_rate", "kl", "reward", "reward_prob", "evaluator_win_rate")
+SETTING = ["task", "study", "method", "setting", "temperature", "domain"]
+FALSE_MARKS = 0.05
+ROUNDING = 1e-9
+COLUMNS = [*SETTING, "metric", "seeds", "a", "b", "difference", "se", "df", "p", "differs"]
+
+_RUN = [*SETTING, "seed"]
+
+
+def compare_points(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
+    """Differences of every metric of every setting that both have, with marks.
+
+    Args:
+        a: Rows of points tables with a column ``study`` (empty for the task itself).
+        b: The same of the other folder.
+
+    Returns:
+        Columns :data:`COLUMNS`: means over the seeds that both have, ``difference`` (b minus a)
+        with its standard error, degrees of freedom and p-value, and whether it is beyond noise.
+        ``p`` is NaN where the noise is unknown: one seed on one prompt.
+
+    Example:
+        >>> point = {"task": "t", "study": "", "method": "ppo", "setting": "x", "temperature": 1.0,
+        ...          "domain": "all", "status": "ok", "num_prompts": 100, "seed": [0, 1, 2]}
+        >>> a = pd.DataFrame({**point, "kl": [1.0, 1.1, 0.9], "kl_se": 0.01})
+        >>> b = a.assign(kl=[1.5, 1.61, 1.39])
+        >>> compare_points(a, b)[["metric", "difference", "differs"]].values.tolist()
+        [['kl', 0.5, True]]
+    """
+    pairs = _by_run(a).merge(_by_run(b), on=[*_RUN, "metric"], suffixes=("_a", "_b"))
+    pairs["d"] = pairs["value_b"] - pairs["value_a"]
+    pairs["v"] = pairs["se_a"] ** 2 + pairs["se_b"] ** 2
+    pairs["prompts"] = pairs["num_prompts_a"] + pairs["num_prompts_b"] - 2
+    keys = [*SETTING, "metric"]
+    groups = pairs.groupby(keys, sort=False)
+    columns = {"value_a": "a", "value_b": "b", "d": "difference"}
+    table = groups[list(columns)].mean().rename(columns=columns)
+    table["seeds"], table["prompts"] = groups.size(), groups["prompts"].sum()
+    table["v"] = groups["v"].sum(skipna=False)
+    table = table.reset_index()
+    table = table.merge(_spread(pairs), on=["task", "study", "method", "metric"], how="left")
+    wide = table["phi"] > 1
+    table["se"] = np.sqrt(table["v"] * table["phi"].where(wide, 1.0)) / table["seeds"]
+    table["df"] = table["nu"].where(wide, table["prompts"])
+    return _marked(table)[COLUMNS]
+
+
+def _by_run(points: pd.DataFrame) -> pd.DataFrame:
+    """One row a run and metric: its value and standard error, sample seeds averaged.
+
+    Sample seeds share prompts, so that averaging over them makes the error no smaller.
+    """
+    good = points[points["status"] == "ok"]
+    parts = []
+    for metric in METRICS:
+        if metric in good and good[metric].notna().any():
+            own = good.assign(metric=metric, value=good[metric], se=good.get(f"{metric}_se"))
+            parts.append(own[[*_RUN, "metric", "value", "se", "num_prompts"]])
+    columns = [*_RUN, "metric", "value", "se", "num_prompts"]
+    if not parts:
+        return pd.DataFrame(columns=columns)
+    known = pd.concat(parts, ignore_index=True).dropna(subset="value")
+    return known.groupby([*_RUN, "metric"], sort=False).mean().reset_index()
+
+
+def _spread(pairs: pd.DataFrame) -> pd.DataFrame:
+    """How much wider seeds spread than their standard errors say: phi and its degrees of freedom.
+
+    Settings with several temperatures or domains share their runs: these count once.
+    """
+    keys = [*SETTING, "metric"]
+    own = pairs[pairs["v"] > 0].copy()
+    own["squared"] = (own["d"] - own.groupby(keys)["d"].transform("mean")) ** 2 / own["v"]
+    family = ["task", "study", "method", "metric"]
+    runs = own.groupby([*family, "setting"]).agg(seeds=("seed", "nunique"), rows=("d", "size"))
+    runs["planes"] = runs["rows"] / runs["seeds"]
+    runs["squared"] = own.groupby([*family, "setting"])["squared"].sum() / runs["planes"]
+    runs["nu"] = runs["seeds"] - 1
+    found = runs.groupby(family)[["squared", "nu"]].sum().reset_index()
+    found["phi"] = found["squared"] / found["nu"].where(found["nu"] > 0)
+    return found.drop(columns="squared")
+
+
+def _marked(table: pd.DataFrame) -> pd.DataFrame:
+    """Add p-values, and marks such that few of them are false."""
+    rounding = ROUNDING * np.maximum(1.0, table["a"].abs())
+    same = table["difference"].abs() <= rounding
+    noise = table["se"].where(table["se"] > 0, rounding)  # a closed form has none
+    p = 2 * scipy.stats.t.sf((table["difference"].abs() / noise), table["df"])
+    p = np.where(same, 1.0, np.where(table["se"].isna(), np.nan, p))
+    known = ~np.isnan(p)
+    adjusted = np.ones(len(table))
+    if known.any():
+        adjusted[known] = scipy.stats.false_discovery_control(p[known])
+    return table.assign(p=p, differs=adjusted <= FALSE_MARKS)
+
+
+def runs_of_one(a: pd.DataFrame, b: pd.DataFrame) -> tuple[list[str], list[str], list[str]]:
+    """Runs that only ``a`` has, that only ``b`` has, and that diverged in one of the two."""
+    keys = ["task", "study", "method", "setting", "seed"]
+    status = [table.drop_duplicates(keys).set_index(keys)["status"] for table in (a, b)]
+    both = status[0].index.intersection(status[1].index)
+    changed = both[(status[0].loc[both] != status[1].loc[both]).to_numpy()]
+    alone = [own.index.difference(other.index) for own, other in (status, status[::-1])]
+    only_a, only_b, ended = ([_name(run) for run in runs] for runs in (*alone, changed))
+    return only_a, only_b, ended
+
+
+def _name(run: tuple[str, str, str, str, int]) -> str:
+    task, study, method, setting, seed = run
+    return f"{task}{'/' if study else ''}{study} {method} {setting} seed {seed}"
+
+
+def changed_claims(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
+    """Claims whose verdict is another: columns ``task, claim, a, b``."""
+    keys = ["task", "claim"]
+    both = a[[*keys, "verdict"]].merge(b[[*keys, "verdict"]], on=keys, suffixes=("_a", "_b"))
+    both = both.rename(columns={"verdict_a": "a", "verdict_b": "b"})
+    return both[both["a"] != both["b"]].reset_index(drop=True)
