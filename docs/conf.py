@@ -1,6 +1,7 @@
 """Sphinx: the pages of this folder, and the reference that is generated from the code."""
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -45,3 +46,18 @@ napoleon_numpy_docstring = False
 html_theme = "furo"
 html_title = "vbon"
 html_show_sphinx = False
+
+
+def setup(app):
+    """Let links to Markdown outside of this folder lead to the file: it is no page of these."""
+    app.connect("source-read", _to_files)
+
+
+def _to_files(app, docname, source):
+    folder = (HERE / docname).parent
+
+    def told(link):
+        target = (folder / link[1]).resolve()
+        return link[0] if target.is_relative_to(HERE) else f"](path:{link[1]})"
+
+    source[0] = re.sub(r"\]\(([\w./-]+\.md)\)", told, source[0])

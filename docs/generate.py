@@ -148,17 +148,16 @@ def artifacts() -> str:
             body = _table(("column", "type", "what it holds"), rows)
             parts.append(f"## `{name}`\n\n`{path}`. {told} Key: {keys}.\n\n{body}")
         else:
-            body = _table(
-                ("column", "what it holds"),
-                [(f"`{column}`", meaning(name, column)) for column in csv_columns(name)],
-            )
+            columns = csv_columns(name, Path(path.partition(",")[0]).name)
+            rows = [(f"`{column}`", meaning(name, column)) for column in columns]
+            body = _table(("column", "what it holds"), rows)
             parts.append(f"## `{name}`\n\n`{path}`. {told}\n\n{body}")
     return "\n".join(parts)
 
 
-def csv_columns(name: str) -> list[str]:
+def csv_columns(name: str, file: str) -> list[str]:
     """Columns of a table that has no schema: its published copy's, or those that are described."""
-    found = sorted(ROOT.glob(f"published/*/tables/{name}.csv"))
+    found = sorted(ROOT.glob(f"published/*/tables/{file}"))
     return found[0].read_text().partition("\n")[0].split(",") if found else list(OWN[name])
 
 

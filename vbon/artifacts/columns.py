@@ -40,6 +40,7 @@ TABLES = {
     "limits": ("tables/limits.csv", "Optima at extreme settings."),
     "matched_kl": ("tables/matched_kl.csv", "What each method attains at given KL budgets."),
     "missing": ("tables/missing.csv", "Runs that partial tables lack."),
+    "models": ("tables/models.csv", "What the task's texts and models are; the report shows it."),
     "monitored": ("tables/monitored.csv", "The evaluator's reward along training."),
     "optimum": (
         "tables/optimum.csv",
@@ -47,9 +48,11 @@ TABLES = {
     ),
     "orderings": ("tables/orderings.csv", "The paper's orderings of methods, tested."),
     "pools": ("tables/pools.csv", "How an estimated F moves the exact optimum."),
+    "shown_samples": ("tables/samples.csv", "Responses of every run, as the report shows them."),
     "section6": ("tables/section6.csv", "The paper's section 6, tested."),
     "table1": ("tables/table1.csv", "Small samples of rewards against the pool."),
     "table2": ("tables/table2.csv, table4.csv to table7.csv", "Every method's summary of a post."),
+    "training": ("tables/training.csv", "Histories of all runs in 40 rows each, for the report."),
 }
 """Path below ``results/{task}/`` and one sentence, by table."""
 
@@ -308,6 +311,12 @@ OWN = {
         "difference_high": "Upper end.",
         "reaches": "Largest KL of the method's settings, in nats.",
     },
+    "models": {
+        "role": "Which model, or the texts.",
+        "kind": "`setting` or `measured`.",
+        "quantity": "Path of the setting, or what is measured.",
+        "value": "Its value.",
+    },
     "monitored": {"step": "Number of the iteration, or of the measurement."},
     "optimum": {
         "reward": "`injective` or `tied`.",
@@ -331,6 +340,14 @@ OWN = {
         "saturation": "Mass of best-of-n above the whole pool.",
         "saturation_continuous": "Its value n / (n + m) where strings have no mass.",
         "trained_tv": "Total variation that training on one such pool attained.",
+    },
+    "shown_samples": {"response": "Text of the run's first response to the prompt."},
+    "training": {
+        "step": "Number of the last iteration of the row.",
+        "episodes": "Responses sampled so far, or pairs trained on by offline methods.",
+        "reward": "Mean training reward of the rollouts.",
+        "kl": "Sampled estimate of KL(policy ‖ reference), in nats; may be negative.",
+        "win_rate": "Mean of the F that the method was trained on; an estimate where F is one.",
     },
     "table1": {
         "variant": "`nested` as in the paper, `independent`, or `predicted` for nested ones.",
