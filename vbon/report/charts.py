@@ -66,11 +66,11 @@ def _value(value: Any) -> Any:
 
 
 def as_script(value: Any) -> str:
-    """JSON that may stand inside a script element: no text in it can end that element.
+    r"""JSON that may stand inside a script element: no text in it can end that element.
 
     Example:
-        >>> as_script("</script><!--")
-        '"\\\\u003c/script\\\\u003e\\\\u003c!--"'
+        >>> print(as_script("</script><!--"))
+        "\u003c/script\u003e\u003c!--"
     """
     text = json.dumps(value, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
     signs = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}

@@ -1,4 +1,4 @@
-"""Methods in the page: the colours, names and markers of the figures, and what they are at night."""
+"""Methods on the page: colours, names and markers of the figures, by day and by night."""
 
 from collections.abc import Iterable
 
