@@ -8,9 +8,7 @@ LANGUAGES = {
 
 # Runs of transformed rewards, and those that they are held against, are too short for an optimum.
 OPTIMISED = [
-    run
-    for run in RUNS
-    if run.task == "enumerable" and run.study not in INVARIANCE
+    run for run in RUNS if run.task == "enumerable" and run.study not in INVARIANCE
 ]
 OPTIMISED_ROOTS = {
     root: section
