@@ -73,6 +73,8 @@ def test_a_method_is_added_as_contributing_says(tmp_path):
     assert (mine["status"] == "ok").all()
     assert (mine["kl"] > 1e-6).all()  # it was trained, if only for ten steps
     assert "capped" in (folder / "results/enumerable/pareto.csv").read_text()
+    claims = (folder / "results/enumerable/tables/claims.md").read_text()
+    assert "studies/identity/points.csv is missing: run the study identity" in claims
 
 
 @pytest.mark.parametrize(

@@ -184,11 +184,11 @@ def _differences(table: pd.DataFrame, everything: bool) -> Iterator[str]:
     for keys, own in table.groupby(["task", "study", "metric"]):
         most = own.loc[own["difference"].abs().idxmax()]
         row = dict(zip(("task", "study", "metric"), keys, strict=True))
-        row |= {"settings": len(own), "beyond noise": own["differs"].sum()}
+        row |= {"rows": len(own), "beyond noise": own["differs"].sum()}
         row |= {"mean": own["difference"].mean(), "largest": most["difference"]}
         rows.append(row | {"of": f"{most['method']} {most['setting']}"})
     summary = pd.DataFrame(rows)
-    yield "difference, B minus A, over settings"
+    yield "differences, B minus A"
     yield summary.to_string(index=False, float_format="{:.4g}".format)
     marked = table if everything else table[table["differs"]]
     yield ""
