@@ -23,7 +23,6 @@ SMOKE = (*COPIED, "results-smoke", ".snakemake/metadata")
 
 NOT_HERE = [
     Replaced("make benchmark", "make smoke", "half an hour; the same graph at toy size"),
-    Replaced("make test", None, "this suite would run itself"),
     Replaced(
         r"(.*vbon workflow .*config/(?:extended|matched).yaml)",
         r"\1 -n --quiet host",
