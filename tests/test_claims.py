@@ -215,12 +215,24 @@ COSTS = "vBoN costs what PPO costs, its draws for F included"
 
 @pytest.mark.parametrize(
     ("ratio", "spread", "verdict"),
-    [(1.02, 0.05, SUPPORTED), (1.6, 0.05, NOT_SUPPORTED), (1.2, 0.3, UNDECIDED)],
+    [(1.02, 0.05, SUPPORTED), (1.6, 0.05, NOT_SUPPORTED), (1.35, 0.15, UNDECIDED)],
 )
 def test_training_seconds(ratio, spread, verdict):
     row = BY_NAME[TRAINS].row(costs(ratio, spread))
     assert row["verdict"] == verdict
     assert row["low"] < row["value"] < row["high"]
+
+
+def test_seconds_of_a_busy_machine_decide_less():
+    tables = costs(1.4, 0.02)
+    assert BY_NAME[TRAINS].row(tables)["verdict"] == NOT_SUPPORTED
+    tables["costs"].loc[0, "train_seconds"] *= 3
+    row = BY_NAME[TRAINS].row(tables)
+    assert row["verdict"] == UNDECIDED
+    assert "runs of one method differ by a factor of 3" in row["note"]
+    tables["costs"]["pool_sample_seconds"] *= 0
+    tables["costs"].loc[tables["costs"]["method"] == "vbon", "pool_sample_seconds"] = 1e3
+    assert BY_NAME[COSTS].row(tables)["verdict"] == NOT_SUPPORTED  # no other work explains that
 
 
 def test_the_pool_is_charged_in_the_second_row_alone():
