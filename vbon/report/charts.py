@@ -11,7 +11,7 @@ import pandas as pd
 
 from vbon.report.style import scales
 
-KL_TITLE = "KL to the reference per response (nats, square-root scale)"
+KL_TITLE = "KL to the reference (nats, square-root scale)"
 HEIGHT = 330
 DIGITS = 5
 """Significant digits of a number that is only drawn."""
@@ -107,11 +107,11 @@ def shape(methods: Sequence[str]) -> alt.Shape:
     return alt.Shape("method:N", scale=scale, legend=None)
 
 
-def named_colour(column: str, looks: Mapping[str, str], **options: Any) -> alt.Color:
+def named_colour(column: str, looks: Mapping[str, str], columns: int = 2) -> alt.Color:
     """A colour for each of some words, with a legend below the chart."""
     scale = alt.Scale(domain=list(looks), range=list(looks.values()))
-    legend = alt.Legend(orient="bottom", columns=2, title=None, labelLimit=300)
-    return alt.Color(f"{column}:N", scale=scale, legend=legend, **options)
+    legend = alt.Legend(orient="bottom", columns=columns, title=None, labelLimit=300)
+    return alt.Color(f"{column}:N", scale=scale, legend=legend)
 
 
 def tooltips(*names: str) -> list[alt.Tooltip]:
@@ -119,11 +119,31 @@ def tooltips(*names: str) -> list[alt.Tooltip]:
     return [alt.Tooltip(f"{name}:N", title=name) for name in names]
 
 
+def ticks_at(values: Sequence[float]) -> alt.Axis:
+    """An axis with these ticks, each written in full whatever lies between them."""
+    return alt.Axis(values=list(values), labelExpr="format(datum.value, '~r')")
+
+
 def root_kl(right: float) -> alt.X:
     """The horizontal axis of trade-offs, square roots of nats."""
     scale = alt.Scale(type="sqrt", domain=[0, right], nice=False)
     ticks = [tick for tick in (0, 0.1, 0.5, 1, 2, 3, 5, 8, 10, 15, 20, 30, 50) if tick <= right]
-    return alt.X("kl:Q", scale=scale, title=KL_TITLE, axis=alt.Axis(values=ticks, format="~g"))
+    return alt.X("kl:Q", scale=scale, title=KL_TITLE, axis=ticks_at(ticks))
+
+
+def span(*values: pd.Series) -> alt.Scale:
+    """A scale over all finite values of some columns, with a margin, whatever part is shown.
+
+    A scale that follows its data warns on the console where there are none.
+
+    Example:
+        >>> span(pd.Series([0.0, 1.0, math.nan])).to_dict()["domain"]
+        [-0.05, 1.05]
+    """
+    finite = pd.concat(values).dropna()
+    low, high = (finite.min(), finite.max()) if len(finite) else (0.0, 1.0)
+    pad = 0.05 * max(high - low, 1e-6)
+    return alt.Scale(domain=[float(low - pad), float(high + pad)], nice=False, zero=False)
 
 
 def parameters() -> list[alt.Parameter]:

@@ -17,6 +17,8 @@ from vbon.report.charts import (
     parameters,
     root_kl,
     shape,
+    span,
+    ticks_at,
     tooltips,
 )
 from vbon.report.sources import Task
@@ -101,7 +103,7 @@ def figure4(charts: Charts, task: Task, name: str) -> list[str]:
     stacked = bars.encode(
         alt.X("M:O", sort=order, title="Draws a prompt for log F, M", axis=alt.Axis(labelAngle=0)),
         alt.Y("minutes:Q", title="Minutes"),
-        named_colour("Phase", looks),
+        named_colour("Phase", looks, columns=1),
         tooltip=tooltips("M", "Phase", "Minutes"),
     )
     return [
@@ -139,13 +141,15 @@ def figure6(charts: Charts, task: Task, name: str) -> list[str]:
     y = alt.Y("N:O", sort=rows["N"].tolist(), title="N")
     inside = pd.DataFrame({"low": [-margin], "high": [margin], "zero": [0.0]})
     equal = alt.Chart(charts.source(f"{task.name}-{name}-margin", inside))
-    title = "Win rate of vBoN minus its L bound's (90 % interval)"
+    title = "Win rate: vBoN minus its L bound"
+    ends = pd.Series([-margin, margin])
+    scale = span(rows["metric"], rows["metric_low"], rows["metric_high"], ends)
     chart = alt.layer(
         equal.mark_rect(color=_GREY, opacity=0.18).encode(alt.X("low:Q"), alt.X2("high")),
         equal.mark_rule(color=_INK).encode(alt.X("zero:Q")),
-        base.mark_rule(color="#0072b2", strokeWidth=2).encode(
-            alt.X("metric_low:Q", title=title), alt.X2("metric_high"), y
-        ),
+        base.transform_filter("isValid(datum.metric_low)")
+        .mark_rule(color="#0072b2", strokeWidth=2)
+        .encode(alt.X("metric_low:Q", title=title, scale=scale), alt.X2("metric_high"), y),
         base.mark_point(filled=True, size=80, color="#0072b2").encode(
             alt.X("metric:Q"), y, tooltip=tooltips("N", "Difference", "Verdict")
         ),
@@ -171,7 +175,7 @@ def estimators(charts: Charts, task: Task, name: str) -> list[str]:
     sizes = sorted(int(m) for m in table["m"].unique())
     x = alt.X(
         "m:Q", title="Draws a prompt, M", scale=alt.Scale(type="log", base=2, nice=False),
-        axis=alt.Axis(values=sizes, format="d"),
+        axis=ticks_at(sizes),
     )  # fmt: skip
     named = named_colour("Estimator", looks)
     error = base.mark_line(point={"size": 50}).encode(

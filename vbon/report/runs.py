@@ -1,5 +1,6 @@
 """Charts of summaries by temperature, of training, and of what each method costs."""
 
+import json
 from typing import Any
 
 import altair as alt
@@ -15,6 +16,8 @@ from vbon.report.charts import (
     measured,
     parameters,
     shape,
+    span,
+    ticks_at,
     tooltips,
 )
 from vbon.report.panels import labelled
@@ -33,9 +36,10 @@ QUANTITIES = {
 COSTS = {
     "tokens": "Tokens sampled",
     "updates": "Updates",
-    "minutes": "Minutes: training, and its share of the pool",
+    "minutes": "Minutes",
 }
 """What a run costs."""
+_COUNT = "datum.value >= 1000 ? format(datum.value, '~s') : format(datum.value, '~r')"
 
 
 def temperatures(charts: Charts, task: Task) -> dict[str, Any]:
@@ -69,10 +73,10 @@ def _by_temperature(
     shown = alt.Chart(data).transform_filter(IS_SHOWN)
     places = sorted(table["temperature"].unique().tolist())
     x = alt.X(
-        "temperature:Q", title="Temperature of sampling", axis=alt.Axis(values=places, format="~g"),
-        scale=alt.Scale(zero=False, padding=16),
+        "temperature:Q", title="Temperature of sampling", axis=ticks_at(places),
+        scale=span(table["temperature"]),
     )  # fmt: skip
-    y = alt.Y("mean:Q", title=title, scale=alt.Scale(zero=False))
+    y = alt.Y("mean:Q", title=title, scale=span(table["mean"]))
     dashes = alt.Scale(domain=list(_DOMAINS.values()), range=[[1, 0], [5, 4]])
     legend = alt.Legend(orient="bottom", title=None)
     line = shown.mark_line(strokeWidth=1.6).encode(
@@ -112,12 +116,14 @@ def training(charts: Charts, task: Task) -> dict[str, Any]:
     methods = buttons(scales(table["method"])["method"])
     names = []
     for quantity in drawn:
+        # Scales are given: a method that never measured the quantity would leave them without any.
+        until = alt.Scale(domain=[0, {"expr": f"({_ends(table)})[chosen]"}], nice=False)
         shown = alt.Chart(data).transform_filter(
             f"datum.method == chosen && isValid(datum.{quantity})"
         )
         chart = shown.mark_line(strokeWidth=1.3, point={"size": 12}).encode(
-            alt.X("episodes:Q", title="Episodes (or examples seen)"),
-            alt.Y(f"{quantity}:Q", title=QUANTITIES[quantity], scale=alt.Scale(zero=False)),
+            alt.X("episodes:Q", title="Episodes (or examples seen)", scale=until),
+            alt.Y(f"{quantity}:Q", title=QUANTITIES[quantity], scale=span(table[quantity])),
             alt.Color("place:Q", scale=alt.Scale(range=list(RAMP), domain=[0, 1]), legend=None),
             alt.Detail("run:N"),
             tooltip=[*tooltips(*words), alt.Tooltip(f"{quantity}:Q", format=".3f")],
@@ -125,6 +131,11 @@ def training(charts: Charts, task: Task) -> dict[str, Any]:
         chosen = alt.param(name="chosen", value=methods[0]["method"])
         names.append(charts.add(f"{task.name}-training-{quantity}", chart.add_params(chosen), 230))
     return {"charts": names, "methods": methods}
+
+
+def _ends(table: pd.DataFrame) -> str:
+    """The last episode of each method's runs, as an object of Vega's expressions."""
+    return json.dumps(table.groupby("method")["episodes"].max().astype(int).to_dict())
 
 
 def _places(settings: pd.Series) -> np.ndarray:
@@ -171,7 +182,7 @@ def costs(charts: Charts, task: Task) -> dict[str, Any]:
     names = []
     for quantity, title in COSTS.items():
         chart = alt.Chart(data).mark_point(size=70, opacity=0.65, filled=True).encode(
-            alt.X(f"{quantity}:Q", title=title, axis=alt.Axis(tickCount=4, format="~s")),
+            alt.X(f"{quantity}:Q", title=title, axis=alt.Axis(tickCount=4, labelExpr=_COUNT)),
             alt.Y("Method:N", sort=methods["label"], title=None),
             fill(methods["method"]), alt.StrokeValue("transparent"), shape(methods["method"]),
             tooltip=[*tooltips(*words), alt.Tooltip(f"{quantity}:Q", format=",.4~r")],
