@@ -54,9 +54,10 @@ class Task:
 
     @cached_property
     def cards(self) -> dict[str, dict[str, Any]]:
-        """What is known of the making of each table that says it."""
+        """What is known of the making of each table that says it; figures may be drawn again."""
         found = {}
-        for name, path in self.paths.items():
+        tables = {name: path for name, path in self.paths.items() if name[:8] != "figures/"}
+        for name, path in tables.items():
             beside = path.with_suffix(".json")
             if path.suffix == ".parquet":
                 found[name] = read_provenance(path)
