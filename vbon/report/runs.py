@@ -102,7 +102,7 @@ def training(charts: Charts, task: Task) -> dict[str, Any]:
     """Reward, KL and win rate along training: small multiples that show one method at a time.
 
     Returns:
-        Names of the ``charts``, and the ``methods`` to choose from.
+        Names of the ``charts``, the ``methods`` to choose from, and the one that is ``chosen``.
     """
     table = labelled(task.table("tables/training"))
     table["Setting"], table["Seed"] = table["setting"], table["seed"].astype(str)
@@ -114,6 +114,10 @@ def training(charts: Charts, task: Task) -> dict[str, Any]:
     columns = ["method", "run", "place", "episodes", *drawn, *words]
     data = charts.source(f"{task.name}-training", table[columns])
     methods = buttons(scales(table["method"])["method"])
+    shades = alt.Scale(range=list(RAMP), domain=[0, 1], interpolate="lab")
+    recorded = table.groupby("method", sort=False)[drawn].count().gt(0).sum(axis=1)
+    few = alt.Axis(tickCount=5)
+    first = recorded.idxmax()  # the method that recorded most
     names = []
     for quantity in drawn:
         # Scales are given: a method that never measured the quantity would leave them without any.
@@ -122,15 +126,15 @@ def training(charts: Charts, task: Task) -> dict[str, Any]:
             f"datum.method == chosen && isValid(datum.{quantity})"
         )
         chart = shown.mark_line(strokeWidth=1.3, point={"size": 12}).encode(
-            alt.X("episodes:Q", title="Episodes (or examples seen)", scale=until),
+            alt.X("episodes:Q", title="Episodes (or examples seen)", scale=until, axis=few),
             alt.Y(f"{quantity}:Q", title=QUANTITIES[quantity], scale=span(table[quantity])),
-            alt.Color("place:Q", scale=alt.Scale(range=list(RAMP), domain=[0, 1]), legend=None),
+            alt.Color("place:Q", scale=shades, legend=None),
             alt.Detail("run:N"),
             tooltip=[*tooltips(*words), alt.Tooltip(f"{quantity}:Q", format=".3f")],
         )
-        chosen = alt.param(name="chosen", value=methods[0]["method"])
+        chosen = alt.param(name="chosen", value=first)
         names.append(charts.add(f"{task.name}-training-{quantity}", chart.add_params(chosen), 230))
-    return {"charts": names, "methods": methods}
+    return {"charts": names, "methods": methods, "chosen": first}
 
 
 def _ends(table: pd.DataFrame) -> str:
