@@ -30,6 +30,10 @@ def table_block(task: Task, name: str) -> dict[str, Any]:
         ``csv``.
     """
     prompt, header, rows = shown_cells(task.paths[f"tables/{name}"])
+    if {"claim", "verdict"} <= set(header):  # a phone shows the first columns
+        order = sorted(header, key=["claim", "verdict", *header].index)
+        places = [header.index(column) for column in order]
+        header, rows = order, [[row[place] for place in places] for row in rows]
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(header)
     return {
         "prompt": prompt,
