@@ -215,7 +215,7 @@ COSTS = "vBoN costs what PPO costs, its draws for F included"
 
 @pytest.mark.parametrize(
     ("ratio", "spread", "verdict"),
-    [(1.02, 0.05, SUPPORTED), (1.6, 0.05, NOT_SUPPORTED), (1.35, 0.15, UNDECIDED)],
+    [(1.02, 0.05, SUPPORTED), (1.6, 0.05, NOT_SUPPORTED), (1.5, 0.15, UNDECIDED)],
 )
 def test_training_seconds(ratio, spread, verdict):
     row = BY_NAME[TRAINS].row(costs(ratio, spread))

@@ -35,8 +35,8 @@ def the_pool_included(tables: Tables) -> Finding:
 
     Statistic: as for training alone, with the seconds of drawing and scoring M draws of every
     training prompt (``pool_sample_seconds``, ``pool_score_seconds``) added to vBoN's runs. Every
-    run is charged all of its draws, as if it were the only one, though one pool serves them all. Interval: as
-    for training alone. Rule: between 0.8 and 1.25.
+    run is charged all of its draws, as if it were the only one, though one pool serves them all.
+    Interval: as for training alone. Rule: between 0.8 and 1.25.
     """
     remark = "each run pays for its own draws, though all share one pool"
     return _ratio(tables, "training and pool seconds", ["train_seconds", *_POOL], remark)
