@@ -153,6 +153,7 @@ def test_equal_folders_are_said_to_be_equal(folders, capsys):
     told = capsys.readouterr().out
     assert "same bytes: 4 of 4 tables that both have" in told
     assert "among them sentiment/points.csv, sentiment/studies/figure4/points.csv" in told
+    assert "300 of 300 rows are equal" in told  # 40 and 20 settings, five metrics
     assert "nothing is beyond noise" in told
     assert "->" not in told
 
@@ -178,6 +179,7 @@ def test_what_changed_is_told(folders, tmp_path, capsys):
         "code: another for 1 of 1 records",
         "setting: bootstrap 10 -> 20 (in 1 of 1 records)",
         "claim: sentiment: BoN is on top: supported -> undecided",
+        "298 of 300 rows are equal",
     ):
         assert line in told
     marked = pd.read_csv(output, keep_default_na=False).query("differs == True")

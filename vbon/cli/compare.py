@@ -180,16 +180,11 @@ def _differences(table: pd.DataFrame, everything: bool) -> Iterator[str]:
     if table.empty:
         yield "no setting is in both"
         return
-    rows = []
-    for keys, own in table.groupby(["task", "study", "metric"]):
-        most = own.loc[own["difference"].abs().idxmax()]
-        row = dict(zip(("task", "study", "metric"), keys, strict=True))
-        row |= {"rows": len(own), "beyond noise": own["differs"].sum()}
-        row |= {"mean": own["difference"].mean(), "largest": most["difference"]}
-        rows.append(row | {"of": f"{most['method']} {most['setting']}"})
-    summary = pd.DataFrame(rows)
-    yield "differences, B minus A"
-    yield summary.to_string(index=False, float_format="{:.4g}".format)
+    moved = table[table["difference"] != 0]
+    yield f"{len(table) - len(moved)} of {len(table)} rows are equal"
+    if len(moved):
+        yield "differences, B minus A, where there are any"
+        yield _summary(table, moved).to_string(index=False, float_format="{:.4g}".format)
     marked = table if everything else table[table["differs"]]
     yield ""
     if marked.empty:
@@ -199,3 +194,16 @@ def _differences(table: pd.DataFrame, everything: bool) -> Iterator[str]:
     shown = marked.assign(mark=marked["differs"].map({True: "*", False: ""}))
     columns = [name for name in shown if name not in ("differs", "df")]
     yield shown[columns].to_string(index=False, float_format="{:.4g}".format)
+
+
+def _summary(table: pd.DataFrame, moved: pd.DataFrame) -> pd.DataFrame:
+    """Mean and largest difference by task, study and metric, where any row moved."""
+    family = ["task", "study", "metric"]
+    rows = []
+    for keys, own in table.merge(moved[family].drop_duplicates()).groupby(family):
+        most = own.loc[own["difference"].abs().idxmax()]
+        row = dict(zip(family, keys, strict=True))
+        row |= {"rows": len(own), "beyond noise": own["differs"].sum()}
+        row |= {"mean": own["difference"].mean(), "largest": most["difference"]}
+        rows.append(row | {"of": f"{most['method']} {most['setting']}"})
+    return pd.DataFrame(rows)
