@@ -164,7 +164,7 @@ def _runs(only_a: list[str], only_b: list[str], ended: list[str]) -> Iterator[st
     """Runs that are not in both, and not in the same state."""
     for what, names in (("only in A", only_a), ("only in B", only_b)):
         if names:
-            yield f"{what}: {len(names)} runs: {_listed(names)}"
+            yield f"{what}: {len(names)} run{'s' * (len(names) > 1)}: {_listed(names)}"
     if ended:
         yield f"diverged in one of the two: {_listed(ended)}"
 
