@@ -124,6 +124,10 @@ def test_methods_that_were_not_run_are_named():
     row = BY_NAME[name].row({"orderings": table})
     assert row["verdict"] == UNDECIDED
     assert np.isnan(row["value"])
+    lacking = Part("s", np.nan, np.nan, np.nan, "", UNDECIDED)
+    assert str(lacking) == "s (no number) undecided"
+    single = Part("s", 0.1, np.nan, np.nan, "interval above 0", UNDECIDED)
+    assert str(single) == "s 0.1 (no interval; interval above 0) undecided"
 
 
 def table1(rejected=1, error=0.027, prompts=500):

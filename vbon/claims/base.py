@@ -66,7 +66,10 @@ class Part:
 
     def __str__(self) -> str:
         """The part in a line."""
-        ends = f"{self.low:.3g} to {self.high:.3g}"
+        if math.isnan(self.value):
+            return f"{self.statistic} (no number) {self.verdict}"
+        known = not math.isnan(self.low)
+        ends = f"{self.low:.3g} to {self.high:.3g}" if known else "no interval"
         return f"{self.statistic} {self.value:.3g} ({ends}; {self.rule}) {self.verdict}"
 
 
