@@ -23,6 +23,13 @@ include: "workflow/rules/figures.smk"
 include: "workflow/rules/targets.smk"
 
 
+onstart:
+    # With its limit of jobs a second, Snakemake 9 looks for jobs each second anew, and once more each
+    # second for every job that has ended: minutes of a core in a long sweep. Without one it looks
+    # when a job ends.
+    workflow.scheduler.job_rate_limiter = None
+
+
 localrules:
     all,
     rebuild,

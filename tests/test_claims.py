@@ -328,3 +328,11 @@ def test_the_verb_reads_tables_and_writes_one_row_a_claim(tmp_path):
     assert table["verdict"]["BoN is on top"] == SUPPORTED
     assert table["note"]["log F settles by M = 200"].startswith("tables/table1.csv is missing")
     assert output.with_suffix(".json").exists()
+
+
+def test_a_table_of_other_code_leaves_its_claims_open():
+    name = "BoN is on top"
+    table = orderings(ORDERINGS[name], "++").replace({"verdict": {SUPPORTED: "seen"}})
+    row = BY_NAME[name].row({"orderings": table})
+    assert row["verdict"] == UNDECIDED
+    assert "['seen']" in row["note"]

@@ -324,3 +324,12 @@ def test_every_temperature_has_draws_of_its_own():
     found = [run.evaluation_inputs(split)["samples"] for split in splits]
     assert len(set(found)) == 4
     assert len({run.evaluation_inputs(split)["prompts"] for split in splits}) == 1
+
+
+@pytest.mark.parametrize("where", ["methods", "sentiment.methods"])
+def test_settings_of_a_method_that_is_not_there_are_refused(where):
+    overlay: dict = {"methods": {"vbonn": {"n": [4]}}}
+    for key in reversed(where.split(".")[:-1]):
+        overlay = {key: overlay}
+    with pytest.raises(ConfigError, match=rf"^{where}.vbonn: .*did you mean 'vbon'\?"):
+        runs(overlay)

@@ -1,5 +1,6 @@
 """From a configuration to the list of runs, and from a run to the key that says it is done."""
 
+import difflib
 import itertools
 from collections import Counter
 from collections.abc import Mapping
@@ -172,9 +173,11 @@ def expand(config: Mapping[str, Any]) -> list[Run]:
         ConfigError: If a method is unknown, has no settings or refuses one.
     """
     runs = []
+    _check_names("methods", config["methods"])
     for task in config["tasks"]:
         sources = roots(config, task)
         for root in sources:
+            _check_names(f"{root.path}.methods", root.section["methods"])
             _check_budgets(root)
         for method in _methods(config, sources):
             for root in sources:
@@ -200,6 +203,16 @@ def advice(runs: list[Run]) -> list[str]:
                 "to n or more"
             ] = None
     return list(found)
+
+
+def _check_names(where: str, methods: Mapping[str, Any]) -> None:
+    """Refuse settings of a method that there is not: nobody would ever read them."""
+    known = sorted(method_modules())
+    for name in methods:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ConfigError(f"{where}.{name}: unknown method; {hint}known: {', '.join(known)}")
 
 
 def _methods(config: Mapping[str, Any], sources: list[Root]) -> list[str]:

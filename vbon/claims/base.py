@@ -157,4 +157,7 @@ def needed(tables: Tables, name: str, path: str, remedy: str) -> pd.DataFrame:
     """
     if name not in tables or tables[name].empty:
         raise Missing(f"{path} is missing: {remedy}")
+    words = set(tables[name].get("verdict", [])) - set(VERDICTS)
+    if words:
+        raise Missing(f"{path} has verdicts {sorted(words)}: it is of other code, make it again")
     return tables[name]

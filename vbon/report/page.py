@@ -30,7 +30,7 @@ TITLES = {
     "table6": "Table 6: summaries at temperature 0.75",
     "table7": "Table 7: summaries at temperature 1",
     "matched_kl": "Methods at equal KL",
-    "orderings": "The paper's orderings, seen or not",
+    "orderings": "The paper's orderings, supported or not",
     "equivalence": "Exact vBoN against its L bound",
     "convergence": "Whether training had come to rest",
     "estimators": "Estimators of log F",

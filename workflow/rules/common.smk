@@ -16,12 +16,6 @@ from vbon.plan import TRAIN_MODULES, advice, file_of, jobs, roots
 from vbon.plan import expand as expand_runs
 from vbon.registry import method_modules
 
-# With a limit of jobs a second (its default), Snakemake looks for jobs each second anew, and once more
-# each second for every job that has ended: minutes of a core in a long sweep. Without one it looks
-# when a job ends.
-if workflow.scheduling_settings is not None:
-    workflow.scheduling_settings.max_jobs_per_timespan = None
-
 try:
     config = resolve(config)
     PLANNED = expand_runs(config)
