@@ -59,6 +59,8 @@ $(VLLM): $(VENV) requirements-vllm.lock
 $(VENV): requirements.lock requirements-slurm.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vbon needs Python 3.11 or later, found " + sys.version.split()[0] + "; set PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv .venv
+	@# What torch needs depends on the build that pip finds, with CUDA or without: no lock file can list it.
+	.venv/bin/python -m pip install --quiet --constraint requirements.lock torch
 	.venv/bin/python -m pip install --quiet --no-deps --requirement requirements.lock --requirement requirements-slurm.lock
 	.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
