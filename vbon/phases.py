@@ -69,7 +69,7 @@ MODULES: dict[str, tuple[str, ...]] = {
         "vbon.tasks.features",
         "vbon.tasks.report",
     ),
-    "figures": ("vbon.figures.catalogue",),
+    "figures": ("vbon.figures.catalogue", "vbon.report.page"),
 }
 """Modules of each phase; they cover what the phase's rules give to ``code()``."""
 
@@ -79,7 +79,7 @@ RULES = {
     "sweep": ("runs",),
     "studies": ("runs", "tables"),
     "tables": ("data", "enumerable", "tables", "summaries", "excerpts", "figures"),
-    "figures": ("figures",),
+    "figures": ("figures", "report"),
 }
 """Files of each phase's rules."""
 

@@ -11,7 +11,7 @@ from typing import Any
 from vbon.artifacts import write_table
 from vbon.artifacts.fingerprint import provenance
 from vbon.artifacts.measured import start_clock
-from vbon.artifacts.tables import check_table, read_record
+from vbon.artifacts.tables import atomic_path, check_table, read_record
 from vbon.cli.options import parser, settings
 from vbon.errors import ArtifactError, VbonError
 from vbon.plan import Run
@@ -92,8 +92,8 @@ def _carry_out(waiting: list[Run], total: int) -> list[str]:
 
 def _note_failure(run: Run, told: str) -> None:
     """Leave word of a failed run where ``vbon watch`` looks, if the disk takes it."""
-    with suppress(OSError):
-        failure_of(run.folder).write_text(f"{told}\n")
+    with suppress(OSError), atomic_path(failure_of(run.folder)) as temporary:
+        temporary.write_text(f"{told}\n")
 
 
 def _tell_progress(run: Run, seconds: float, total: int) -> None:
