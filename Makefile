@@ -46,7 +46,7 @@ docs: $(DOCS)  ## the documentation as pages, docs/_build/html/index.html; a bro
 	.venv/bin/python -m sphinx --fail-on-warning --keep-going --quiet -b html docs docs/_build/html
 
 test-docs: $(DOCS)  ## the documentation, its commands, and the report in a headless Chromium
-	.venv/bin/python -m pytest -q -m docs
+	.venv/bin/python -m pytest -n 2 --dist loadscope -q -m docs
 
 $(DOCS): $(VENV) requirements-docs.lock
 	.venv/bin/python -m pip install --quiet --no-deps --requirement requirements-docs.lock
