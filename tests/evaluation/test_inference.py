@@ -53,8 +53,17 @@ def test_best_of_n_generates_n_times_the_tokens():
     assert many.tokens / 256 == pytest.approx(one.tokens, abs=4 * LANGUAGE.tokens / 2 / np.sqrt(2))
 
 
-def test_the_fastest_of_several_measurements_counts(monkeypatch):
-    ticks = iter([0, 5, 10, 19, 20, 22, 30, 38, 40, 43, 50, 57])  # in turn 5, 9, 2, 8, 3, 7
+@pytest.mark.parametrize(
+    ("long", "seconds"),
+    [
+        (100, [5, 9, 2, 8, 3, 7]),  # in turn, of the policy and of the reference
+        (6, [5, 9, 2, 8, 7]),  # two of the policy are long enough
+    ],
+)
+def test_the_fastest_of_several_measurements_counts(monkeypatch, long, seconds):
+    ticks = iter([tick for number in seconds for tick in (0, number)])
     monkeypatch.setattr(inference.time, "perf_counter", lambda: next(ticks))
+    monkeypatch.setattr(inference, "_LONG", long)
     costs = make_server([], repeats=3).cost(LANGUAGE.policy(), LANGUAGE.reference)
     assert [cost.sample_seconds * len(LANGUAGE.prompts) for cost in costs] == [2, 7]
+    assert next(ticks, None) is None

@@ -4,6 +4,7 @@ A verb's module is imported only when the verb is called, so that ``vbon --help`
 that read tables load neither torch nor transformers.
 """
 
+import gc
 import importlib
 import os
 import sys
@@ -85,6 +86,9 @@ def main(arguments: list[str] | None = None) -> int:
     if words[0] not in _ONLINE:
         for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
             os.environ.setdefault(name, "1")  # the libraries read it when they are imported
+    # The libraries make a million objects as they are imported. To look through them for garbage
+    # again and again takes a tenth of the start.
+    gc.set_threshold(100_000, 20, 100)
     module = importlib.import_module(VERBS[words[0]][0])
     try:
         getattr(module, words[0].replace("-", "_"))(words[1:])

@@ -12,6 +12,7 @@ from vbon.seeding import derive_seed
 from vbon.types import Prompts
 
 _ROWS = 4096  # responses decoded at a time, by all alike
+_LONG = 2.0  # seconds; what was measured for as long is not measured again
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class Server:
         max_new_tokens: Length limit.
         temperature: Of sampling.
         seed: Of sampling.
-        repeats: Measurements, of which the fastest counts: others waited for the machine.
+        repeats: Measurements, of which the fastest counts: others waited for the machine. One that
+            takes seconds is not repeated, as it has slow and fast moments of its own.
     """
 
     prompts: Prompts
@@ -68,10 +70,11 @@ class Server:
             reference: The reference.
             draws: Draws a prompt; more than one are scored.
         """
-        measured = [
-            (self._serve(model, draws), self._serve(reference, 1)) for _ in range(self.repeats)
-        ]
-        ours, theirs = zip(*measured, strict=True)
+        ours, theirs = [], []
+        for _ in range(self.repeats):
+            if sum(cost.seconds for cost in ours) * len(self.prompts) < _LONG:
+                ours.append(self._serve(model, draws))
+            theirs.append(self._serve(reference, 1))
         return tuple(min(costs, key=lambda cost: cost.seconds) for costs in (ours, theirs))
 
     def _serve(self, model: PreTrainedModel, draws: int) -> Cost:

@@ -126,8 +126,8 @@ def _log_softmax(
     model: PreTrainedModel, prompts: Prompts, ids: Tensor, mask: Tensor, temperature: float
 ) -> Float[Tensor, "counted vocab"]:
     """Log-probs of the vocabulary before each response token that counts."""
-    logits, _ = response_logits(model, prompts, ids, mask)
-    return F.log_softmax(logits / temperature, dim=1)
+    logits, _ = response_logits(model, prompts, ids, mask, temperature)
+    return F.log_softmax(logits, dim=1)
 
 
 def select_responses(

@@ -214,14 +214,16 @@ def response_logits(
     prompts: Prompts,
     response_ids: Int[Tensor, "batch tokens"],
     response_mask: Bool[Tensor, "batch tokens"],
+    temperature: float = 1.0,
 ) -> tuple[Float[Tensor, "counted vocab"], Tensor]:
-    """Logits and hidden states that predict the tokens that count, in row-major order.
+    """Logits at ``temperature``, and hidden states, that predict the tokens that count, row by row.
 
     Only those positions reach the output layer, which for a large vocabulary costs more than
     the rest of the model.
     """
     hidden = response_states(model, prompts, response_ids, response_mask)
-    return output_logits(model, hidden), hidden
+    logits = output_logits(model, hidden)
+    return logits if temperature == 1.0 else logits / temperature, hidden
 
 
 def response_states(
@@ -247,8 +249,8 @@ def token_log_probs(
     """Log-prob of each response token in nats at ``temperature``, 0 where the mask is False."""
 
     def chosen(asked: Prompts, ids: Tensor, mask: Tensor) -> Tensor:
-        logits, _ = response_logits(model, asked, ids, mask)
-        return -F.cross_entropy(logits / temperature, ids[mask], reduction="none")
+        logits, _ = response_logits(model, asked, ids, mask, temperature)
+        return -F.cross_entropy(logits, ids[mask], reduction="none")
 
     return _in_parts(chosen, model.device, prompts, response_ids, response_mask)
 

@@ -7,8 +7,6 @@ Whatever is chosen, the policy keeps its class, and :func:`merged` gives back a 
 import copy
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -90,8 +88,10 @@ def merged(policy: PreTrainedModel) -> PreTrainedModel:
     Example:
         ``merged(policy).save_pretrained(folder)``
     """
-    if not any(isinstance(module, LoraLayer) for module in policy.modules()):
+    if not hasattr(policy, "peft_config"):
         return policy
+    from peft.tuners.lora import LoraLayer
+
     plain = copy.deepcopy(policy)
     for name, module in list(plain.named_modules()):
         if isinstance(module, LoraLayer):
@@ -147,6 +147,8 @@ def _add_lora(
         for name, module in blocks.named_modules()
         if isinstance(module, (nn.Linear, Conv1D))
     }
+    from peft import LoraConfig, inject_adapter_in_model  # what few runs need takes long to import
+
     adapter = LoraConfig(
         r=rank,
         lora_alpha=alpha,

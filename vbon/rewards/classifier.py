@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     AutoModelForSequenceClassification,
     PreTrainedModel,
@@ -85,18 +84,19 @@ class ClassifierReward:
 
     def _logits(self, texts: Sequence[str]) -> Tensor:
         """Logits of some texts, forwarded in the order of their length."""
-        ids = [torch.tensor(row) for row in self._encode(texts)]
+        ids = self._encode(texts)
         lengths = torch.tensor([len(row) for row in ids])
         logits = torch.empty(len(texts), self._model.config.num_labels, dtype=torch.float64)
         for rows in lengths.argsort(stable=True).split(self._batch_size):  # less padding
-            # By hand: the tokenizer's own `pad` takes as long as a small model's forward pass.
-            batch = [ids[row] for row in rows.tolist()]
-            padded = pad_sequence(batch, True, self._pad_id, self._tokenizer.padding_side)
-            options = {}
-            if lengths[rows[0]] < lengths[rows[-1]]:
-                ones = [torch.ones_like(row) for row in batch]
-                mask = pad_sequence(ones, True, 0, self._tokenizer.padding_side)
-                options["attention_mask"] = mask.to(self._model.device)
+            # By hand and all rows at once: row by row it takes as long as a small model's forward
+            # pass, and so does the tokenizer's own `pad`.
+            column = torch.arange(int(lengths[rows[-1]]))
+            if self._tokenizer.padding_side == "left":
+                column = column.flip(0)
+            real = column < lengths[rows, None]
+            padded = torch.full(real.shape, self._pad_id)
+            padded[real] = torch.tensor([token for row in rows.tolist() for token in ids[row]])
+            options = {} if real.all() else {"attention_mask": real.long().to(self._model.device)}
             found = self._model(padded.to(self._model.device), **options).logits
             logits[rows] = found.double().cpu()
         return logits

@@ -98,7 +98,8 @@ class AnchoredTrainer(OnlineTrainer):
         policy_loss, value_loss, clip_fraction = super()._losses(batch, index, advantages)
         best = _rows(batch.best, index)
         prompts, ids, mask = batch.prompts.select(index), best.response_ids, best.response_mask
-        logits = response_logits(self.policy, prompts, ids, mask)[0] / self.environment.temperature
+        temperature = self.environment.temperature
+        logits, _ = response_logits(self.policy, prompts, ids, mask, temperature)
         forward = F.cross_entropy(logits, ids[mask], reduction="sum")
         # The policy's loss is a mean over tokens. Sums over responses keep their proportions only
         # if both are divided by the same number.

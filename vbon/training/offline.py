@@ -277,9 +277,8 @@ class OfflineTrainer:
         prompts = self.environment.prompts.select(examples.prompt_index[rows])
         where = self.policy.device
         prompts, ids, mask = prompts.to(where), ids.to(where), mask.to(where)
-        logits, _ = response_logits(self.policy, prompts, ids, mask)
-        if self.environment.temperature != 1.0:
-            logits = logits / self.environment.temperature
+        temperature = self.environment.temperature
+        logits, _ = response_logits(self.policy, prompts, ids, mask, temperature)
         tokens = -F.cross_entropy(logits, ids[mask], reduction="none")
         log_probs = tokens.new_zeros(ids.shape).masked_scatter(mask, tokens).sum(1)
         return self.assemble(

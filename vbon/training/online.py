@@ -414,8 +414,9 @@ class OnlineTrainer:
         settings = self.settings
         prompts, ids, mask = batch.rows(index)
         longest = ids.shape[1]
-        logits, hidden = response_logits(self.policy, prompts, ids, mask)
-        new = -F.cross_entropy(logits / self.environment.temperature, ids[mask], reduction="none")
+        temperature = self.environment.temperature
+        logits, hidden = response_logits(self.policy, prompts, ids, mask, temperature)
+        new = -F.cross_entropy(logits, ids[mask], reduction="none")
         policy_losses, clip_fraction = clipped_policy_loss(
             new - batch.rollouts.token_log_probs[index, :longest][mask],
             advantages[:, :longest][mask],
