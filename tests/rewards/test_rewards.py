@@ -162,6 +162,30 @@ def test_texts_are_encoded_as_the_tokenizer_itself_does(classifier_folder):
     assert reward._encode([*VARIED, long]) == expected
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_batches_are_padded_as_the_tokenizer_itself_does(classifier_folder, monkeypatch, side):
+    rewards = ClassifierReward(classifier_folder, batch_size=4)
+    words, given = AutoTokenizer.from_pretrained(classifier_folder, padding_side=side), []
+    forward = type(rewards._model).forward
+    monkeypatch.setattr(rewards._tokenizer, "padding_side", side)
+    monkeypatch.setattr(
+        type(rewards._model),
+        "forward",
+        lambda model, ids, attention_mask=None: (
+            given.append((ids, attention_mask)) or forward(model, ids, attention_mask)
+        ),
+    )
+    rewards(VARIED)
+    order = sorted(VARIED, key=lambda text: len(words(text)["input_ids"]))  # keeps ties in order
+    assert len(given) == -(-len(VARIED) // 4)
+    for number, (ids, mask) in enumerate(given):
+        expected = words(order[4 * number : 4 * number + 4], padding=True, return_tensors="pt")
+        assert torch.equal(ids, expected["input_ids"])
+        mask = torch.ones_like(ids) if mask is None else mask
+        assert torch.equal(mask, expected["attention_mask"])
+    assert any(mask is not None for _, mask in given)
+
+
 def test_many_texts_are_scored_in_parts(classifier_folder, monkeypatch):
     reward = ClassifierReward(classifier_folder, batch_size=4)
     whole = reward(VARIED).reward

@@ -17,8 +17,10 @@ import torch.nn.functional as F
 import transformers
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
+from transformers.modeling_outputs import SequenceClassifierOutput
 
 from vbon.errors import ConfigError, DataError
+from vbon.models import last_token
 from vbon.models.fitting import (
     TransformerSettings,
     batches,
@@ -230,18 +232,29 @@ def build_scorer(
     def collate(rows: list[dict[str, Any]]) -> Mapping[str, Tensor]:
         """First the chosen texts, then the rejected ones; labels are not used."""
         ids = [row[side] for side in ("input_ids", "rejected") for row in rows]
-        batch = tokenizer.pad({"input_ids": ids}, return_tensors="pt")
-        return {**batch, "labels": torch.zeros(len(ids))}
+        batch = tokenizer.pad({"input_ids": ids}, padding_side="right", return_tensors="pt")
+        return {"input_ids": batch["input_ids"], "labels": torch.zeros(len(ids))}
 
-    fit(model, train, collate, chosen, chosen.epochs, seed, _pairwise_loss)
+    scorer = _Scorer(model)
+    fit(scorer, train, collate, chosen, chosen.epochs, seed, _pairwise_loss)
     right = 0
-    for batch in batches(model, held_out, collate, chosen.batch_size):
-        del batch["labels"]
+    for batch in batches(scorer, held_out, collate, chosen.batch_size):
         with torch.inference_mode():
-            first, second = model(**batch).logits.chunk(2)
+            first, second = scorer(**batch).logits.chunk(2)
         right += int((first > second).sum())
     save(model, tokenizer, out_dir)
     return {"accuracy": right / len(held_out), "parameters": float(model.num_parameters())}
+
+
+class _Scorer(nn.Module):
+    """What is trained: a scalar model that is asked about last tokens alone."""
+
+    def __init__(self, model: transformers.PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, labels: Tensor | None = None) -> SequenceClassifierOutput:
+        return SequenceClassifierOutput(logits=last_token.logits(self.model, input_ids))
 
 
 def _both_sides(

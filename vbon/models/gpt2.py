@@ -9,18 +9,18 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import GPT2LMHeadModel
+from transformers import GPT2ForSequenceClassification, GPT2LMHeadModel
 from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 from transformers.pytorch_utils import Conv1D
 
 from vbon.models.checkpointing import call
-from vbon.models.prefix import PrefixCache
+from vbon.models.prefix import PrefixCache, attend_once
 from vbon.types import Prompts
 
 
 def supports(model: torch.nn.Module) -> bool:
     """Whether ``model`` is a GPT-2 whose configuration this module implements."""
-    if not isinstance(model, GPT2LMHeadModel):
+    if not isinstance(model, (GPT2LMHeadModel, GPT2ForSequenceClassification)):
         return False
     config = model.config
     return (
@@ -60,20 +60,26 @@ def _mlp(block: GPT2Block, x: Tensor) -> Tensor:
 
 
 def hidden_states(
-    model: GPT2LMHeadModel,
+    model: GPT2LMHeadModel | GPT2ForSequenceClassification,
     input_ids: Int[Tensor, "batch tokens"],
     at: Int[Tensor, " counted"],
+    one_a_row: bool = False,
 ) -> Float[Tensor, "counted width"]:
     """Final hidden states of right-padded sequences; positions count from the first token.
 
-    The last block goes on with those at ``at`` alone: other positions are but keys and values.
+    The last block goes on with those at ``at`` alone: other positions are but keys and values. With
+    ``one_a_row`` there is one for each sequence, and others are not asked what they attend to.
     """
-    states, _ = _encode(model, input_ids, keep_cache=False, at=at)
+    states, _ = _encode(model, input_ids, keep_cache=False, at=at, one_a_row=one_a_row)
     return states
 
 
 def _encode(
-    model: GPT2LMHeadModel, input_ids: Tensor, keep_cache: bool, at: Tensor
+    model: GPT2LMHeadModel | GPT2ForSequenceClassification,
+    input_ids: Tensor,
+    keep_cache: bool,
+    at: Tensor,
+    one_a_row: bool = False,
 ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
     """Final hidden states, and each layer's keys and values [batch, heads, tokens, size]."""
     body, (batch, length) = model.transformer, input_ids.shape
@@ -88,9 +94,13 @@ def _encode(
         if keep_cache:
             # Contiguous once, or every decoding step would copy them again.
             cache.append((key.contiguous(), value.contiguous()))
+        last = block is body.h[-1]
+        if last and one_a_row:
+            attended = attend_once(query, key, value, at)
+            return _mlp(block, x[at] + _linear(block.attn.c_proj, attended))
         attended = F.scaled_dot_product_attention(query, key, value, is_causal=True)
         attended = attended.transpose(1, 2).reshape(batch * length, width)
-        if block is body.h[-1]:
+        if last:
             attended, x = attended.index_select(0, at), x.index_select(0, at)
         return _mlp(block, x + _linear(block.attn.c_proj, attended))
 

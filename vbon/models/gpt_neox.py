@@ -8,17 +8,17 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import GPTNeoXForCausalLM, GPTNeoXModel
+from transformers import GPTNeoXForCausalLM, GPTNeoXForSequenceClassification, GPTNeoXModel
 from transformers.models.gpt_neox.modeling_gpt_neox import GPTNeoXLayer
 
 from vbon.models.checkpointing import call
-from vbon.models.prefix import PrefixCache
+from vbon.models.prefix import PrefixCache, attend_once
 from vbon.types import Prompts
 
 
 def supports(model: torch.nn.Module) -> bool:
     """Whether ``model`` is a GPT-NeoX whose configuration this module implements."""
-    if not isinstance(model, GPTNeoXForCausalLM):
+    if not isinstance(model, (GPTNeoXForCausalLM, GPTNeoXForSequenceClassification)):
         return False
     config = model.config
     return (
@@ -66,15 +66,17 @@ def _qkv(block: GPTNeoXLayer, x: Tensor, heads: int) -> tuple[Tensor, Tensor, Te
 
 
 def hidden_states(
-    model: GPTNeoXForCausalLM,
+    model: GPTNeoXForCausalLM | GPTNeoXForSequenceClassification,
     input_ids: Int[Tensor, "batch tokens"],
     at: Int[Tensor, " counted"],
+    one_a_row: bool = False,
 ) -> Float[Tensor, "counted width"]:
     """Final hidden states of right-padded sequences; positions count from the first token.
 
-    The last block goes on with those at ``at`` alone: other positions are but keys and values.
+    The last block goes on with those at ``at`` alone: other positions are but keys and values. With
+    ``one_a_row`` there is one for each sequence, and others are not asked what they attend to.
     """
-    return encode(model.gpt_neox, input_ids, at)[0]
+    return encode(model.gpt_neox, input_ids, at, one_a_row=one_a_row)[0]
 
 
 def encode(
@@ -82,6 +84,7 @@ def encode(
     input_ids: Int[Tensor, "batch tokens"],
     at: Int[Tensor, " counted"],
     keep_cache: bool = False,
+    one_a_row: bool = False,
 ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
     """Final hidden states at some positions, and each layer's keys and values."""
     (batch, length), heads = input_ids.shape, body.config.num_attention_heads
@@ -94,9 +97,12 @@ def encode(
         query, key = turn(query), turn(key)
         if keep_cache:
             cache.append((key.contiguous(), value.contiguous()))
+        last = block is body.layers[-1]
+        if last and one_a_row:
+            return _add(block, x.flatten(0, 1)[at], attend_once(query, key, value, at))
         attended = F.scaled_dot_product_attention(query, key, value, is_causal=True)
         attended = attended.transpose(1, 2).reshape(batch, length, -1)
-        if block is body.layers[-1]:
+        if last:
             attended, x = (part.flatten(0, 1).index_select(0, at) for part in (attended, x))
         return _add(block, x, attended)
 

@@ -1,7 +1,8 @@
-"""Attention of decoded responses over their prompt, which all draws share, and their own past."""
+"""Attention of single tokens: decoded ones, whose draws share a prompt, and last ones."""
 
 import torch
-from jaxtyping import Float
+import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from vbon.types import Prompts
@@ -63,6 +64,20 @@ class PrefixCache:
         attended = (weights_prefix.transpose(1, 2) @ prefix_values).transpose(1, 2)
         own = (weights[..., prefix_length:].unsqueeze(2) @ values[:, :, :now]).squeeze(2)
         return (attended.reshape(rows, heads, -1) + own).reshape(rows, -1)
+
+
+def attend_once(
+    query: Float[Tensor, "rows heads tokens size"],
+    key: Float[Tensor, "rows heads tokens size"],
+    value: Float[Tensor, "rows heads tokens size"],
+    at: Int[Tensor, " rows"],
+) -> Float[Tensor, "rows width"]:
+    """What one token of each row, counted row after row, attends to: itself and those before it."""
+    row, length = torch.arange(len(at), device=at.device), key.shape[2]
+    position = at - row * length
+    seen = torch.arange(length, device=at.device) <= position[:, None]
+    chosen = query[row, :, position].unsqueeze(2)
+    return F.scaled_dot_product_attention(chosen, key, value, seen[:, None, None]).flatten(1)
 
 
 def _padding_bias(prompts: Prompts, dtype: torch.dtype) -> Tensor | None:

@@ -13,6 +13,7 @@ from transformers import (
 )
 
 from vbon.errors import ConfigError
+from vbon.models import last_token
 from vbon.models.language_model import device, load_pretrained, load_tokenizer
 from vbon.rewards.base import Rewards, transformed
 from vbon.types import TokenIds
@@ -85,19 +86,23 @@ class ClassifierReward:
     def _logits(self, texts: Sequence[str]) -> Tensor:
         """Logits of some texts, forwarded in the order of their length."""
         ids = self._encode(texts)
-        lengths = torch.tensor([len(row) for row in ids])
+        lengths, fast = torch.tensor([len(row) for row in ids]), last_token.supports(self._model)
         logits = torch.empty(len(texts), self._model.config.num_labels, dtype=torch.float64)
         for rows in lengths.argsort(stable=True).split(self._batch_size):  # less padding
             # By hand and all rows at once: row by row it takes as long as a small model's forward
             # pass, and so does the tokenizer's own `pad`.
             column = torch.arange(int(lengths[rows[-1]]))
-            if self._tokenizer.padding_side == "left":
+            if self._tokenizer.padding_side == "left" and not fast:
                 column = column.flip(0)
             real = column < lengths[rows, None]
             padded = torch.full(real.shape, self._pad_id)
             padded[real] = torch.tensor([token for row in rows.tolist() for token in ids[row]])
-            options = {} if real.all() else {"attention_mask": real.long().to(self._model.device)}
-            found = self._model(padded.to(self._model.device), **options).logits
+            padded, real = padded.to(self._model.device), real.to(self._model.device)
+            if fast:
+                found = last_token.logits(self._model, padded)
+            else:
+                options = {} if real.all() else {"attention_mask": real.long()}
+                found = self._model(padded, **options).logits
             logits[rows] = found.double().cpu()
         return logits
 
