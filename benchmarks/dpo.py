@@ -35,13 +35,13 @@ from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from trl import __version__ as trl_version
 
+from vbon.batches import Prompts, Rollouts
 from vbon.methods.dpo import DPO
 from vbon.models import gpt2
 from vbon.models.language_model import token_log_probs
 from vbon.training.offline import Examples, OfflineSettings, OfflineTrainer
 from vbon.training.online import Environment
 from vbon.training.trl import TRLTrainer
-from vbon.types import Prompts, Rollouts
 
 BATCH, METHOD = 32, DPO(kl_coef=0.1)
 TARGET = 1.8

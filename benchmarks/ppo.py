@@ -34,13 +34,13 @@ from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from workers import Worker
 
+from vbon.batches import Prompts, Rollouts
 from vbon.methods.base import Online
 from vbon.methods.ppo import PPO
 from vbon.methods.vbon_l import VBoNL
 from vbon.models import gpt2
-from vbon.training.cdf import EstimatedCDF, RewardCDF
+from vbon.pool.cdf import EstimatedCDF, RewardCDF
 from vbon.training.online import Environment, OnlineSettings, OnlineTrainer
-from vbon.types import Prompts, Rollouts
 
 POOL = 600
 LOOKUP_LIMIT = 0.01

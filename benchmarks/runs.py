@@ -17,9 +17,9 @@ import torch
 from common import use_one_core
 from transformers import PreTrainedModel
 
-from vbon.config import load
 from vbon.models import generic, gpt2
-from vbon.plan import Run, expand
+from vbon.planning.config import load
+from vbon.planning.runs import Run, expand
 from vbon.training.runs import Inputs, carry_out
 
 

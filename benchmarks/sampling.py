@@ -24,8 +24,8 @@ from common import (
 )
 from transformers import GenerationConfig, GPT2LMHeadModel
 
+from vbon.batches import Prompts, Rollouts
 from vbon.sampling import sample
-from vbon.types import Prompts, Rollouts
 
 PROMPTS, DRAWS, BATCHES = 16, 64, (64, 256, 1024)
 LOG_PROB_TOLERANCE = 1e-4

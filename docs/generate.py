@@ -17,12 +17,12 @@ from typing import Any
 
 import yaml
 
+from vbon.analysis.claims.page import claims_page
 from vbon.artifacts import SCHEMAS
 from vbon.artifacts.columns import OWN, TABLES, meaning
-from vbon.claims.page import claims_page
 from vbon.cli import VERBS
-from vbon.config import schema
-from vbon.registry import get_method, method_modules
+from vbon.methods.registry import get_method, method_modules
+from vbon.planning.config import schema
 
 ROOT = Path(__file__).parent.parent
 

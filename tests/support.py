@@ -17,16 +17,16 @@ from transformers import (
     GPT2LMHeadModel,
 )
 
+from vbon.batches import Prompts, Scored
 from vbon.methods.base import Method
 from vbon.models.build import build_tokenizer
 from vbon.models.tabular import TabularConfig, TabularLM
 from vbon.objectives.best_of_n import log_masses
-from vbon.pairs import Pairing, make_pairs
+from vbon.pool.cdf import EstimatedCDF, ExactCDF
+from vbon.pool.pairs import Pairing, make_pairs
 from vbon.training.anchored import make_online_trainer
-from vbon.training.cdf import EstimatedCDF, ExactCDF
 from vbon.training.offline import Examples, OfflineSettings, OfflineTrainer
 from vbon.training.online import Environment, OnlineSettings
-from vbon.types import Prompts, Scored
 
 _SENTENCE = "the film was good and a plot is weak but this cast great fine bright bad awful dull"
 _WORDS = _SENTENCE.split(" ")

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from vbon.artifacts import SCHEMAS
-from vbon.closed_forms import kl_frontier, kl_upper_bound, win_rate, win_rate_frontier
+from vbon.objectives.frontier import kl_frontier, kl_upper_bound, win_rate, win_rate_frontier
 
 BETAS = [0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 1, 2, 3, 4, 5]
 DPO_BETAS = [0.01, 0.1, 0.2, 0.3, 0.4, 0.5, 1, 2, 3, 4, 5]

@@ -11,12 +11,12 @@ ROOT = Path(__file__).parent.parent
     ("module", "absent"),
     [
         ("vbon.objectives.best_of_n", "transformers vllm"),
-        ("vbon.logf", "transformers vllm"),
-        ("vbon.pareto", "torch transformers"),
+        ("vbon.pool.logf", "transformers vllm"),
+        ("vbon.analysis.pareto", "torch transformers"),
         ("vbon.figures.catalogue", "torch transformers"),
         ("vbon.evaluation.points", "torch transformers"),
         ("vbon.cli", "torch transformers pandas"),
-        ("vbon.config", "torch transformers pandas"),
+        ("vbon.planning.config", "torch transformers pandas"),
     ],
 )
 def test_a_module_loads_no_more_than_it_needs(module, absent):

@@ -3,6 +3,8 @@
 The command line prints these without a traceback; anything else is a bug and keeps its traceback.
 """
 
+import importlib.util
+
 
 class VbonError(ValueError):
     """An error whose message is meant for the person at the keyboard."""
@@ -18,3 +20,21 @@ class DataError(VbonError):
 
 class ArtifactError(VbonError):
     """An artifact is missing, truncated, or not of the schema its reader expects."""
+
+
+def missing_vllm(where: str) -> str | None:
+    """Why vLLM cannot be used, and how to install it; None if it can. It is not loaded.
+
+    Args:
+        where: Path in the config of the backend that asks for it.
+
+    Example:
+        >>> "vllm" in (missing_vllm("sentiment.sampling.backend") or "vllm")
+        True
+    """
+    if importlib.util.find_spec("vllm") is not None:
+        return None
+    return (
+        f"{where}: 'vllm' is not installed here; `make vllm` adds its build for processors, "
+        "`pip install -e '.[vllm]'` that for GPUs"
+    )

@@ -12,9 +12,9 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from vbon.artifacts.measured import hardware
+from vbon.batches import Prompts
 from vbon.models.language_model import device
-from vbon.shapes import Shape
-from vbon.types import Prompts
+from vbon.planning.cost import Shape
 
 SHAPES = {"gpt2": Shape(12, 768, 50257), "tiny": Shape(2, 64, 500)}
 PROMPT = 6

@@ -10,12 +10,12 @@ import torch
 from device import SHAPES, build, options, prompts, report, seconds, write
 from torch import Tensor
 
+from vbon.batches import Prompts, Rollouts
 from vbon.methods.ppo import PPO
-from vbon.shapes import Shape
+from vbon.planning.cost import Shape
 from vbon.training import parallel
 from vbon.training.compute import Compute
 from vbon.training.online import Environment, OnlineSettings, OnlineTrainer
-from vbon.types import Prompts, Rollouts
 
 TOKENS, ROLLOUTS, EPOCHS, MINIBATCH = 40, 128, 4, 32
 

@@ -45,7 +45,7 @@ def toy(tmp_path, monkeypatch):
 
 def hashed(*modules):
     """The fingerprint as a fresh process finds it."""
-    fingerprint._parsed.cache_clear()
+    fingerprint._module.cache_clear()
     return code_fingerprint(*modules)
 
 
@@ -108,29 +108,92 @@ def test_a_file_outside_the_package_counts_with_what_it_imports(toy, tmp_path):
 
 
 def test_the_training_fingerprint_sees_the_loop_and_no_figure():
-    files = set()
-    seen = fingerprint._parsed.__wrapped__
-
-    def spy(file):
-        files.add(file.relative_to(fingerprint.PACKAGE).as_posix())
-        return seen(file)
-
-    original, fingerprint._parsed = fingerprint._parsed, spy
-    try:
-        code_fingerprint("vbon.training.runs")
-    finally:
-        fingerprint._parsed = original
+    places = fingerprint.reached("vbon.training.runs")
+    files = {file.relative_to(fingerprint.PACKAGE).as_posix() for file, _ in places}
     needed = {
         "training/online.py",
         "objectives/policy_gradient.py",
-        "sampling/transformers.py",
+        "sampling/decode.py",
         "models/gpt2.py",
         "rewards/classifier.py",
-        "logf.py",
+        "pool/logf.py",
         "seeding.py",
     }
     assert needed <= files
-    assert not [file for file in files if file.startswith(("figures/", "cli/", "evaluation/"))]
+    assert "__init__.py" not in files, "a release retrains nothing"
+    apart = ("figures/", "cli/", "evaluation/", "planning/", "analysis/")
+    assert not [file for file in files if file.startswith(apart)]
+
+
+RAISING = """
+from toy.helper import twice
+
+
+def check(x):
+    if x < 0:
+        raise ValueError(f"x is {x}; give more")
+    if x > 9:
+        return KeyError("too much")
+    return twice(x)
+"""
+
+
+@pytest.mark.parametrize(("old", "new"), [("x is {x}", "got {x}, {x:g}"), ("too much", "less")])
+def test_texts_of_errors_do_not_count(toy, old, new):
+    (toy / "raising.py").write_text(RAISING)
+    before = hashed("toy.raising")
+    edit(toy / "raising.py", old, new)
+    assert hashed("toy.raising") == before
+    edit(toy / "raising.py", "x < 0", "x < 1")
+    assert hashed("toy.raising") != before
+
+
+def test_a_moved_module_is_the_same_code(toy):
+    before = hashed("toy.main")
+    (toy / "deep" / "elsewhere.py").write_text((toy / "helper.py").read_text())
+    (toy / "helper.py").unlink()
+    edit(toy / "main.py", "from toy.helper", "from toy.deep.elsewhere")
+    assert hashed("toy.main") == before
+
+
+def test_the_version_of_the_package_does_not_count(toy):
+    edit(toy / "main.py", "from toy.helper", "from toy import __version__\nfrom toy.helper")
+    (toy / "__init__.py").write_text('__version__ = "1"\n')
+    before = hashed("toy.main")
+    (toy / "__init__.py").write_text('__version__ = "2"\n')
+    assert hashed("toy.main") == before
+
+
+TWO = """
+import math
+
+from toy.deep import core
+
+SIZE = 3
+
+
+def first(x):
+    return x + SIZE
+
+
+def second(SIZE):
+    return SIZE + core.LIMIT
+"""
+
+
+def test_a_definition_counts_with_what_it_reaches_and_no_more(toy):
+    (toy / "two.py").write_text(TWO)
+    first, second = hashed("toy.two:first"), hashed("toy.two:second")
+    edit(toy / "two.py", "SIZE = 3", "SIZE = 4")
+    assert hashed("toy.two:first") != first
+    assert hashed("toy.two:second") == second, "its own argument has that name"
+    first = hashed("toy.two:first")
+    edit(toy / "deep/core.py", "LIMIT = 3", "LIMIT = 4")
+    assert hashed("toy.two:second") != second
+    assert hashed("toy.two:first") == first
+    second = hashed("toy.two:second")
+    edit(toy / "deep/core.py", "import os", "import os\n\nos.environ.setdefault('A', '1')")
+    assert hashed("toy.two:second") != second, "an import runs it"
 
 
 def test_content_is_bytes_and_names_below_a_folder(tmp_path):

@@ -17,13 +17,14 @@ from support import (
     until_converged,
 )
 
-from vbon import logf, oracle
-from vbon.config import resolve
+from vbon.batches import OfflineBatch, Scored
 from vbon.errors import ConfigError
 from vbon.methods.base import Anchored, Method, Offline, Online, Selection
-from vbon.plan import Run, expand
-from vbon.registry import get_method, method_modules
-from vbon.types import OfflineBatch, Scored
+from vbon.methods.registry import get_method, method_modules
+from vbon.objectives import oracle
+from vbon.planning.config import resolve
+from vbon.planning.runs import Run, expand
+from vbon.pool import logf
 
 NAMES = sorted(method_modules())
 CLASSES = {name: get_method(name) for name in NAMES}

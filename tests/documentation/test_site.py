@@ -13,8 +13,8 @@ import pytest
 
 from vbon.artifacts import SCHEMAS
 from vbon.cli import VERBS
-from vbon.config import schema
-from vbon.registry import get_method, method_modules
+from vbon.methods.registry import get_method, method_modules
+from vbon.planning.config import schema
 
 pytestmark = pytest.mark.docs
 ROOT = Path(__file__).parent.parent.parent

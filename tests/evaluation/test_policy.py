@@ -6,18 +6,18 @@ import pytest
 import torch
 from support import Language, forward_log_probs, make_gpt2
 
-from vbon import oracle
 from vbon.artifacts import write_table
+from vbon.batches import Prompts
 from vbon.errors import ConfigError
 from vbon.evaluation.metrics import win_rates
 from vbon.evaluation.policy import Evaluator, _divergences, select_responses
 from vbon.methods.best_of_n import BestOfN
 from vbon.methods.reference import Reference
+from vbon.objectives import oracle
 from vbon.objectives.best_of_n import kl_upper_bound, log_bon_ratio, win_rate
 from vbon.rewards import Rewards, full_texts
 from vbon.sampling import sample
 from vbon.tasks.enumerable import build_tokenizer
-from vbon.types import Prompts
 
 LANGUAGE, LETTERS = Language(), build_tokenizer(3)
 

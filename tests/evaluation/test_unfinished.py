@@ -10,16 +10,17 @@ import torch
 from support import Language, save_classifier, save_reference, settings
 
 from vbon.artifacts import read_table, write_table
+from vbon.batches import Prompts, Rollouts
 from vbon.cli import main
 from vbon.evaluation.policy import Evaluator
 from vbon.methods.vbon import VBoN
 from vbon.models.language_model import load_language_model, load_tokenizer
+from vbon.pool.cdf import EstimatedCDF
+from vbon.pool.table import load_prompts
 from vbon.rewards import load_reward_model, replace_unfinished
 from vbon.rewards.base import TRANSFORMS
-from vbon.training.cdf import EstimatedCDF
+from vbon.training.inputs import Inputs
 from vbon.training.online import OnlineTrainer
-from vbon.training.runs import Inputs, load_prompts
-from vbon.types import Prompts, Rollouts
 
 PENALTY = -7.5
 REWARDS = {"transform": "identity", "batch_size": 16, "missing_eos": PENALTY}

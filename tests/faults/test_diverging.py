@@ -10,7 +10,7 @@ FRAGILE = '''"""PPO whose reward stops being a number."""
 from dataclasses import dataclass
 
 from vbon.methods.base import Online
-from vbon.registry import register
+from vbon.methods.registry import register
 
 CALLS = []
 

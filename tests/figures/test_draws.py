@@ -2,10 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from vbon.analysis.estimators import estimators_table
 from vbon.errors import DataError
-from vbon.estimators import estimators_table
 from vbon.figures.draws import PHASES, figure4, figure_estimators, minutes_by_phase
-from vbon.shared_cdf import fit_shared
+from vbon.pool.shared import fit_shared
 
 SUFFIXES = ("pdf", "svg", "png", "csv")
 

@@ -2,12 +2,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vbon import logf
+from vbon.analysis.excerpts import shown_pools
 from vbon.artifacts import write_table
 from vbon.cli import main
 from vbon.errors import DataError
 from vbon.figures.estimates import figure3
-from vbon.shown_pools import shown_pools
+from vbon.pool import logf
 
 
 def tables(prompts=5, draws=120):

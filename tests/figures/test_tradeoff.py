@@ -10,14 +10,14 @@ import pytest
 from matplotlib.image import imread
 from sweep import study, sweep
 
-from vbon.closed_forms import kl_frontier, win_rate_frontier
-from vbon.equivalence import equivalence_table
+from vbon.analysis.attainment import attainment_bands
+from vbon.analysis.equivalence import equivalence_table
+from vbon.analysis.pareto import membership, pareto_table
 from vbon.errors import DataError
 from vbon.figures import figure2, figure6
 from vbon.figures.catalogue import FIGURES
 from vbon.figures.style import method_styles
-from vbon.matched import attainment_bands
-from vbon.pareto import membership, pareto_table
+from vbon.objectives.frontier import kl_frontier, win_rate_frontier
 
 
 def contents(stem):

@@ -8,11 +8,11 @@ import torch
 from support import forward_log_probs, make_gpt2, make_table, save_reference, tokenizer, with_seed
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
 
+from vbon.batches import Prompts
 from vbon.errors import ArtifactError, ConfigError
 from vbon.models import generic, gpt2, gpt_neox, tabular
 from vbon.models import language_model as lm
 from vbon.models.trainable import make_trainable
-from vbon.types import Prompts
 
 PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13]]
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
+from vbon.batches import Prompts
 from vbon.models.build import _completions, build_reference, build_scorer, build_tokenizer
 from vbon.models.language_model import load_language_model, token_log_probs
 from vbon.rewards import load_reward_model
 from vbon.tasks.posts import load_posts, render
-from vbon.types import Prompts
 
 SMALL = {"layers": 1, "width": 32, "heads": 2, "batch_size": 16, "learning_rate": 0.01}
 PARTS = {"reference": 0.4, "reward_model": 0.4, "evaluator": 0.1, "train": 0.05, "test": 0.05}

@@ -10,12 +10,12 @@ from safetensors.torch import load_file
 from support import Language, make_gpt2, make_table, settings, with_seed
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from vbon.batches import Prompts
 from vbon.errors import ConfigError
 from vbon.methods.ppo import PPO
 from vbon.models import language_model as lm
 from vbon.models.trainable import count_trainable, make_trainable, merged
 from vbon.training.online import OnlineTrainer
-from vbon.types import Prompts
 
 SIZE = {"vocab_size": 20, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4}
 COMMON = {"num_hidden_layers": 3, "max_position_embeddings": 32, "initializer_range": 0.3}

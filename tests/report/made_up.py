@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from sweep import complete, sweep
 
-from vbon.excerpts import models_table
+from vbon.analysis.excerpts import models_table
 
 EVIL = 'it\'s "good" </script><b id=evil>bold</b> <!-- & {{ 7 * 7 }}'
 """A response that would break a page which took it as markup."""

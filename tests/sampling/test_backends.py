@@ -17,15 +17,14 @@ from transformers import GenerationConfig, GPTNeoXConfig, GPTNeoXForCausalLM
 
 from vbon.artifacts import read_table, write_table
 from vbon.artifacts.tables import read_provenance
+from vbon.batches import Prompts, Rollouts
 from vbon.cli import main
-from vbon.config import resolve, uninstalled
-from vbon.errors import ConfigError, DataError
-from vbon.extras import missing_vllm
+from vbon.errors import ConfigError, DataError, missing_vllm
 from vbon.models.language_model import load_language_model, token_log_probs
+from vbon.planning.config import resolve, uninstalled
 from vbon.sampling import sample
 from vbon.sampling.backends import MAX_GAP, _checked, make_backend
 from vbon.sampling.vllm import VLLM
-from vbon.types import Prompts, Rollouts
 
 LEVEL = 1e-4  # of every statistical test here: at fixed seeds a wrong sampler fails, luck does not
 DRAWS = 3000

@@ -43,7 +43,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vbon.methods.base import Online
-from vbon.registry import register
+from vbon.methods.registry import register
 
 
 @register

@@ -3,11 +3,11 @@ import pytest
 import torch
 
 from vbon.artifacts import read_table
+from vbon.batches import Prompts
 from vbon.cli import main
 from vbon.models.tabular import TabularLM
 from vbon.rewards import full_texts
 from vbon.tasks import enumerable
-from vbon.types import Prompts
 
 SETTINGS = {
     "num_letters": 3,

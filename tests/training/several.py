@@ -5,8 +5,8 @@ import sys
 import torch
 from support import Language, make_gpt2, offline_settings, settings
 
+from vbon.methods.registry import get_method
 from vbon.models.trainable import make_trainable
-from vbon.registry import get_method
 from vbon.training import parallel
 from vbon.training.anchored import make_online_trainer
 from vbon.training.compute import PLAIN, Compute

@@ -10,15 +10,15 @@ import torch
 from scipy.special import logsumexp
 from support import Language, make_gpt2, settings, until_converged
 
-from vbon import oracle
+from vbon.batches import Prompts, Scored
 from vbon.errors import ConfigError
 from vbon.methods.bond import Bond
 from vbon.methods.vbon import VBoN
 from vbon.models.language_model import token_log_probs
 from vbon.models.trainable import make_trainable, merged
+from vbon.objectives import oracle
 from vbon.training.anchored import AnchoredTrainer, make_online_trainer
 from vbon.training.online import Environment, OnlineTrainer
-from vbon.types import Prompts, Scored
 
 
 def scored_against(reward, anchor_rewards):

@@ -6,9 +6,9 @@ from support import make_gpt2, offline_settings, settings
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from vbon.errors import ConfigError
+from vbon.methods.registry import get_method
 from vbon.models.language_model import hidden_states
 from vbon.models.trainable import make_trainable
-from vbon.registry import get_method
 from vbon.training.anchored import make_online_trainer
 from vbon.training.compute import Compute
 from vbon.training.offline import OfflineTrainer

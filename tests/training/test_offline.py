@@ -10,16 +10,16 @@ import pytest
 import torch
 from support import Language, forward_log_probs, make_gpt2, offline_settings
 
-from vbon import oracle
 from vbon.artifacts import SCHEMAS
+from vbon.batches import Prompts
 from vbon.errors import ArtifactError
 from vbon.methods.bon_sft import BoNSFT
 from vbon.methods.bonbon import BoNBoN
 from vbon.methods.dpo import DPO
 from vbon.models.language_model import token_log_probs
+from vbon.objectives import oracle
 from vbon.training.offline import Examples, OfflineTrainer
 from vbon.training.online import Diverged, Environment
-from vbon.types import Prompts
 
 EOS = 2
 METHODS = [BoNSFT(n=3), DPO(kl_coef=0.1, num_draws=3, num_pairs=3), BoNBoN(n=3)]

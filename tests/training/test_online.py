@@ -9,14 +9,14 @@ import torch
 import torch.nn.functional as F
 from support import forward_log_probs, make_gpt2, save_reference, settings, until_converged
 
-from vbon import oracle
+from vbon.batches import Prompts, Rollouts, Scored
 from vbon.methods.base import Online
 from vbon.methods.ppo import PPO
 from vbon.methods.vbon import VBoN
 from vbon.models.language_model import load_language_model
+from vbon.objectives import oracle
 from vbon.objectives.policy_gradient import whiten
 from vbon.training.online import Diverged, Environment, OnlineSettings, OnlineTrainer
-from vbon.types import Prompts, Rollouts, Scored
 
 HIGH = 3.0
 

@@ -24,17 +24,19 @@ from support import (
 from vbon.artifacts import fingerprint, read_provenance, read_table, write_table
 from vbon.cli import main
 from vbon.errors import ArtifactError
-from vbon.evaluation.policy import Evaluator, describe
-from vbon.logf import FitWarning, fit_exponential
+from vbon.evaluation.policy import Evaluator
 from vbon.methods.base import Offline
+from vbon.methods.registry import get_method
 from vbon.models.language_model import load_language_model, load_tokenizer
-from vbon.plan import Run, pair_files
-from vbon.registry import get_method
+from vbon.planning.runs import Run, pair_files
+from vbon.pool.cdf import EstimatedCDF, ExactCDF
+from vbon.pool.logf import FitWarning, fit_exponential
+from vbon.pool.table import load_prompts, rollout_rows
 from vbon.rewards import full_texts, load_reward_model
 from vbon.sampling import sample
-from vbon.training.cdf import EstimatedCDF, ExactCDF
 from vbon.training.compute import PLAIN
-from vbon.training.runs import Inputs, carry_out, in_child, load_cdf, load_prompts
+from vbon.training.inputs import Inputs, load_cdf
+from vbon.training.runs import carry_out, in_child
 
 TOKENS = 6
 SAMPLING = {"max_new_tokens": TOKENS, "temperature": 1.0}
@@ -83,7 +85,7 @@ def write_pool(root, transform):
     frame["rewards_sorted"] = list(pools)
     frame[["exp_a", "exp_b", "exp_rmse"]] = [fit_exponential(pool) for pool in pools]
     write_table(root / "reference/logf/train.parquet", frame, "logf")
-    samples = describe(rollouts, prompts, words)
+    samples = rollout_rows(rollouts, prompts, words)
     write_table(root / "reference/samples/train.parquet", samples, "samples")
     rewards = samples[["prompt_id", "draw"]].assign(reward_prob=0.5, evaluator_reward=0.0)
     rewards["reward"] = score(texts).reward

@@ -26,11 +26,11 @@ from checkout import (
     run,
 )
 
-from vbon.artifacts.fingerprint import code_files
-from vbon.config import resolve
-from vbon.phases import MODULES, RULES
-from vbon.plan import TRAIN_MODULES, expand
-from vbon.registry import method_modules
+from vbon.artifacts.fingerprint import reached
+from vbon.methods.registry import method_modules
+from vbon.planning.config import resolve
+from vbon.planning.phases import MODULES, RULES
+from vbon.planning.runs import TRAIN_MODULES, expand
 
 RECORDED = CONFIG | {
     "results_dir": "results",
@@ -149,7 +149,7 @@ def test_figures_are_redrawn_from_what_was_pulled_and_nothing_else_is(base, clon
 @pytest.mark.workflow
 def test_a_restored_sweep_continues_with_the_new_runs_alone(clone):
     old = records(clone)
-    edited = clone / "vbon/pareto.py"
+    edited = clone / "vbon/analysis/pareto.py"
     edit(edited, "import numpy as np\n", "import numpy as np\n\nCHANGED = 1\n")
     assert "results/enumerable/points.parquet was not made in this folder" in shell(
         clone, "dvc repro", code=255
@@ -227,9 +227,9 @@ def test_every_module_that_a_rule_depends_on_is_in_its_phase():
     for file in names:
         text = (ROOT / f"workflow/rules/{file}.smk").read_text()
         phases = [kind for kind, files in RULES.items() if file in files]
-        covered = set().union(*(code_files(*MODULES[kind]) for kind in phases))
+        covered = set().union(*(reached(*MODULES[kind]) for kind in phases))
         found = re.findall(r'"(vbon\.[\w.]+)"', text)
-        assert code_files(*found, *TRAIN_MODULES * ("TRAIN_MODULES" in text)) <= covered, file
+        assert reached(*found, *TRAIN_MODULES * ("TRAIN_MODULES" in text)) <= covered, file
 
 
 def test_every_run_of_the_shipped_config_is_recorded():

@@ -5,6 +5,7 @@ import hashlib
 import json
 import platform
 import sys
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -33,62 +34,183 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
-def code_fingerprint(*modules: str | Path) -> str:
-    """Hash of modules of this package and everything in it that they import.
+def code_fingerprint(*roots: str | Path) -> str:
+    """Hash of code: the definitions that are named and all in this package that they reach.
 
-    Comments, docstrings and formatting do not count; any other change does.
+    Comments, docstrings, formatting and the text of errors do not count; nor does the module in
+    which a definition stands, so that moving it changes nothing. Any other change does.
 
     Args:
-        modules: Names such as ``"vbon.training.online"``, or files outside the package.
+        roots: Modules (``"vbon.training.online"``), definitions of one
+            (``"vbon.pool.steps:score"``), or files.
 
     Example:
         >>> code_fingerprint("vbon.seeding") == code_fingerprint("vbon.seeding", "vbon.errors")
         False
     """
-    return digest(sorted(_parsed(file)[0] for file in code_files(*modules)))
+    return digest(sorted(_module(file).hashes[name] for file, name in reached(*roots)))
 
 
-def code_files(*modules: str | Path) -> set[Path]:
-    """Files of modules and of everything in this package that they import."""
-    found: set[Path] = set()
-    queue = [_file(module) for module in modules]
+def reached(*roots: str | Path) -> set[tuple[Path, str]]:
+    """Definitions that :func:`code_fingerprint` hashes: file and name of each."""
+    seen: set[tuple[Path, str]] = set()
+    queue = [place for root in roots for place in _places(str(root))]
     while queue:
-        file = queue.pop()
-        if file is None or file in found:
-            continue
-        found.add(file)
-        queue.extend(_file(name) for name in _parsed(file)[1])
-    return found
+        file, name = queue.pop()
+        module = _module(file)
+        if name in module.imported:
+            queue += _places(module.imported[name])
+        elif name in module.hashes and (file, name) not in seen:
+            seen.add((file, name))
+            queue += [(file, other) for other in module.statements]  # run by every import
+            queue += [place for use in module.uses[name] for place in _used(file, use)]
+    return seen
 
 
-def _file(module: str | Path) -> Path | None:
-    """Source of a module of this package; None for any other module."""
-    if isinstance(module, Path):
-        return module
-    if module.partition(".")[0] != PACKAGE.name:
+def _used(file: Path, use: str) -> list[tuple[Path, str]]:
+    """Definitions that a use of a name, or of an attribute of one, refers to."""
+    name, _, attribute = use.partition(".")
+    if ":" in use:
+        return _places(use)
+    target = _module(file).imported.get(name, "")
+    if attribute and target and _file(target) is not None:  # of a module that was imported
+        return [(_file(target), attribute)]
+    return [(file, name)]
+
+
+def _places(root: str) -> list[tuple[Path, str]]:
+    """The definition that is named after a colon, or all of a module; none outside the package."""
+    named, _, name = root.partition(":")
+    if name and _file(f"{named}.{name}") is not None:  # a module of a package
+        named, name = f"{named}.{name}", ""
+    file = _file(named)
+    if file is None:
+        return []
+    return [(file, name)] if name else [(file, own) for own in _module(file).hashes]
+
+
+def _file(module: str) -> Path | None:
+    """Source of a module of this package, or a file as it is; None for any other module."""
+    if module.endswith(".py"):
+        return Path(module)
+    first, *rest = module.split(".")
+    if first != PACKAGE.name or not rest:  # the package itself holds its version alone
         return None
-    path = PACKAGE.joinpath(*module.split(".")[1:])
+    path = PACKAGE.joinpath(*rest)
     for candidate in (path.with_suffix(".py"), path / "__init__.py"):
         if candidate.is_file():
             return candidate
-    return None  # a name inside a module, not a module
+    return None
+
+
+@dataclass
+class _Module:
+    """Top-level statements of a file.
+
+    Attributes:
+        hashes: Hash of each definition; of each other statement under a made-up name.
+        uses: Names, and attributes of names, that each mentions; ``module:name`` if it imports it.
+        imported: Source (``module:name``) of each name that is imported from this package.
+        statements: Made-up names of statements that are no definitions.
+    """
+
+    hashes: dict[str, str] = field(default_factory=dict)
+    uses: dict[str, set[str]] = field(default_factory=dict)
+    imported: dict[str, str] = field(default_factory=dict)
+    statements: list[str] = field(default_factory=list)
 
 
 @cache
-def _parsed(file: Path) -> tuple[str, tuple[str, ...]]:
-    """Hash of a file's syntax tree without docstrings, and what it imports."""
-    tree = ast.parse(file.read_text())
-    imports: list[str] = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            imports += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            imports.append(node.module)
-            imports += [f"{node.module}.{alias.name}" for alias in node.names]
-        body = getattr(node, "body", None)
+def _module(file: Path) -> _Module:
+    """The statements of a file, hashed without docstrings and without the text of errors."""
+    module = _Module()
+    for number, node in enumerate(ast.parse(file.read_text()).body):
+        if _is_docstring(node):
+            continue
+        own = _imported(node) if isinstance(node, ast.ImportFrom) else {}
+        module.imported |= own
+        if own:
+            continue
+        names = _defined(node)
+        if not names:
+            names = [f"<{number}>"]
+            module.statements += names
+        uses = _uses(node)
+        text = hashlib.sha256(ast.dump(_bare(node)).encode()).hexdigest()
+        for name in names:
+            module.hashes[name] = text
+            module.uses[name] = uses
+    return module
+
+
+def _imported(node: ast.ImportFrom) -> dict[str, str]:
+    """Source of each name that a statement imports from this package."""
+    if node.level or (node.module or "").partition(".")[0] != PACKAGE.name:
+        return {}
+    return {alias.asname or alias.name: f"{node.module}:{alias.name}" for alias in node.names}
+
+
+def _defined(node: ast.stmt) -> list[str]:
+    """Names that a statement defines and does nothing beside."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return [node.name]
+    if isinstance(node, ast.Import | ast.ImportFrom):  # of other packages
+        names = [alias.asname or alias.name.partition(".")[0] for alias in node.names]
+        return [] if PACKAGE.name in names else names
+    if isinstance(node, ast.Assign | ast.AnnAssign):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        found = [name for target in targets for name in ast.walk(target)]
+        plain = all(isinstance(name, ast.Name | ast.Tuple | ast.expr_context) for name in found)
+        return [name.id for name in found if isinstance(name, ast.Name)] if plain else []
+    return []
+
+
+def _uses(node: ast.stmt) -> set[str]:
+    """Names that a statement mentions, and what it imports from this package."""
+    uses: set[str] = set()
+    local = {argument.arg for argument in _arguments(node)}
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Attribute) and isinstance(inner.value, ast.Name):
+            uses.add(f"{inner.value.id}.{inner.attr}")
+        elif isinstance(inner, ast.Name):
+            uses.add(inner.id)
+        elif isinstance(inner, ast.ImportFrom):
+            uses |= set(_imported(inner).values())
+        elif isinstance(inner, ast.Import):
+            uses |= {f"{alias.name}:" for alias in inner.names}
+    return {use for use in uses if use.partition(".")[0] not in local}
+
+
+def _arguments(node: ast.stmt) -> list[ast.arg]:
+    """Arguments of a function, which hide definitions of the same name."""
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return []
+    given = node.args
+    rest = [argument for argument in (given.vararg, given.kwarg) if argument is not None]
+    return [*given.posonlyargs, *given.args, *given.kwonlyargs, *rest]
+
+
+def _bare(node: ast.stmt) -> ast.stmt:
+    """A statement without docstrings, texts of errors, and modules of this package."""
+    for inner in ast.walk(node):
+        body = getattr(inner, "body", None)
         if isinstance(body, list):
-            node.body = [child for child in body if not _is_docstring(child)]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), tuple(imports)
+            inner.body = [child for child in body if not _is_docstring(child)]
+        if isinstance(inner, ast.ImportFrom) and _imported(inner):
+            inner.module = PACKAGE.name
+        is_error = isinstance(inner, ast.Call) and ast.unparse(inner.func).endswith("Error")
+        if is_error or isinstance(inner, ast.Raise):
+            _blank_texts(inner)
+    return node
+
+
+def _blank_texts(node: ast.AST) -> None:
+    """Empty the strings of an error, with what stands in their braces."""
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Constant) and isinstance(inner.value, str):
+            inner.value = ""
+        elif isinstance(inner, ast.JoinedStr):
+            inner.values = []
 
 
 def _is_docstring(node: ast.AST) -> bool:

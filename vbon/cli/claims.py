@@ -1,8 +1,7 @@
 """The verb ``claims``: what the paper says, tested. Needs no torch."""
 
-from vbon.artifacts.copies import read_either
 from vbon.artifacts.fingerprint import provenance
-from vbon.artifacts.tables import write_csv
+from vbon.artifacts.tables import read_either, write_csv
 from vbon.cli.options import pairs, parser
 
 
@@ -11,7 +10,7 @@ def claims(arguments: list[str]) -> None:
 
     A claim whose table is not given is undecided, and its note says what is missing.
     """
-    from vbon.claims import claims_table
+    from vbon.analysis.claims import claims_table
 
     options = parser("claims", claims.__doc__)
     options.add_argument("--task", required=True)
@@ -20,5 +19,5 @@ def claims(arguments: list[str]) -> None:
     args = options.parse_args(arguments)
     paths = pairs(args.tables)
     tables = {name: read_either(path) for name, path in paths.items()}
-    made = provenance({"task": args.task}, paths, ("vbon.claims",))
+    made = provenance({"task": args.task}, paths, ("vbon.analysis.claims",))
     write_csv(args.output, claims_table(args.task, tables), made)

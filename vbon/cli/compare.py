@@ -9,8 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from vbon.artifacts.copies import read_copy
-from vbon.artifacts.tables import atomic_path, read_provenance
+from vbon.artifacts.tables import atomic_path, read_copy, read_provenance
 from vbon.cli.options import parser
 from vbon.errors import DataError
 
@@ -25,9 +24,9 @@ def compare(arguments: list[str]) -> None:
 
     A and B hold `{task}/points.csv`, as `results` and `published` do. Runs are paired by method,
     setting and seed; noise is what prompts and training seeds show; of all marks at most 5 % are
-    false (docs/reference: vbon.compare).
+    false (docs/reference: vbon.analysis.compare).
     """
-    from vbon.compare import changed_claims, compare_points, runs_of_one
+    from vbon.analysis.compare import changed_claims, compare_points, runs_of_one
 
     options = parser("compare", compare.__doc__)
     options.add_argument("a", type=Path, metavar="A")

@@ -10,7 +10,7 @@ from vbon.cli.options import pairs, parser, settings
 
 def reviews(arguments: list[str]) -> None:
     """Load labelled reviews and assign each to one part."""
-    from vbon.tasks.corpus import load_reviews, split_reviews
+    from vbon.tasks.reviews import load_reviews, split_reviews
 
     options = parser("reviews", reviews.__doc__)
     options.add_argument("--settings", type=settings, required=True)
@@ -29,7 +29,7 @@ def reviews(arguments: list[str]) -> None:
     )
     print(f"{len(loaded)} reviews, {loaded.attrs['duplicates']} repeated texts dropped")
     frame = split_reviews(loaded, chosen["fractions"], args.seed)
-    made = provenance({"seed": args.seed, **chosen}, {}, ("vbon.tasks.corpus",))
+    made = provenance({"seed": args.seed, **chosen}, {}, ("vbon.tasks.reviews",))
     write_table(args.output, frame, "reviews", made)
 
 
@@ -94,8 +94,8 @@ def baselines(arguments: list[str]) -> None:
 
     from vbon.models.language_model import load_tokenizer
     from vbon.rewards import load_reward_model
-    from vbon.tasks.baselines import DRAWN, LEAD, WRITTEN
-    from vbon.tasks.baselines import baselines as compare
+    from vbon.tasks.lead import DRAWN, LEAD, WRITTEN
+    from vbon.tasks.lead import baselines as compare
 
     options = parser("baselines", baselines.__doc__)
     for name in ("texts", "prompts", "samples"):
@@ -134,15 +134,15 @@ def baselines(arguments: list[str]) -> None:
     }
     names = ("texts", "prompts", "samples", "reference", "evaluator")
     made = provenance(
-        args.settings, {name: getattr(args, name) for name in names}, ("vbon.tasks.baselines",)
+        args.settings, {name: getattr(args, name) for name in names}, ("vbon.tasks.lead",)
     )
     write_csv(args.output, compare(texts, rewards, written["summary"].tolist()), made)
 
 
 def data_report(arguments: list[str]) -> None:
     """Measure the data of a task; refuse them if a quantity is outside its bounds."""
-    from vbon.tasks.report import assert_report
-    from vbon.tasks.report import data_report as measure
+    from vbon.tasks.bounds import assert_report
+    from vbon.tasks.bounds import data_report as measure
 
     options = parser("data-report", data_report.__doc__)
     for name in ("texts", "train", "test", "samples", "rewards"):
@@ -165,14 +165,14 @@ def data_report(arguments: list[str]) -> None:
     names = ("texts", "train", "test", "samples", "rewards")
     inputs = {name: getattr(args, name) for name in names} | pairs(args.cards)
     inputs |= {"baselines": args.baselines} if args.baselines else {}
-    made = provenance(args.checks, inputs, ("vbon.tasks.report",))
+    made = provenance(args.checks, inputs, ("vbon.tasks.bounds",))
     write_csv(args.output, report, made)
     assert_report(report)
 
 
 def table(arguments: list[str]) -> None:
     """Render a table as Markdown."""
-    from vbon.markdown import markdown_table
+    from vbon.artifacts.markdown import markdown_table
 
     options = parser("table", table.__doc__)
     options.add_argument("--csv", required=True)

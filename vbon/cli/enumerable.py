@@ -10,7 +10,7 @@ from vbon.artifacts.fingerprint import provenance
 from vbon.artifacts.tables import write_csv
 from vbon.cli import pool
 from vbon.cli.options import parser, settings
-from vbon.plan import Run
+from vbon.planning.runs import Run
 
 
 def enumerate(arguments: list[str]) -> None:
@@ -65,7 +65,7 @@ def _pool(folder: str, split: str, section: dict[str, Any], seed: int) -> None:
 
 def _add_exact_cdf(folder: Path, made: dict[str, Any]) -> None:
     """Put the exact reward distribution beside the pool's in the log F table."""
-    from vbon.oracle import reward_levels
+    from vbon.objectives.oracle import reward_levels
     from vbon.rewards.base import TRANSFORMS
 
     transform = TRANSFORMS[made["settings"]["rewards"]["transform"]]
@@ -106,7 +106,7 @@ def optimum(arguments: list[str]) -> None:
     made = provenance(
         {"seed": args.seed, "sections": args.sections},
         {**{run.folder: f"{run.folder}/run.json" for run in runs}, **strings},
-        ("vbon.evaluation.exact",),
+        ("vbon.analysis.optimum",),
     )
     write_csv(output / "optimum.csv", optima, made)
     language, section = languages[main], args.sections[main]

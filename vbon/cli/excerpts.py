@@ -9,12 +9,12 @@ from vbon.artifacts.tables import read_provenance, read_record, write_csv
 from vbon.cli.comparison import histories, records
 from vbon.cli.options import pairs, parser
 
-_MODULES = ("vbon.excerpts",)
+_MODULES = ("vbon.analysis.excerpts",)
 
 
 def training(arguments: list[str]) -> None:
     """Gather thinned histories of all runs."""
-    from vbon.excerpts import training_table
+    from vbon.analysis.excerpts import training_table
 
     options = parser("training", training.__doc__)
     options.add_argument("--folders", nargs="+", required=True, help="run folders")
@@ -26,7 +26,7 @@ def training(arguments: list[str]) -> None:
 
 def samples(arguments: list[str]) -> None:
     """Gather every run's first response to a few test prompts."""
-    from vbon.excerpts import samples_table, shown_prompts
+    from vbon.analysis.excerpts import samples_table, shown_prompts
 
     options = parser("samples", samples.__doc__)
     options.add_argument("--folders", nargs="+", required=True, help="run folders")
@@ -49,7 +49,7 @@ def samples(arguments: list[str]) -> None:
 
 def models(arguments: list[str]) -> None:
     """Gather what texts and models are: their settings and measured quality."""
-    from vbon.excerpts import models_table
+    from vbon.analysis.excerpts import models_table
 
     options = parser("models", models.__doc__)
     options.add_argument("--cards", nargs="+", required=True, help="role=card.json or .parquet")

@@ -10,13 +10,12 @@ import yaml
 
 from vbon.cli.options import parser
 from vbon.cli.outdated import outdated_files
-from vbon.config import ROLES, load, schema, uninstalled
-from vbon.cost import Hardware, described, estimate
-from vbon.hub import is_hub_id, unpinned
-from vbon.phases import write_phases
-from vbon.plan import Run, advice, expand, file_of
-from vbon.registry import get_method, method_modules
-from vbon.shapes import shape_of
+from vbon.methods.registry import get_method, method_modules
+from vbon.planning.config import ROLES, load, schema, uninstalled
+from vbon.planning.cost import Hardware, described, estimate, shape_of
+from vbon.planning.hub import is_hub_id, unpinned
+from vbon.planning.phases import write_phases
+from vbon.planning.runs import Run, advice, expand, file_of
 
 
 def _options(verb: str, summary: str | None) -> argparse.ArgumentParser:

@@ -21,8 +21,8 @@ def prefetch(arguments: list[str]) -> None:
 
     Everything else works with the hub switched off.
     """
-    from vbon.config import load
-    from vbon.hub import fetch, hub_sources
+    from vbon.planning.config import load
+    from vbon.planning.hub import fetch, hub_sources
 
     options = parser("prefetch", prefetch.__doc__)
     options.add_argument("config", nargs="*", default=[], help="overlays on config.yaml")

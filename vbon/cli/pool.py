@@ -12,6 +12,7 @@ from vbon.artifacts.measured import start_clock
 from vbon.artifacts.tables import write_json
 from vbon.cli.options import parser, settings
 from vbon.errors import ArtifactError, DataError
+from vbon.pool.table import first_rewards
 
 
 def sample(arguments: list[str]) -> None:
@@ -48,11 +49,11 @@ def _draw(
     """All draws of a shard, and the seconds that drawing alone took."""
     import torch
 
-    from vbon.evaluation.policy import describe
+    from vbon.batches import Prompts
     from vbon.models.language_model import check_tokenizer, load_language_model, load_tokenizer
+    from vbon.pool.table import rollout_rows
     from vbon.sampling.backends import make_backend
     from vbon.seeding import derive_seed
-    from vbon.types import Prompts
 
     torch.set_num_threads(1)
     model, tokenizer = load_language_model(reference), load_tokenizer(reference)
@@ -75,7 +76,7 @@ def _draw(
             temperature=chosen["temperature"],
         )
         seconds += time.perf_counter() - started
-        parts.append(describe(rollouts, prompts, tokenizer))
+        parts.append(rollout_rows(rollouts, prompts, tokenizer))
         print(f"{start + len(rows)}/{len(table)} prompts sampled", flush=True)
     position = {name: index for index, name in enumerate(table["prompt_id"])}
     frame = pd.concat(parts, ignore_index=True)
@@ -145,7 +146,7 @@ def merge(arguments: list[str]) -> None:
 
 def logf(arguments: list[str]) -> None:
     """Sort each prompt's first m rewards, and fit the exponential curve to them."""
-    from vbon.logf import fit_exponential
+    from vbon.pool.logf import fit_exponential
 
     options = parser("logf", logf.__doc__)
     options.add_argument("--rewards", required=True)
@@ -160,34 +161,8 @@ def logf(arguments: list[str]) -> None:
     frame = pd.DataFrame({"prompt_id": pools.index, "rewards_sorted": pools.to_numpy()})
     frame["num_draws"] = args.draws
     frame[["exp_a", "exp_b", "exp_rmse"]] = fits
-    made = provenance({"draws": args.draws}, {"rewards": args.rewards}, ("vbon.logf",))
+    made = provenance({"draws": args.draws}, {"rewards": args.rewards}, ("vbon.pool.logf",))
     write_table(args.output, frame, "logf", made)
-
-
-def first_rewards(path: str, draws: int) -> pd.Series:
-    """Each prompt's first rewards, ascending, by prompt_id in the table's order.
-
-    Raises:
-        ArtifactError: If a prompt has fewer draws.
-        DataError: If a reward is not finite.
-    """
-    rewards = read_table(path, "rewards", ["prompt_id", "draw", "reward"])
-    bad = rewards[~np.isfinite(rewards["reward"])]
-    if len(bad):
-        row = bad.iloc[0]
-        raise DataError(
-            f"{path}: column 'reward' is {row['reward']} for prompt {row['prompt_id']}, "
-            f"draw {row['draw']}; rewards must be finite"
-        )
-    kept = rewards[rewards["draw"] < draws]
-    pools = kept.groupby("prompt_id", sort=False)["reward"].agg(np.sort)
-    short = pools[pools.map(len) < draws]
-    if len(short):
-        raise ArtifactError(
-            f"{path}: prompt {short.index[0]} has {len(short.iloc[0])} draws, "
-            f"{draws} are asked for (logf.m, sampling.test_draws)"
-        )
-    return pools
 
 
 def prior(arguments: list[str]) -> None:
@@ -202,7 +177,7 @@ def prior(arguments: list[str]) -> None:
     options.add_argument("--output", required=True)
     args = options.parse_args(arguments)
 
-    from vbon.shared_cdf import fit_shared
+    from vbon.pool.shared import fit_shared
 
     features = features_of(args.prompts, args.reference, args.reward_model, args.settings)
     names = read_table(args.prompts, "prompts", ["prompt_id"])["prompt_id"]
@@ -213,18 +188,18 @@ def prior(arguments: list[str]) -> None:
     frame["knots"], frame["worth"] = [found.knots] * len(frame), found.worth
     names = ("rewards", "prompts", "reference", "reward_model")
     inputs = {name: getattr(args, name) for name in names}
-    made = provenance({"draws": args.draws}, inputs, ("vbon.shared_cdf", "vbon.tasks.features"))
+    made = provenance({"draws": args.draws}, inputs, ("vbon.pool.shared", "vbon.pool.features"))
     write_table(args.output, frame, "prior", made)
 
 
 def features_of(prompts: str, reference: str, reward_model: str, chosen: dict[str, Any]) -> Any:
-    """Features of a table's prompts in its order: :func:`vbon.tasks.features.prompt_features`."""
+    """Features of a table's prompts in its order: :func:`vbon.pool.features.prompt_features`."""
     import torch
 
     from vbon.models.language_model import load_language_model, load_tokenizer
+    from vbon.pool.features import prompt_features
+    from vbon.pool.table import load_prompts
     from vbon.rewards import load_reward_model
-    from vbon.tasks.features import prompt_features
-    from vbon.training.runs import load_prompts
 
     torch.set_num_threads(1)
     return prompt_features(
@@ -237,7 +212,7 @@ def features_of(prompts: str, reference: str, reward_model: str, chosen: dict[st
 
 def pairs(arguments: list[str]) -> None:
     """Choose the pairs of stored draws that offline methods are trained on, one file a pairing."""
-    from vbon.pairs import Pairing, make_pairs
+    from vbon.pool.pairs import Pairing, make_pairs
 
     options = parser("pairs", pairs.__doc__)
     options.add_argument("--rewards", required=True)
@@ -251,5 +226,7 @@ def pairs(arguments: list[str]) -> None:
             frame = make_pairs(rewards, Pairing(**chosen), args.seed)
         except (ArtifactError, DataError) as error:
             raise type(error)(f"{args.rewards}: {error}") from error
-        made = provenance({"seed": args.seed, **chosen}, {"rewards": args.rewards}, ("vbon.pairs",))
+        made = provenance(
+            {"seed": args.seed, **chosen}, {"rewards": args.rewards}, ("vbon.pool.pairs",)
+        )
         write_table(f"{args.output}/{name}.parquet", frame, "pairs", made)

@@ -13,10 +13,10 @@ from vbon.artifacts.fingerprint import provenance
 from vbon.artifacts.measured import start_clock
 from vbon.artifacts.tables import atomic_path, check_table, read_record
 from vbon.cli.options import parser, settings
+from vbon.cli.progress import failure_of
 from vbon.errors import ArtifactError, VbonError
-from vbon.plan import Run
-from vbon.progress import failure_of
-from vbon.registry import method_modules
+from vbon.methods.registry import method_modules
+from vbon.planning.runs import Run
 
 _PACE = 8  # runs that the time left is told from
 
@@ -58,7 +58,8 @@ def train(arguments: list[str]) -> None:
 def _carry_out(waiting: list[Run], total: int) -> list[str]:
     """Carry out runs one after the other; say which failed and why."""
     from vbon.training import parallel
-    from vbon.training.runs import Inputs, carry_out, in_child
+    from vbon.training.inputs import Inputs
+    from vbon.training.runs import carry_out, in_child
 
     shared: dict[str, Inputs] = {}
     failed = []
@@ -152,7 +153,7 @@ def _evaluate(
     made = provenance(
         {"seed": seed, "values": dict(run.values), **chosen},
         {**inputs, **own},
-        ("vbon.evaluation.measuring", method_modules()[run.method]),
+        ("vbon.evaluation.policy", method_modules()[run.method]),
     )
     if output.exists() and _key(output) == made["key"]:
         output.touch()
@@ -162,7 +163,7 @@ def _evaluate(
         return
     key = (run.root, split)
     if key not in measures:
-        from vbon.evaluation.measuring import Measure  # only where there is work
+        from vbon.evaluation.policy import Measure  # only where there is work
 
         measures[key] = Measure(inputs, chosen, seed)
     policy = own.get("policy", inputs["reference"])

@@ -10,7 +10,7 @@ from vbon.artifacts.tables import read_record, write_csv
 from vbon.cli.comparison import records
 from vbon.cli.options import parser, settings
 from vbon.cli.pool import features_of
-from vbon.plan import Run
+from vbon.planning.runs import Run
 
 _COSTS = ("tokens", "sample_seconds", "score_seconds", "seconds")
 _RELATIVE = ("tokens", "seconds")
@@ -18,8 +18,8 @@ _RELATIVE = ("tokens", "seconds")
 
 def estimators(arguments: list[str]) -> None:
     """Compare the estimators of log F: their errors, and what policies attain with them."""
-    from vbon.estimators import estimators_table
-    from vbon.shared_cdf import fit_shared
+    from vbon.analysis.estimators import estimators_table
+    from vbon.pool.shared import fit_shared
 
     options = parser("estimators", estimators.__doc__)
     options.add_argument("--rewards", required=True, help="of the training prompts")
@@ -46,7 +46,7 @@ def estimators(arguments: list[str]) -> None:
     made = provenance(
         {"n": args.n, **args.settings},
         {name: getattr(args, name) for name in names},
-        ("vbon.estimators", "vbon.shared_cdf", "vbon.tasks.features"),
+        ("vbon.analysis.estimators", "vbon.pool.shared", "vbon.pool.features"),
     )
     write_csv(args.output, compared, made)
 
@@ -63,10 +63,10 @@ def inference(arguments: list[str]) -> None:
 
     import torch
 
-    from vbon.evaluation.inference import Server
+    from vbon.analysis.inference import Server
     from vbon.models.language_model import load_language_model, load_tokenizer
+    from vbon.pool.table import load_prompts
     from vbon.rewards import load_reward_model
-    from vbon.training.runs import load_prompts
 
     torch.set_num_threads(1)
     runs, chosen = [Run(**run) for run in args.runs], args.settings
@@ -104,5 +104,5 @@ def inference(arguments: list[str]) -> None:
     measured = read_table(args.points, "points")[[*keys, "win_rate", "kl"]]
     table = pd.DataFrame(rows).merge(measured, on=keys, validate="one_to_one")
     read = records(run.folder for run in runs) | {"points": args.points, **inputs}
-    made = provenance({"seed": args.seed, **chosen}, read, ("vbon.evaluation.inference",))
+    made = provenance({"seed": args.seed, **chosen}, read, ("vbon.analysis.inference",))
     write_csv(args.output, table, made)

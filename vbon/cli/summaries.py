@@ -15,7 +15,7 @@ from vbon.errors import DataError
 
 def section6(arguments: list[str]) -> None:
     """Hold the paper's claims about summarization against the responses, with intervals."""
-    from vbon.section6 import Evidence, by_prompt, section6_table
+    from vbon.analysis.temperatures import Evidence, by_prompt, section6_table
 
     options = parser("section6", section6.__doc__)
     options.add_argument("--folders", nargs="+", required=True, help="run folders")
@@ -40,7 +40,7 @@ def section6(arguments: list[str]) -> None:
     made = provenance(
         {"seed": args.seed, "bootstrap": args.bootstrap, "draws": args.draws},
         {**records(args.folders), "prompts": args.prompts, **pairs(args.rewards)},
-        ("vbon.section6",),
+        ("vbon.analysis.temperatures",),
     )
     write_csv(args.output, section6_table(evidence), made)
 
@@ -58,7 +58,7 @@ def _responses(folders: list[str], split: str) -> list[tuple[str, str, pd.DataFr
 
 def example(arguments: list[str]) -> None:
     """Show every method's summary of one post at one temperature."""
-    from vbon.section6 import example_table
+    from vbon.analysis.temperatures import example_table
 
     options = parser("example", example.__doc__)
     options.add_argument("--folders", nargs="+", required=True, help="run folders")
@@ -82,7 +82,7 @@ def example(arguments: list[str]) -> None:
     made = provenance(
         {"split": args.split, "subreddit": args.subreddit},
         {**records(args.folders), "texts": args.texts, "prompts": args.prompts},
-        ("vbon.section6",),
+        ("vbon.analysis.temperatures",),
     )
     write_csv(args.output, table, made)
 

@@ -6,10 +6,10 @@ from typing import Any
 import pandas as pd
 
 from vbon.artifacts import SCHEMAS, read_table, write_table
-from vbon.artifacts.copies import read_either
 from vbon.artifacts.fingerprint import digest, provenance
 from vbon.artifacts.tables import (
     atomic_path,
+    read_either,
     read_record,
     rebuilding,
     write_card,
@@ -96,7 +96,7 @@ def pareto(arguments: list[str]) -> None:
 
     Points of several temperatures or domains have no common front: their table has no rows.
     """
-    from vbon.pareto import pareto_table
+    from vbon.analysis.pareto import pareto_table
 
     options = parser("pareto", pareto.__doc__)
     options.add_argument("--points", required=True)
@@ -110,14 +110,16 @@ def pareto(arguments: list[str]) -> None:
     else:
         table = pareto_table(points, args.seed, args.bootstrap)
     made = provenance(
-        {"seed": args.seed, "bootstrap": args.bootstrap}, {"points": args.points}, ("vbon.pareto",)
+        {"seed": args.seed, "bootstrap": args.bootstrap},
+        {"points": args.points},
+        ("vbon.analysis.pareto",),
     )
     write_both(args.output, table, "pareto", made)
 
 
 def metrics(arguments: list[str]) -> None:
     """Gather a few numbers a method for ``dvc metrics``."""
-    from vbon.headline import headline
+    from vbon.analysis.headline import headline
 
     options = parser("metrics", metrics.__doc__)
     options.add_argument("--points", required=True)

@@ -16,10 +16,10 @@ from rich.table import Table
 
 from vbon.artifacts.tables import atomic_path
 from vbon.cli.options import parser
+from vbon.cli.progress import STATES, Points, seconds_left, states
 from vbon.cli.workflow import LOCK
-from vbon.config import load
-from vbon.plan import Run, expand, roots
-from vbon.progress import STATES, Points, seconds_left, states
+from vbon.planning.config import load
+from vbon.planning.runs import Run, expand, roots
 
 _RIGHT = ("done", "running", "failed", "s/run", "points", "KL", "win rate")
 _WIDE = 110  # columns where no terminal has a width

@@ -14,8 +14,8 @@ from pathlib import Path
 from vbon.artifacts.integrity import SUFFIX, set_aside
 from vbon.artifacts.storage import clear_leftovers, explain
 from vbon.cli.ending import ending
-from vbon.config import load
 from vbon.errors import VbonError
+from vbon.planning.config import load
 
 LOCK = Path(".vbon.lock")
 _MARK = "VBON_WORKFLOW"

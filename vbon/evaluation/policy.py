@@ -1,7 +1,7 @@
 """Responses of a policy to the test prompts, with everything that the metrics are made of."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,17 +12,17 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from vbon.logf import estimate
-from vbon.methods.base import Selection
-from vbon.models.language_model import response_logits
+from vbon.artifacts import read_table
+from vbon.batches import Prompts, Rollouts
+from vbon.methods.base import Method, Selection
+from vbon.models.language_model import load_language_model, load_tokenizer, response_logits
 from vbon.objectives.best_of_n import cap_log_below, kl_upper_bound, log_bon_ratio
 from vbon.objectives.kl import kl_full, kl_k3
-from vbon.rewards import RewardModel, full_texts, replace_unfinished
+from vbon.pool.logf import estimate
+from vbon.pool.table import load_prompts, rollout_rows
+from vbon.rewards import RewardModel, full_texts, load_reward_model, replace_unfinished
 from vbon.sampling import sample
 from vbon.seeding import derive_seed
-from vbon.types import Prompts, Rollouts
-
-_COLUMNS = ("prompt_id", "draw", "response", "response_ids", "finished", "log_prob")
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Evaluator:
             seed=derive_seed(self.seed, "evaluation"),
             temperature=self.temperature,
         )
-        frame = describe(rollouts, self.prompts, self.tokenizer)
+        frame = rollout_rows(rollouts, self.prompts, self.tokenizer)
         prompts = self.prompts.select(rollouts.prompt_index)
         kl, k3, log_prob_ref = _divergences(
             policy, self.reference, prompts, rollouts, self.temperature
@@ -77,18 +77,6 @@ class Evaluator:
         frame["reward_prob"] = scores.prob
         frame["evaluator_reward"] = self.evaluator(texts).reward
         return frame
-
-
-def describe(
-    rollouts: Rollouts, prompts: Prompts, tokenizer: PreTrainedTokenizerBase, first_draw: int = 0
-) -> pd.DataFrame:
-    """Rollouts as rows of schema "samples"."""
-    ids = rollouts.response_lists()
-    draws = np.arange(len(rollouts)) % (len(rollouts) // len(prompts)) + first_draw
-    names = [prompts.prompt_id[index] for index in rollouts.prompt_index.tolist()]
-    texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
-    columns = (names, draws, texts, ids, rollouts.finished.numpy(), rollouts.log_prob.numpy())
-    return pd.DataFrame(dict(zip(_COLUMNS, columns, strict=True)))
 
 
 @torch.no_grad()
@@ -162,3 +150,70 @@ def select_responses(
         log_below = cap_log_below(estimate(picked["reward"].to_numpy(copy=True), pools), level)
         picked["log_prob"] = level + log_bon_ratio(log_below, level, method.n)
     return picked.reset_index(drop=True)
+
+
+class Measure:
+    """Loads the models once, then measures one run after the other.
+
+    Args:
+        inputs: Artifact by name: prompts, samples, rewards, logf and the three models.
+        chosen: How it is measured: the task's ``evaluation`` and ``rewards``, ``max_new_tokens``,
+            ``temperature``, ``test_draws`` and ``fresh_draws``.
+        seed: By which responses are sampled, unless ``chosen`` has ``sample_seeds``.
+    """
+
+    def __init__(self, inputs: dict[str, str], chosen: dict[str, Any], seed: int) -> None:
+        torch.set_num_threads(1)
+        self._inputs, self._chosen = inputs, chosen
+        self._sample_seeds = chosen.get("sample_seeds") or [seed]
+        size = chosen["batch_size"]
+        self._evaluator = Evaluator(
+            prompts=load_prompts(inputs["prompts"]),
+            reference=load_language_model(inputs["reference"]),
+            tokenizer=load_tokenizer(inputs["reference"]),
+            reward_model=load_reward_model(inputs["reward_model"], size, chosen["transform"]),
+            evaluator=load_reward_model(inputs["evaluator"], size),
+            responses=chosen["responses"],
+            max_new_tokens=chosen["max_new_tokens"],
+            temperature=chosen["temperature"],
+            seed=seed,
+            rewards=chosen,
+        )
+
+    def __call__(self, method: Method, policy: str) -> pd.DataFrame:
+        """Responses of one run by every sample seed, draws numbered through.
+
+        Args:
+            method: At the run's setting.
+            policy: Model folder; not looked at where the method chooses among draws.
+
+        Returns:
+            Table ``responses``.
+        """
+        answer = self._sampled(policy) if method.trained else self._selected(method)
+        parts = []
+        for block, sample_seed in enumerate(self._sample_seeds):
+            part = answer(block, sample_seed)
+            part["draw"] += block * self._chosen["responses"]
+            parts.append(part.assign(sample_seed=sample_seed))
+        return pd.concat(parts, ignore_index=True)
+
+    def _sampled(self, folder: str) -> Callable[[int, int], pd.DataFrame]:
+        """Responses of a policy by the number of a sample seed, and the seed."""
+        policy = load_language_model(folder)
+        return lambda _, seed: replace(self._evaluator, seed=seed).evaluate(policy)
+
+    def _selected(self, method: Method) -> Callable[[int, int], pd.DataFrame]:
+        """Responses chosen among draws of the reference, others for each sample seed."""
+        pools = read_table(self._inputs["logf"], "logf").set_index("prompt_id")["rewards_sorted"]
+        samples = read_table(self._inputs["samples"], "samples")
+        rewards = read_table(self._inputs["rewards"], "rewards")
+        scored = samples.merge(rewards, on=["prompt_id", "draw"], validate="one_to_one")
+        first, size = self._chosen["test_draws"], self._chosen["fresh_draws"]
+        blocks = (scored["draw"] - first) // size
+
+        def answer(block: int, _: int) -> pd.DataFrame:
+            fresh = scored[blocks == block]
+            return select_responses(method, fresh, pools, self._chosen["responses"])
+
+        return answer

@@ -131,7 +131,7 @@ def figure_estimators(table: pd.DataFrame, out_stem: Path) -> pd.DataFrame:
     """Draw the error of each estimator of log F, and what a policy attains with it, against M.
 
     Args:
-        table: Of :func:`vbon.estimators.estimators_table`.
+        table: Of :func:`vbon.analysis.estimators.estimators_table`.
         out_stem: Path without suffix of the ``.pdf``, ``.svg``, ``.png`` and ``.csv`` to write.
 
     Returns:

@@ -8,8 +8,8 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
+from vbon.analysis.excerpts import KINDS, SIZES
 from vbon.figures.style import DPI, drawing, save_figure, save_table
-from vbon.shown_pools import KINDS, SIZES
 
 
 def figure3(pools: pd.DataFrame, out_stem: Path) -> pd.DataFrame:
@@ -19,7 +19,7 @@ def figure3(pools: pd.DataFrame, out_stem: Path) -> pd.DataFrame:
     the highest. Smaller samples are the first draws of larger ones, as in the paper.
 
     Args:
-        pools: The table of :func:`vbon.shown_pools.shown_pools`.
+        pools: The table of :func:`vbon.analysis.excerpts.shown_pools`.
         out_stem: Path without suffix of the ``.pdf``, ``.svg``, ``.png`` and ``.csv`` to write.
 
     Returns:

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from vbon.closed_forms import win_rate_frontier
 from vbon.figures.style import (
     DPI,
     INK,
@@ -18,6 +17,7 @@ from vbon.figures.style import (
     square_root_axis,
 )
 from vbon.figures.tradeoff import KL_LABEL
+from vbon.objectives.frontier import win_rate_frontier
 
 _CURVES = {
     "best_of_n": ("best-of-n, exact", "#4d4d4d", (0, (4, 2))),

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from vbon.analysis.attainment import best_of_n_win_rate
 from vbon.figures.style import INK, MethodStyle, marker_settings, method_styles, square_root_axis
-from vbon.matched import best_of_n_win_rate
 
 _BEST_OF_N = {"color": "#4d4d4d", "linewidth": 0.9, "zorder": 2}
 
@@ -33,7 +33,7 @@ class Attainment:
         """The panel, or None where the tables hold nothing to compare.
 
         Args:
-            attainment: The table of :func:`vbon.matched.attainment_bands`.
+            attainment: The table of :func:`vbon.analysis.attainment.attainment_bands`.
             axis: Metric of the figure.
             methods: Methods of the figure.
             reference: The reference's metric, which best-of-1 is.
@@ -100,7 +100,7 @@ class Differences:
 
     @classmethod
     def of(cls, equivalence: pd.DataFrame) -> "Differences":
-        """The panel of the table of :func:`vbon.equivalence.equivalence_table`."""
+        """The panel of the table of :func:`vbon.analysis.equivalence.equivalence_table`."""
         rows = equivalence.rename(
             columns={"difference": "metric", "se": "metric_se", "low": "metric_low"}
         ).rename(columns={"high": "metric_high"})

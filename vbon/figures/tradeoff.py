@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from vbon.closed_forms import kl_upper_bound, win_rate, win_rate_frontier
+from vbon.analysis.pareto import membership
 from vbon.errors import DataError
 from vbon.figures.labels import Label, place_labels
 from vbon.figures.panels import Attainment, Differences
@@ -27,7 +27,7 @@ from vbon.figures.style import (
     save_table,
     square_root_axis,
 )
-from vbon.pareto import membership
+from vbon.objectives.frontier import kl_upper_bound, win_rate, win_rate_frontier
 
 AXIS_LABELS = {
     "win_rate": "Win rate against the reference (ties count half)",
@@ -69,9 +69,10 @@ def figure2(
     Points off the Pareto front of their own method are faint. Best-of-n's points are joined, and
     for the win rate two closed forms are added: best-of-n at its KL bound,
     :math:`(\log n - \frac{n-1}{n},\, \frac{n}{n+1})` for real :math:`n`, and the frontier above
-    which no policy can be (:func:`vbon.closed_forms.win_rate_frontier`). Bars are one standard
-    error over prompts. With ``attainment`` a lower panel shows each method's attainment minus
-    best-of-n's at equal KL, where methods that share a few percent of the upper panel come apart.
+    which no policy can be (:func:`vbon.objectives.frontier.win_rate_frontier`). Bars are one
+    standard error over prompts. With ``attainment`` a lower panel shows each method's attainment
+    minus best-of-n's at equal KL, where methods that share a few percent of the upper panel come
+    apart.
     Figure 7 is the same drawing with one more method.
 
     Args:
@@ -81,10 +82,11 @@ def figure2(
         title: Text above the axes.
         methods: Methods to draw; all by default. Fronts are those of all ``points`` in any case,
             so that a figure agrees with the table of shares.
-        attainment: The table of :func:`vbon.matched.attainment_bands`.
-        pareto: The table of :func:`vbon.pareto.pareto_table`; its shares go into the legend.
+        attainment: The table of :func:`vbon.analysis.attainment.attainment_bands`.
+        pareto: The table of :func:`vbon.analysis.pareto.pareto_table`, whose shares the legend
+            shows.
         front: Pool of ``on_front`` and of the shares: ``"paper"`` or ``"all"``
-            (:func:`vbon.pareto.membership`).
+            (:func:`vbon.analysis.pareto.membership`).
         kl_limit: Runs beyond this many nats are arrows at the right edge, counted in a note.
         label: Of the vertical axis; the metric's own by default.
 
@@ -120,8 +122,8 @@ def figure6(
         out_stem: Path without suffix of the files to write.
         title: Text above the axes.
         attainment: The table of attainments, for the lower panel where there is no study.
-        equivalence: The table of :func:`vbon.equivalence.equivalence_table`: the lower panel then
-            shows the differences at equal n and seeds against their margin.
+        equivalence: The table of :func:`vbon.analysis.equivalence.equivalence_table`: the lower
+            panel then shows the differences at equal n and seeds against their margin.
         kl_limit: As in :func:`figure2`.
 
     Returns:

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
+from vbon.batches import OfflineBatch, Scored
 from vbon.errors import ConfigError
-from vbon.pairs import Pairing
-from vbon.types import OfflineBatch, Scored
+from vbon.pool.pairs import Pairing
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,8 +25,8 @@ class Method:
     needs: ClassVar[tuple[str, ...]] = ()
     """Artifacts its training reads beyond prompts and models: ``logf``, ``pairs``, ``samples``."""
     optimum: ClassVar[str | None]
-    """Name in :mod:`vbon.oracle` of the distribution an ideal optimiser reaches; None if its loss
-    has no finite minimiser, or moves along with the policy."""
+    """Name in :mod:`vbon.objectives.oracle` of the distribution an ideal optimiser reaches; None if
+    its loss has no finite minimiser, or moves along with the policy."""
     rank_based: ClassVar[bool] = False
     """Whether a strictly increasing map of the reward must change nothing at all."""
     trained: ClassVar[bool] = True
@@ -38,7 +38,7 @@ class Method:
         return False
 
     def optimum_settings(self, mean_nll: float = math.nan) -> dict[str, float | str]:
-        """Settings at which :func:`vbon.oracle.optimum` is this method's optimum.
+        """Settings at which :func:`vbon.objectives.oracle.optimum` is this method's optimum.
 
         Args:
             mean_nll: Of the preferred training responses, for offline methods that depend on it.

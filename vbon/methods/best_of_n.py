@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vbon.errors import ConfigError
 from vbon.methods.base import Selection
-from vbon.registry import register
+from vbon.methods.registry import register
 
 
 @register

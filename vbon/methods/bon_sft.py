@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vbon.batches import OfflineBatch
 from vbon.methods.base import Offline
-from vbon.pairs import Pairing
-from vbon.registry import register
-from vbon.types import OfflineBatch
+from vbon.methods.registry import register
+from vbon.pool.pairs import Pairing
 
 
 @register

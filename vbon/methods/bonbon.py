@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from vbon.batches import OfflineBatch
 from vbon.errors import ConfigError
 from vbon.methods.base import Offline
+from vbon.methods.registry import register
 from vbon.objectives.preference import BONBON_LOSSES, bonbon_alpha, bonbon_loss
-from vbon.pairs import Pairing
-from vbon.registry import register
-from vbon.types import OfflineBatch
+from vbon.pool.pairs import Pairing
 
 ALPHAS = ("balanced", "fixed")
 

@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from vbon.batches import Scored
 from vbon.methods.base import Anchored
-from vbon.registry import register
-from vbon.types import Scored
+from vbon.methods.registry import register
 
 
 @register

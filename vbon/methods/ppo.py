@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from jaxtyping import Float64
 from torch import Tensor
 
+from vbon.batches import Scored
 from vbon.methods.base import Online
-from vbon.registry import register
-from vbon.types import Scored
+from vbon.methods.registry import register
 
 
 @register

@@ -8,7 +8,7 @@ from jaxtyping import Float64, Int
 from torch import Tensor
 
 from vbon.methods.base import Selection
-from vbon.registry import register
+from vbon.methods.registry import register
 
 
 @register

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from vbon.methods.ppo import PPO
-from vbon.registry import register
+from vbon.methods.registry import register
 
 
 @register

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from jaxtyping import Float64
 from torch import Tensor
 
+from vbon.batches import Scored
 from vbon.methods.base import Online
+from vbon.methods.registry import register
 from vbon.objectives.best_of_n import log_bon_ratio
-from vbon.registry import register
-from vbon.types import Scored
 
 
 @register

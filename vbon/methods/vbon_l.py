@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from vbon.batches import Scored
 from vbon.errors import ConfigError
-from vbon.logf import floored
 from vbon.methods.base import Online
-from vbon.registry import register
-from vbon.types import Scored
+from vbon.methods.registry import register
+from vbon.objectives.best_of_n import floored
 
 
 @register

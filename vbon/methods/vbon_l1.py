@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
+from vbon.batches import Scored
 from vbon.methods.base import Online
+from vbon.methods.registry import register
 from vbon.methods.vbon_l import finite_log_below
 from vbon.objectives.bounds import l1_coefficients
-from vbon.registry import register
-from vbon.types import Scored
 
 
 @register

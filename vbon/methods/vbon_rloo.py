@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from vbon.methods.registry import register
 from vbon.methods.vbon import VBoN
-from vbon.registry import register
 
 
 @register

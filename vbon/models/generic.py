@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from vbon.types import Prompts
+from vbon.batches import Prompts
 
 
 def hidden_states(

@@ -13,9 +13,9 @@ from transformers import GPT2ForSequenceClassification, GPT2LMHeadModel
 from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 from transformers.pytorch_utils import Conv1D
 
+from vbon.batches import Prompts
 from vbon.models.checkpointing import call
 from vbon.models.prefix import PrefixCache, attend_once
-from vbon.types import Prompts
 
 
 def supports(model: torch.nn.Module) -> bool:

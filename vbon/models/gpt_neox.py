@@ -11,9 +11,9 @@ from torch import Tensor
 from transformers import GPTNeoXForCausalLM, GPTNeoXForSequenceClassification, GPTNeoXModel
 from transformers.models.gpt_neox.modeling_gpt_neox import GPTNeoXLayer
 
+from vbon.batches import Prompts
 from vbon.models.checkpointing import call
 from vbon.models.prefix import PrefixCache, attend_once
-from vbon.types import Prompts
 
 
 def supports(model: torch.nn.Module) -> bool:

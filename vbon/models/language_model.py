@@ -23,9 +23,9 @@ from transformers import (
 )
 
 from vbon.artifacts.snapshots import snapshot
+from vbon.batches import Prompts
 from vbon.errors import ArtifactError, ConfigError
 from vbon.models import generic, gpt2, gpt_neox, tabular
-from vbon.types import Prompts
 
 POINTER = "pointer.json"
 _TOKENS = 2048

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vbon.types import Prompts
+from vbon.batches import Prompts
 
 
 class PrefixCache:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
+from vbon.batches import Prompts
 from vbon.errors import ConfigError
-from vbon.types import Prompts
 
 
 class TabularConfig(PreTrainedConfig):

@@ -7,8 +7,8 @@ tensors and return the same kind; none imports PyTorch.
 
 import numpy as np
 
-from vbon import closed_forms
 from vbon.errors import ConfigError, DataError
+from vbon.objectives import frontier
 from vbon.objectives.arrays import Number, Numeric, as_arrays, check_draws
 
 TIES = ("exchangeable", "ordered")
@@ -162,6 +162,29 @@ def cap_log_below(log_below: Numeric, log_level: Numeric) -> Numeric:
         return restore(np.minimum(below, np.log(-np.expm1(np.minimum(level, 0.0)))))
 
 
+def floored(log_below: Numeric, num_draws: Number = 1e6) -> Numeric:
+    r"""Exact :math:`\log F` with the floor that `add1` would give it from many draws.
+
+    A language has strings of lowest reward, :math:`F = 0`, on which the bounds L and L1 are
+    ``-inf`` for every policy with full support. With :math:`M` ``num_draws`` this is
+    :math:`\log \frac{M F + 1}{M + 1}`, finite and off by less than :math:`1 / (M F)`.
+
+    Args:
+        log_below: :math:`\log F` in nats, any shape.
+        num_draws: The :math:`M` of the floor.
+
+    Returns:
+        Float64 of the same shape, without gradient.
+
+    Example:
+        >>> round(floored(float("-inf"), num_draws=99), 4)  # log 1/100
+        -4.6052
+    """
+    (below,), restore = as_arrays(log_below)
+    raised = np.logaddexp(below + np.log(num_draws), 0.0) - np.log(num_draws + 1)
+    return restore(np.minimum(raised, 0.0))
+
+
 def kl_upper_bound(n: Numeric) -> Numeric:
     r"""Upper bound :math:`\log n - (n-1)/n` on KL(best-of-n || reference), in nats.
 
@@ -176,7 +199,7 @@ def kl_upper_bound(n: Numeric) -> Numeric:
     """
     check_draws(n)
     (draws,), restore = as_arrays(n)
-    return restore(closed_forms.kl_upper_bound(draws))
+    return restore(frontier.kl_upper_bound(draws))
 
 
 def win_rate(n: Numeric) -> Numeric:
@@ -193,14 +216,14 @@ def win_rate(n: Numeric) -> Numeric:
     """
     check_draws(n)
     (draws,), restore = as_arrays(n)
-    return restore(closed_forms.win_rate(draws))
+    return restore(frontier.win_rate(draws))
 
 
 def win_rate_frontier(kl: Numeric) -> Numeric:
     """Largest win rate, ties half, that any policy can have at a KL to the reference in nats.
 
-    The curve needs no model: see :func:`vbon.closed_forms.win_rate_frontier`, which this lifts to
-    tensors, for its equation and error bound.
+    The curve needs no model: see :func:`vbon.objectives.frontier.win_rate_frontier`, which this
+    lifts to tensors, for its equation and error bound.
 
     Raises:
         ValueError: If a KL is negative.
@@ -210,14 +233,14 @@ def win_rate_frontier(kl: Numeric) -> Numeric:
         0.804
     """
     (kl,), restore = as_arrays(kl)
-    return restore(closed_forms.win_rate_frontier(kl))
+    return restore(frontier.win_rate_frontier(kl))
 
 
 def kl_frontier(win_rate: Numeric) -> Numeric:
     """Smallest KL in nats at which any policy has a win rate; inverts :func:`win_rate_frontier`.
 
-    See :func:`vbon.closed_forms.kl_frontier`, which this lifts to tensors. 0 up to a win rate of
-    1/2 and ``inf`` at 1.
+    See :func:`vbon.objectives.frontier.kl_frontier`, which this lifts to tensors. 0 up to a win
+    rate of 1/2 and ``inf`` at 1.
 
     Raises:
         ValueError: If a win rate lies outside [0, 1].
@@ -227,7 +250,7 @@ def kl_frontier(win_rate: Numeric) -> Numeric:
         0.6169
     """
     (win_rate,), restore = as_arrays(win_rate)
-    return restore(closed_forms.kl_frontier(win_rate))
+    return restore(frontier.kl_frontier(win_rate))
 
 
 def expected_best(rewards: Numeric, n: Number) -> Numeric:

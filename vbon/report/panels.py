@@ -5,8 +5,8 @@ from collections.abc import Callable
 import altair as alt
 import pandas as pd
 
-from vbon.closed_forms import win_rate
 from vbon.figures.draws import ESTIMATORS, PHASES
+from vbon.objectives.frontier import win_rate
 from vbon.report.charts import (
     IS_SHOWN,
     Charts,

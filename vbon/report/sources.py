@@ -10,9 +10,8 @@ from typing import Any
 import pandas as pd
 
 from vbon.artifacts import SCHEMAS, read_table
-from vbon.artifacts.copies import read_copy
 from vbon.artifacts.fingerprint import MEASURED
-from vbon.artifacts.tables import read_provenance
+from vbon.artifacts.tables import read_copy, read_provenance
 
 
 @dataclass(frozen=True)

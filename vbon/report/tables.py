@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from vbon.markdown import shown_cells
+from vbon.artifacts.markdown import shown_cells
 from vbon.report.sources import Task
 from vbon.report.style import scales
 

@@ -6,8 +6,8 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from vbon.closed_forms import kl_upper_bound, win_rate, win_rate_frontier
 from vbon.figures.style import METHODS
+from vbon.objectives.frontier import kl_upper_bound, win_rate, win_rate_frontier
 from vbon.report.charts import (
     IS_MARKED,
     IS_SHOWN,

@@ -12,11 +12,11 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from vbon.batches import TokenIds
 from vbon.errors import ConfigError
 from vbon.models import last_token
 from vbon.models.language_model import device, load_pretrained, load_tokenizer
 from vbon.rewards.base import Rewards, transformed
-from vbon.types import TokenIds
 
 _TEXTS = 8192  # tokenised at a time: lists of token ids of a whole pool take gigabytes
 

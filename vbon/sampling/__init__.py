@@ -1,5 +1,5 @@
 """Sampling backends behind one function."""
 
-from vbon.sampling.transformers import sample
+from vbon.sampling.decode import sample
 
 __all__ = ["sample"]

@@ -9,10 +9,10 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from transformers import PreTrainedModel
 
+from vbon.batches import Prompts, Rollouts
 from vbon.errors import DataError
 from vbon.models.language_model import token_log_probs
-from vbon.sampling.transformers import sample
-from vbon.types import Prompts, Rollouts
+from vbon.sampling.decode import sample
 
 MAX_GAP = 0.1
 """Nats a token by which a backend may differ from the model: rounding to bfloat16 gives a tenth

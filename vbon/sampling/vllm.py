@@ -13,11 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vbon.errors import ConfigError
-from vbon.extras import missing_vllm
+from vbon.batches import Prompts, Rollouts
+from vbon.errors import ConfigError, missing_vllm
 from vbon.models.language_model import resolve
-from vbon.sampling.transformers import prompt_seeds
-from vbon.types import Prompts, Rollouts
+from vbon.sampling.decode import prompt_seeds
 
 _ENVIRONMENT = {
     "VLLM_LOGGING_LEVEL": "ERROR",

@@ -22,11 +22,11 @@ from vbon.artifacts.fingerprint import MEASURED
 from vbon.artifacts.measured import measured
 from vbon.artifacts.storage import atomic_folder
 from vbon.artifacts.tables import write_record, write_table
+from vbon.batches import Prompts
 from vbon.models.language_model import response_logits, token_log_probs
 from vbon.models.tabular import TabularConfig, TabularLM
 from vbon.rewards.table import TABLE
 from vbon.seeding import derive_seed
-from vbon.types import Prompts
 
 END = "<eos>"
 LETTERS = "abcdefgh"

@@ -13,9 +13,9 @@ import pandas as pd
 
 from vbon.errors import ConfigError, DataError
 from vbon.seeding import derive_seed
-from vbon.tasks.corpus import assign_parts, distinct, read_rows, with_test_rows
 from vbon.tasks.post_grammar import write_posts
 from vbon.tasks.prompts import prompt_id
+from vbon.tasks.reviews import assign_parts, distinct, read_rows, with_test_rows
 
 COLUMNS = ("subreddit", "title", "post", "summary")
 IN_DOMAIN, OUT_OF_DOMAIN = "in_domain", "out_of_domain"

@@ -9,13 +9,13 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from vbon.batches import Prompts, Rollouts
 from vbon.methods.base import Anchored, Online
 from vbon.models.language_model import response_logits
 from vbon.models.trainable import merged
 from vbon.seeding import derive_seed
 from vbon.training.compute import PLAIN, Compute
 from vbon.training.online import Environment, OnlineSettings, OnlineTrainer, _Batch, _Clock
-from vbon.types import Prompts, Rollouts
 
 
 @dataclasses.dataclass

@@ -20,6 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel
 
+from vbon.batches import OfflineBatch, Prompts
 from vbon.errors import ArtifactError
 from vbon.methods.base import Offline
 from vbon.models.language_model import response_logits
@@ -27,7 +28,6 @@ from vbon.seeding import derive_seed
 from vbon.training.compute import PLAIN, Compute
 from vbon.training.online import Diverged, Environment
 from vbon.training.parallel import add_gradients, summed
-from vbon.types import OfflineBatch, Prompts
 
 
 @dataclass(frozen=True, kw_only=True)

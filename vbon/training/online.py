@@ -19,6 +19,7 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from vbon.batches import Prompts, Rollouts, Scored
 from vbon.methods.base import Online
 from vbon.models.language_model import response_logits, token_log_probs, token_values
 from vbon.objectives.policy_gradient import (
@@ -26,13 +27,12 @@ from vbon.objectives.policy_gradient import (
     masked_mean,
     whiten,
 )
+from vbon.pool.cdf import RewardCDF
 from vbon.sampling import sample
 from vbon.seeding import derive_seed
-from vbon.training.baselines import make_baseline
-from vbon.training.cdf import RewardCDF
+from vbon.training.advantages import make_baseline
 from vbon.training.compute import PLAIN, Compute
 from vbon.training.parallel import add_gradients, by_prompts, by_rows, summed
-from vbon.types import Prompts, Rollouts, Scored
 
 Score = Callable[[Prompts, Rollouts], Float64[Tensor, " batch"]]
 

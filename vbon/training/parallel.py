@@ -18,8 +18,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from vbon.batches import Prompts, Rollouts
 from vbon.errors import ConfigError, VbonError
-from vbon.types import Prompts, Rollouts
 
 T = TypeVar("T")
 

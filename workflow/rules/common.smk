@@ -7,14 +7,14 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from vbon.artifacts.fingerprint import code_fingerprint
-from vbon.config import evaluation_splits, resolve, uninstalled
+from vbon.planning.config import evaluation_splits, resolve, uninstalled
 from vbon.errors import VbonError
-from vbon.hub import hub_sources
-from vbon.ks import POOL, SIZES
-from vbon.phases import language_of
-from vbon.plan import TRAIN_MODULES, advice, file_of, jobs, roots
-from vbon.plan import expand as expand_runs
-from vbon.registry import method_modules
+from vbon.planning.hub import hub_sources
+from vbon.analysis.draws import POOL, SIZES
+from vbon.planning.phases import language_of
+from vbon.planning.runs import TRAIN_MODULES, advice, file_of, jobs, roots
+from vbon.planning.runs import expand as expand_runs
+from vbon.methods.registry import method_modules
 
 try:
     config = resolve(config)

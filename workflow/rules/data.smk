@@ -48,7 +48,7 @@ rule texts:
     params:
         settings=lambda wildcards: as_json(section(wildcards, wildcards.kind)),
         seed=config["seed"],
-        code=code("vbon.tasks.corpus", "vbon.tasks.posts"),
+        code=code("vbon.tasks.reviews", "vbon.tasks.posts"),
     shell:
         "vbon {wildcards.kind} --settings {params.settings:q} --seed {params.seed}"
         " --output {output:q} > {log:q} 2>&1"
@@ -126,7 +126,7 @@ rule baselines:
     params:
         models=model_options("reference", "evaluator"),
         settings=lambda wildcards: as_json(section(wildcards, "rewards")),
-        code=code("vbon.tasks.baselines", "vbon.rewards"),
+        code=code("vbon.tasks.lead", "vbon.rewards"),
     shell:
         "vbon baselines --texts {input.texts:q} --prompts {input.prompts:q}"
         " --samples {input.samples:q} {params.models:q} --settings {params.settings:q}"
@@ -164,7 +164,7 @@ rule data_report:
             ["--baselines", *input.baselines] if input.baselines else []
         ),
         checks=lambda wildcards: as_json(section(wildcards, "checks")),
-        code=code("vbon.tasks.report"),
+        code=code("vbon.tasks.bounds"),
     shell:
         "vbon data-report --texts {input.texts:q} --train {input.train:q}"
         " --test {input.test:q} --samples {input.samples:q} --rewards {input.rewards:q}"

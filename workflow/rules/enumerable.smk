@@ -20,8 +20,8 @@ ENUMERATE_MODULES = (
     "vbon.tasks.enumerable",
     "vbon.sampling",
     "vbon.rewards",
-    "vbon.logf",
-    "vbon.oracle",
+    "vbon.pool.logf",
+    "vbon.objectives.oracle",
 )
 
 if LANGUAGES:
@@ -73,7 +73,7 @@ if LANGUAGES:
             ),
             seed=config["seed"],
             folder=f"{RESULTS}/enumerable/tables",
-            code=code("vbon.evaluation.exact"),
+            code=code("vbon.analysis.optimum"),
         shell:
             "vbon optimum --runs {params.runs:q} --sections {params.sections:q}"
             " --seed {params.seed} --output {params.folder:q} > {log:q} 2>&1"

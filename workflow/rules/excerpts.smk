@@ -45,7 +45,7 @@ rule training:
     threads: 1
     params:
         folders=lambda wildcards: [run.folder for run in runs_of(wildcards.task)],
-        code=code("vbon.excerpts"),
+        code=code("vbon.analysis.excerpts"),
     shell:
         "vbon training --folders {params.folders:q} --output {output:q} > {log:q} 2>&1"
 
@@ -66,7 +66,7 @@ rule samples:
     params:
         folders=lambda wildcards: [run.folder for run in runs_of(wildcards.task)],
         split=lambda wildcards: shown_split(wildcards.task),
-        code=code("vbon.excerpts"),
+        code=code("vbon.analysis.excerpts"),
     shell:
         "vbon samples --folders {params.folders:q} --prompts {input.prompts:q}"
         " --split {params.split:q} --output {output:q} > {log:q} 2>&1"
@@ -90,7 +90,7 @@ rule models:
         ],
         config=lambda wildcards: asked_of(wildcards.task),
         seed=config["seed"],
-        code=code("vbon.excerpts"),
+        code=code("vbon.analysis.excerpts"),
     shell:
         "vbon models --cards {params.cards:q} --config {params.config} --seed {params.seed}"
         " --output {output:q} > {log:q} 2>&1"

@@ -168,7 +168,7 @@ rule table:
     localrule: True
     threads: 1
     params:
-        code=code("vbon.markdown"),
+        code=code("vbon.artifacts.markdown"),
     shell:
         "vbon table --csv {input:q} --output {output:q} > {log:q} 2>&1"
 

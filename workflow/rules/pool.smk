@@ -1,6 +1,6 @@
 """The reference's draws, their rewards, what log F is estimated from, and pairs of draws."""
 
-from vbon.plan import pair_files
+from vbon.planning.runs import pair_files
 
 for task in BUILT:
     for prompts, splits in drawn_together(task).items():
@@ -113,7 +113,7 @@ rule logf:
             if wildcards.split == "train"
             else section(wildcards, "sampling", "test_draws")
         ),
-        code=code("vbon.logf"),
+        code=code("vbon.pool.logf"),
     shell:
         "vbon logf --rewards {input:q} --draws {params.draws} --output {output:q} > {log:q} 2>&1"
 
@@ -129,7 +129,7 @@ rule logf_of:
     localrule: LIGHT
     threads: 1
     params:
-        code=code("vbon.logf"),
+        code=code("vbon.pool.logf"),
     shell:
         "vbon logf --rewards {input:q} --draws {wildcards.m} --output {output:q} > {log:q} 2>&1"
 
@@ -151,7 +151,7 @@ rule prior:
     params:
         models=model_options("reference", "reward_model"),
         settings=lambda wildcards: as_json(ROOTS[wildcards.root].section["rewards"]),
-        code=code("vbon.shared_cdf", "vbon.tasks.features"),
+        code=code("vbon.pool.shared", "vbon.pool.features"),
     shell:
         "vbon prior --rewards {input.rewards:q} --prompts {input.prompts:q} {params.models:q}"
         " --settings {params.settings:q} --draws {wildcards.m} --output {output:q}"
@@ -176,7 +176,7 @@ for number, (folder, pairings) in enumerate(pair_files(RUNS).items()):
             pairings=as_json(pairings),
             folder=folder,
             seed=config["seed"],
-            code=code("vbon.pairs"),
+            code=code("vbon.pool.pairs"),
         shell:
             "vbon pairs --rewards {input:q} --pairings {params.pairings:q} --seed {params.seed}"
             " --output {params.folder:q} > {log:q} 2>&1"

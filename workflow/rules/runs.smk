@@ -66,7 +66,7 @@ for name, group in JOBS.items():
             ),
             seed=config["seed"],
             code=code(
-                "vbon.evaluation.measuring",
+                "vbon.evaluation.policy",
                 *(method_modules()[method] for method in methods),
             ),
         shell:

@@ -32,7 +32,7 @@ rule section6:
         draws=lambda wildcards: section(wildcards, "sampling", "test_draws"),
         bootstrap=config["figures"]["bootstrap"],
         seed=config["seed"],
-        code=code("vbon.section6"),
+        code=code("vbon.analysis.temperatures"),
     shell:
         "vbon section6 --folders {params.folders:q} --prompts {input.prompts:q}"
         " --rewards {params.rewards:q} --draws {params.draws} --bootstrap {params.bootstrap}"
@@ -58,7 +58,7 @@ rule example:
         folders=lambda wildcards: [run.folder for run in runs_of(wildcards.task)],
         split=lambda wildcards: f"test-t{EXAMPLES[wildcards.name]:g}",
         subreddit=lambda wildcards: section(wildcards, "prompts", "example"),
-        code=code("vbon.section6"),
+        code=code("vbon.analysis.temperatures"),
     shell:
         "vbon example --folders {params.folders:q} --texts {input.texts:q}"
         " --prompts {input.prompts:q} --split {params.split:q} --subreddit {params.subreddit:q}"

@@ -88,7 +88,7 @@ rule pareto:
     params:
         bootstrap=config["figures"]["bootstrap"],
         seed=config["seed"],
-        code=code("vbon.pareto"),
+        code=code("vbon.analysis.pareto"),
     shell:
         "vbon pareto --points {input:q} --bootstrap {params.bootstrap} --seed {params.seed}"
         " --output {output.table:q} > {log:q} 2>&1"
@@ -108,7 +108,7 @@ rule metrics:
     localrule: True
     threads: 1
     params:
-        code=code("vbon.headline"),
+        code=code("vbon.analysis.headline"),
     shell:
         "vbon metrics --points {input.points:q} --pareto {input.pareto:q} --output {output:q}"
         " > {log:q} 2>&1"
@@ -129,7 +129,7 @@ rule matched:
     params:
         bootstrap=config["figures"]["bootstrap"],
         seed=config["seed"],
-        code=code("vbon.matched"),
+        code=code("vbon.analysis.attainment"),
     shell:
         "vbon matched --points {input:q} --bootstrap {params.bootstrap} --seed {params.seed}"
         " --output {output.table:q} --bands {output.bands:q} > {log:q} 2>&1"
@@ -149,7 +149,7 @@ rule equivalence:
     localrule: True
     threads: 1
     params:
-        code=code("vbon.equivalence"),
+        code=code("vbon.analysis.equivalence"),
     shell:
         "vbon equivalence --points {input.points:q} --study {input.study:q}"
         " --output {output:q} > {log:q} 2>&1"
@@ -173,7 +173,7 @@ rule orderings:
         ),
         bootstrap=config["figures"]["bootstrap"],
         seed=config["seed"],
-        code=code("vbon.orderings"),
+        code=code("vbon.analysis.orderings"),
     shell:
         "vbon orderings --points {input.points:q} {params.study:q} --bootstrap {params.bootstrap}"
         " --seed {params.seed} --output {output:q} > {log:q} 2>&1"
@@ -195,7 +195,7 @@ rule claims:
         tables=lambda wildcards: [
             f"{name}={path}" for name, path in claimed_from(wildcards.task).items()
         ],
-        code=code("vbon.claims"),
+        code=code("vbon.analysis.claims"),
     shell:
         "vbon claims --task {wildcards.task} --tables {params.tables:q} --output {output:q}"
         " > {log:q} 2>&1"
@@ -215,7 +215,7 @@ rule convergence:
     threads: 1
     params:
         folders=lambda wildcards: [run.folder for run in runs_of(wildcards.task)],
-        code=code("vbon.convergence"),
+        code=code("vbon.analysis.convergence"),
     shell:
         "vbon convergence --folders {params.folders:q} --output {output:q} > {log:q} 2>&1"
 
@@ -230,7 +230,7 @@ rule table1:
         "logs/{task}/table1.log",
     threads: 1
     params:
-        code=code("vbon.ks"),
+        code=code("vbon.analysis.draws"),
     shell:
         "vbon table1 --rewards {input:q} --output {output:q} > {log:q} 2>&1"
 
@@ -247,7 +247,7 @@ rule figure3:
     localrule: LIGHT
     threads: 1
     params:
-        code=code("vbon.shown_pools"),
+        code=code("vbon.analysis.excerpts"),
     shell:
         "vbon figure3 --rewards {input.rewards:q} --prompts {input.prompts:q} --output {output:q}"
         " > {log:q} 2>&1"
@@ -272,7 +272,7 @@ rule estimators:
         models=model_options("reference", "reward_model"),
         settings=lambda wildcards: as_json(section(wildcards, "rewards")),
         n=lambda wildcards: studied(wildcards.task, "estimators")[0].instance.n,
-        code=code("vbon.estimators", "vbon.tasks.features"),
+        code=code("vbon.analysis.estimators", "vbon.pool.features"),
     shell:
         "vbon estimators --rewards {input.rewards:q} --prompts {input.prompts:q} {params.models:q}"
         " --settings {params.settings:q} --n {params.n} --points {input.points:q}"
@@ -310,7 +310,7 @@ rule inference:
             }
         ),
         seed=config["seed"],
-        code=code("vbon.evaluation.inference"),
+        code=code("vbon.analysis.inference"),
     shell:
         "vbon inference --runs {params.runs:q} --points {input.points:q}"
         " --settings {params.settings:q} --seed {params.seed} --output {output:q}"

@@ -1,0 +1,197 @@
+"""Section 6's claims on made-up responses whose answer is known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from vbon.analysis.temperatures import (
+    COLUMNS,
+    Evidence,
+    by_prompt,
+    example_table,
+    paper_settings,
+    section6_table,
+)
+from vbon.artifacts import write_table
+from vbon.artifacts.tables import write_record
+from vbon.cli import main
+from vbon.errors import DataError
+
+PROMPTS = [f"p{number:03d}" for number in range(60)]
+DOMAINS = {name: "in_domain" if k % 2 else "out_of_domain" for k, name in enumerate(PROMPTS)}
+LEVELS = {
+    ("reference", "default"): 0.5,
+    ("best_of_n", "n100"): 0.9,
+    ("ppo", "beta0.05"): 0.7,
+    ("ppo", "beta0.0101"): 0.6,
+    ("dpo", "beta0.1"): 0.5,
+    ("bonbon", "n8"): 0.5,
+    ("vbon", "n21"): 0.7,
+    ("vbon", "n100"): 0.8,
+}
+
+
+def tables(levels=LEVELS, temperatures=(0.5, 1.0), gap=0.0, noise=0.02):
+    rng = np.random.default_rng(0)
+    made = {}
+    for temperature in temperatures:
+        for (method, setting), level in levels.items():
+            values = level + noise * rng.normal(size=len(PROMPTS))
+            values += gap * np.array([DOMAINS[name] == "in_domain" for name in PROMPTS])
+            columns = {"evaluator_win_rate": values, "evaluator_reward": 10 * values}
+            made[method, setting, temperature] = pd.DataFrame(columns, index=PROMPTS)
+    return made
+
+
+def claims(**changes):
+    evidence = Evidence.of(tables(**changes), DOMAINS, seed=0, replicates=400)
+    table = section6_table(evidence)
+    assert list(table.columns) == list(COLUMNS)
+    assert ((table["low"] <= table["value"]) & (table["value"] <= table["high"])).all()
+    return table
+
+
+def verdicts(table, claim, temperature, metric="evaluator_win_rate"):
+    rows = table[(table["claim"] == claim) & (table["temperature"] == temperature)]
+    return rows[rows["metric"] == metric]["verdict"].tolist()
+
+
+def test_what_is_so_is_seen_and_what_is_not_is_not():
+    table = claims()
+    assert (
+        verdicts(table, "BoN is best", 0.5) == verdicts(table, "BoN is best", 1.0) == ["supported"]
+    )
+    assert verdicts(table, "no gap between domains", 0.5) == ["supported"]
+    assert verdicts(table, "a gap between domains", 1.0) != ["supported"]
+    assert verdicts(table, "vBoN above PPO (the paper's settings)", 0.5) == ["supported"]
+    assert verdicts(table, "vBoN equal to PPO (the paper's settings)", 1.0) == ["not supported"]
+    # n = 21 belongs to 0.05, where both are alike, n = 100 to 0.0101, where they are not.
+    assert verdicts(table, "vBoN equal to PPO (equal coefficient)", 1.0) == [
+        "supported",
+        "not supported",
+    ]
+    assert verdicts(table, "DPO and BoNBoN competitive", 0.5) == ["not supported"]
+    assert verdicts(table, "DPO and BoNBoN not competitive", 1.0) == ["supported"]
+
+
+def test_a_gap_of_domains_is_found():
+    table = claims(gap=0.2)
+    assert verdicts(table, "no gap between domains", 0.5) == ["not supported"]
+    assert verdicts(table, "a gap between domains", 1.0) == ["supported"]
+    # Rewards of other posts are other rewards.
+    assert not len(table[(table["claim"].str.contains("gap")) & (table["metric"] != METRIC)])
+
+
+METRIC = "evaluator_win_rate"
+
+
+def test_too_much_noise_decides_nothing():
+    table = claims(levels=dict.fromkeys(LEVELS, 0.5), noise=2.0)
+    assert verdicts(table, "vBoN above PPO (the paper's settings)", 0.5) == ["undecided"]
+    assert verdicts(table, "no gap between domains", 0.5) == ["undecided"]
+
+
+def test_claims_about_methods_that_were_not_run_are_left_out():
+    levels = {key: level for key, level in LEVELS.items() if key[0] in ("reference", "ppo")}
+    found = set(claims(levels=levels)["claim"])
+    assert found == {"no gap between domains", "a gap between domains"}
+
+
+def test_intervals_are_those_of_paired_prompts():
+    """The width is that of the difference, not of what prompts have in common."""
+    table = claims()
+    row = table[table["claim"] == "vBoN above PPO (the paper's settings)"].iloc[0]
+    expected = 2 * 1.96 * 0.02 * np.sqrt(2 / len(PROMPTS))
+    assert row["high"] - row["low"] == pytest.approx(expected, rel=0.35)
+
+
+def test_the_paper_s_settings_and_policies_of_other_prompts():
+    evidence = Evidence.of(tables(), DOMAINS, seed=0, replicates=5)
+    shown = paper_settings(evidence)
+    assert (shown["vbon"], shown["ppo"], shown["reference"]) == ("n100", "beta0.05", "default")
+    made = tables()
+    made["dpo", "beta0.1", 0.5] = made["dpo", "beta0.1", 0.5].iloc[1:]
+    with pytest.raises(DataError, match=r"dpo beta0\.1: other prompts"):
+        Evidence.of(made, DOMAINS, seed=0, replicates=5)
+
+
+def responses(rewards):
+    frame = pd.DataFrame({"prompt_id": ["a", "a", "b"], "draw": [0, 1, 0]})
+    frame["response"], frame["reward"] = [" one", " two", " three"], 0.0
+    return frame.assign(evaluator_reward=rewards)
+
+
+def test_wins_are_counted_against_each_prompt_s_own_pool():
+    pools = {"a": np.array([0.0, 1.0]), "b": np.array([5.0, 5.0])}
+    table = by_prompt(responses([0.5, 2.0, 5.0]), pools)
+    assert table["evaluator_win_rate"].to_dict() == {"a": 0.75, "b": 0.5}
+    assert table["evaluator_reward"].to_dict() == {"a": 1.25, "b": 5.0}
+
+
+def test_the_example_is_the_first_response_to_the_post():
+    both = [("ppo", "x", responses([1.0, 2.0, 3.0])), ("vbon", "y", responses([4.0, 5.0, 6.0]))]
+    table = example_table("a", both)
+    assert table["summary"].tolist() == ["one", "one"]
+    assert table["evaluator_reward"].tolist() == [1.0, 4.0]
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Two posts and what one run left of them."""
+    words = ["source_id", "subreddit", "domain", "title", "post", "summary", "chosen", "rejected"]
+    posts = pd.DataFrame([["x"] * 8, ["y"] * 8], columns=words).assign(part="test")
+    posts["subreddit"] = ["dogs", "relationship_advice"]
+    write_table(tmp_path / "posts.parquet", posts, "posts")
+    prompts = pd.DataFrame({"prompt_id": ["a", "b"], "source_id": ["x", "y"], "domain": "d"})
+    prompts["prompt"], prompts["prompt_ids"] = ["POST: one", "POST: two"], [[1], [2]]
+    write_table(tmp_path / "prompts.parquet", prompts, "prompts")
+    frame = responses([1.0, 2.0, 3.0]).assign(finished=True, sample_seed=0, reward_prob=np.nan)
+    frame["response_ids"] = [[1]] * 3
+    for column in ("log_prob", "log_prob_ref", "kl", "kl_k3"):
+        frame[column] = 0.0
+    write_table(tmp_path / "run/responses/test-t0.5.parquet", frame, "responses")
+    record = {"method": "ppo", "setting": "beta0.05", "seed": 0, "status": "ok"}
+    write_record(tmp_path / "run/run.json", record | {"key": "k"})
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("subreddit", "prompt", "summary"),
+    [("dogs", "> POST: one", "one"), ("relationship_advice", "> POST: two", "three")],
+)
+def test_the_example_is_of_the_subreddit_asked_for(study, subreddit, prompt, summary, capsys):
+    files = ["--folders", f"{study}/run", "--texts", f"{study}/posts.parquet"]
+    files += ["--prompts", f"{study}/prompts.parquet", "--split", "test-t0.5"]
+    output = ["--output", f"{study}/table2.csv"]
+    assert main(["example", *files, *output, "--subreddit", subreddit]) == 0
+    assert pd.read_csv(study / "table2.csv")["summary"].tolist() == [summary]
+    rendered = ["--csv", f"{study}/table2.csv", "--output", f"{study}/table2.md"]
+    assert main(["table", *rendered]) == 0
+    markdown = (study / "table2.md").read_text()
+    assert markdown.startswith(f"{prompt}\n\n| method |")
+    assert main(["example", *files, *output, "--subreddit", "cats"]) == 1
+    message = "prompts.example: no test prompt is of r/cats; there are dogs, relationship_advice"
+    assert message in capsys.readouterr().err
+
+
+def test_histories_that_were_watched_are_gathered(study, capsys):
+    columns = [
+        "episodes",
+        "objective",
+        "reward",
+        "kl",
+        "clip_fraction",
+        "grad_norm",
+        "learning_rate",
+        "seconds",
+    ]
+    history = pd.DataFrame({"step": [0, 1], **dict.fromkeys(columns, 1.0)})
+    path, words = study / "run/history.parquet", ["monitored", "--folders", f"{study}/run"]
+    write_table(path, history, "history")
+    assert main([*words, "--output", f"{study}/monitored.csv"]) == 1
+    assert "no run has column 'evaluator_reward'; set rewards.monitored" in capsys.readouterr().err
+    write_table(path, history.assign(evaluator_reward=[2.0, 3.0]), "history")
+    assert main([*words, "--output", f"{study}/monitored.csv"]) == 0
+    table = pd.read_csv(study / "monitored.csv")
+    assert table["evaluator_reward"].tolist() == [2.0, 3.0]
+    assert set(table["method"]) == {"ppo"}

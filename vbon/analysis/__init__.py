@@ -1,0 +1,1 @@
+"""Tables from tables: fronts, comparisons, verdicts and excerpts."""

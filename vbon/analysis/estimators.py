@@ -1,0 +1,141 @@
+r"""How well log F is estimated from M draws a prompt, and what that leaves for a policy to attain.
+
+Estimates from a prompt's first draws are held against the share of its remaining draws below a
+reward, which no estimator saw. An ideal optimiser of the bound L would reach
+:math:`\pi_\mathrm{ref} \hat F^{n-1}` (arXiv:2407.06057, theorem 2); its win rate and KL are sums
+over those remaining draws. What training attained stands beside it.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float64
+
+from vbon.analysis.draws import QUANTILES
+from vbon.errors import ArtifactError
+from vbon.pool import logf
+from vbon.pool.shared import SharedCDF
+
+SIZES = (4, 8, 16, 32, 64, 128, 250)
+"""Draws a prompt that estimates are made from, as far as twice as many are left to judge them."""
+MOST_BLOCKS = 6
+"""Disjoint blocks of so many draws over which errors are averaged."""
+
+Rewards = Float64[np.ndarray, "prompts _"]
+_ATTAINED = ("win_rate", "win_rate_se", "kl")
+
+
+@runtime_checkable
+class Fit(Protocol):
+    """Learns a distribution over all prompts from a block of their draws."""
+
+    def __call__(self, pools: Rewards) -> SharedCDF: ...
+
+
+def estimators_table(
+    rewards: Rewards, fit: Fit, n: float, points: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """Compare the estimators of log F at each number of draws.
+
+    Args:
+        rewards: Of each prompt's draws, in the order of drawing.
+        fit: How ``"shared"`` learns from a block of them.
+        n: Best-of-n that an ideal optimiser aims at.
+        points: Points of runs with columns m and estimator, whose means over seeds are added.
+
+    Returns:
+        A row for each estimator and m. ``bias_*`` and ``rmse_*``: error of log F in nats where the
+        judging draws have F = 0.5, 0.9, 0.99 (their own sampling error included). ``saturation``:
+        share of best-of-n's responses above the whole pool, beside its expectation n / (n + m).
+        ``ideal_win_rate``, ``ideal_kl``: of the ideal optimiser. ``win_rate``, ``win_rate_se``,
+        ``kl``, ``runs``: attained by training, NaN where no run did so.
+
+    Raises:
+        ArtifactError: If there are too few draws for the smallest size.
+
+    Example:
+        >>> from vbon.pool.shared import fit_shared
+        >>> rng = np.random.default_rng(0)
+        >>> hint = rng.normal(size=48)
+        >>> table = estimators_table(
+        ...     hint[:, None] + rng.normal(size=(48, 48)),
+        ...     lambda pools: fit_shared(pools, hint, np.ones(48), np.zeros((48, 1))),
+        ...     n=4,
+        ... ).set_index(["estimator", "m"])
+        >>> bool(table.rmse_90["shared", 4] < table.rmse_90["add1", 16])
+        True
+    """
+    sizes = [m for m in SIZES if 3 * m <= rewards.shape[1]]
+    if not sizes:
+        raise ArtifactError(
+            f"rewards: {rewards.shape[1]} draws a prompt are too few to compare estimators; give "
+            f"sampling.train_draws {3 * SIZES[0]} or more"
+        )
+    judging = np.sort(rewards[:, sizes[-1] :], axis=1)
+    rows = []
+    for m in sizes:
+        blocks = [
+            rewards[:, start : start + m]
+            for start in range(0, min(sizes[-1] - m + 1, MOST_BLOCKS * m), m)
+        ]
+        for name in (*logf.POOL_ESTIMATORS, "shared"):
+            parts = [_judged(name, block, judging, fit, n) for block in blocks]
+            rows.append({"estimator": name, "m": m, "n": n, "prompts": len(rewards)})
+            rows[-1] |= _combined(parts) | {"saturation_expected": n / (n + m)}
+    return _with_runs(pd.DataFrame(rows), points)
+
+
+def _judged(name: str, block: Rewards, judging: Rewards, fit: Fit, n: float) -> dict[str, Any]:
+    """Errors of one estimator on one block of draws, and what its ideal optimiser attains."""
+    pools = np.sort(block, axis=1)
+    prior = fit(block) if name == "shared" else None
+
+    given = None if prior is None else (prior.share_below(judging), prior.worth)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", logf.FitWarning)  # add1 then, as in training
+        estimates = logf.estimate(judging, pools, name, prior=given)
+    size = judging.shape[1]
+    errors = estimates[:, [int(u * size) for u in QUANTILES]] - np.log(QUANTILES)
+    log_weights = (n - 1) * estimates
+    weights = np.exp(log_weights - log_weights.max(1, keepdims=True))
+    weights /= weights.sum(1, keepdims=True)
+    shares = (np.arange(size) + 0.5) / size
+    return {
+        "errors": errors,
+        "ideal_win_rate": float((weights @ shares).mean()),
+        "ideal_kl": float((weights * np.log(np.maximum(weights * size, 1e-300))).sum(1).mean()),
+        "saturation": 1 - _best_below(judging, pools[:, -1], n),
+    }
+
+
+def _best_below(judging: Rewards, best: Float64[np.ndarray, " prompts"], n: float) -> float:
+    """Probability that best-of-n's reward does not exceed the pool's best."""
+    return float((((judging <= best[:, None]).mean(1)) ** n).mean())
+
+
+def _combined(parts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Bias and error over blocks and prompts; means of the rest over blocks."""
+    errors = np.concatenate([part["errors"] for part in parts])
+    found = {}
+    for column, u in enumerate(QUANTILES):
+        found[f"bias_{round(100 * u)}"] = float(errors[:, column].mean())
+        found[f"rmse_{round(100 * u)}"] = float(np.sqrt((errors[:, column] ** 2).mean()))
+    for name in ("saturation", "ideal_win_rate", "ideal_kl"):
+        found[name] = float(np.mean([part[name] for part in parts]))
+    return found
+
+
+def _with_runs(table: pd.DataFrame, points: pd.DataFrame | None) -> pd.DataFrame:
+    """Add means over the runs of each estimator and m."""
+    columns = [*_ATTAINED, "runs"]
+    if points is None:
+        return table.assign(**dict.fromkeys(columns, np.nan))
+    groups = points.groupby(["estimator", "m"])
+    attained = groups[["win_rate", "kl"]].mean()
+    attained["runs"] = groups.size()
+    # Seeds share prompts, so that averaging over them makes the error no smaller than this.
+    attained["win_rate_se"] = groups["win_rate_se"].mean()
+    return table.merge(attained[columns].reset_index(), on=["estimator", "m"], how="left")

@@ -1,0 +1,187 @@
+"""What the report shows of runs and models: thinned histories, sample responses, model cards."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from vbon.errors import DataError
+
+SIZES = (10, 25, 50, 100, 200, 400, 600)
+"""Numbers of draws that log F is estimated from; smaller samples are the first of larger ones."""
+
+KINDS = {"adversarial": 0.0, "neutral": 0.5, "positive": 1.0}
+"""Prompts shown: the quantiles of their mean reward."""
+
+ROWS = 40
+"""Rows that are kept of one run's history, each the mean of its neighbours."""
+PROMPTS = 3
+"""Test prompts whose responses are shown."""
+_MEANS = ("reward", "kl", "win_rate", "evaluator_reward")
+_RUN = ("method", "setting", "seed")
+
+
+def thinned(history: pd.DataFrame, rows: int = ROWS) -> pd.DataFrame:
+    """A history in fewer rows: the means of neighbouring ones, at the place of the last of them.
+
+    Args:
+        history: Rows of one run, schema "history".
+        rows: Largest number of rows to return.
+
+    Returns:
+        Columns ``step, episodes`` and, of reward, kl (nats), win_rate and evaluator_reward, those
+        that were recorded. A quantity that was not measured within a row is NaN there.
+
+    Example:
+        >>> history = pd.DataFrame({"step": range(4), "episodes": [8, 16, 24, 32],
+        ...                         "reward": [0.0, 1.0, 2.0, 4.0], "kl": [0.0, np.nan, 1.0, 3.0]})
+        >>> thinned(history, rows=2).to_dict("list")
+        {'step': [1, 3], 'episodes': [16, 32], 'reward': [0.5, 3.0], 'kl': [0.0, 2.0]}
+    """
+    ordered = history.sort_values("step")
+    bins = np.arange(len(ordered)) * min(rows, len(ordered)) // max(len(ordered), 1)
+    groups = ordered.groupby(bins)
+    means = [name for name in _MEANS if name in ordered]
+    return groups[["step", "episodes"]].last().join(groups[means].mean()).reset_index(drop=True)
+
+
+def training_table(runs: Iterable[tuple[Mapping[str, Any], pd.DataFrame]]) -> pd.DataFrame:
+    """Thinned histories of all runs that have one, below each other.
+
+    Args:
+        runs: Each run's record and history.
+
+    Returns:
+        Columns ``method, setting, seed, step, episodes, reward, kl, win_rate, evaluator_reward``.
+    """
+    columns = [*_RUN, "step", "episodes", *_MEANS]
+    parts = [
+        thinned(history).assign(**{name: record[name] for name in _RUN})
+        for record, history in runs
+        if len(history)
+    ]
+    whole = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    return whole.reindex(columns=columns)
+
+
+def shown_prompts(prompts: pd.DataFrame, count: int = PROMPTS) -> pd.DataFrame:
+    """The prompts whose responses are shown: from the first on, at equal distances.
+
+    Raises:
+        DataError: If there is none.
+
+    Example:
+        >>> prompts = pd.DataFrame({"prompt_id": list("abcdef"), "prompt": list("uvwxyz")})
+        >>> shown_prompts(prompts, 3)["prompt_id"].tolist()
+        ['a', 'c', 'e']
+    """
+    if prompts.empty:
+        raise DataError("prompts: there is none to show responses to; set prompts.num_test")
+    return prompts.iloc[:: max(1, len(prompts) // count)].head(count).reset_index(drop=True)
+
+
+def samples_table(
+    prompts: pd.DataFrame, runs: Iterable[tuple[Mapping[str, Any], pd.DataFrame]]
+) -> pd.DataFrame:
+    """The first response of every run to each of some prompts.
+
+    Args:
+        prompts: Of :func:`shown_prompts`.
+        runs: Each run's record and responses (schema "responses").
+
+    Returns:
+        Columns ``method, setting, seed, prompt_id, prompt, response, reward, reward_prob,
+        evaluator_reward``, in the order of runs and prompts.
+
+    Raises:
+        DataError: If a run has no response to one of them.
+    """
+    numbers = ["reward", "reward_prob", "evaluator_reward"]
+    parts = []
+    for record, responses in runs:
+        first = responses.sort_values("draw").drop_duplicates("prompt_id")
+        own = prompts[["prompt_id", "prompt"]].merge(first, on="prompt_id", validate="one_to_one")
+        if len(own) < len(prompts):
+            missed = prompts.loc[~prompts["prompt_id"].isin(own["prompt_id"]), "prompt_id"].iloc[0]
+            name = "/".join(str(record[key]) for key in _RUN)
+            raise DataError(f"responses of {name}: column 'prompt_id' lacks {missed!r}")
+        parts.append(own.assign(**{name: record[name] for name in _RUN}))
+    columns = [*_RUN, "prompt_id", "prompt", "response", *numbers]
+    return (pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()).reindex(
+        columns=columns
+    )
+
+
+def models_table(cards: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """What the texts and models of a task are, and how well they do, one quantity a row.
+
+    Args:
+        cards: By role, what a card says: ``settings`` and, for a model, ``metrics``.
+
+    Returns:
+        Columns ``role, kind, quantity, value``; ``kind`` is ``setting`` or ``measured``, names of
+        nested settings are joined by dots, and what is not set is left out.
+
+    Example:
+        >>> card = {"settings": {"model": {"id": None, "build": {"layers": 1}}},
+        ...         "metrics": {"parameters": 77.0}}
+        >>> models_table({"reference": card})[["kind", "quantity", "value"]].to_numpy().tolist()
+        [['setting', 'model.build.layers', '1'], ['measured', 'parameters', '77']]
+    """
+    rows = []
+    for role, card in cards.items():
+        named = {"setting": card.get("settings", {}), "measured": card.get("metrics", {})}
+        for kind, values in named.items():
+            rows += [
+                {"role": role, "kind": kind, "quantity": name, "value": _written(value)}
+                for name, value in _flat(values)
+            ]
+    return pd.DataFrame(rows, columns=["role", "kind", "quantity", "value"])
+
+
+def _flat(values: Mapping[str, Any], above: Sequence[str] = ()) -> Iterable[tuple[str, Any]]:
+    """Leaves of nested settings that are set, by their dotted names."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, (*above, name))
+        elif value is not None:
+            yield ".".join((*above, name)), value
+
+
+def _written(value: Any) -> str:
+    """A setting as it is written: whole numbers without a decimal point."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def shown_pools(rewards: pd.DataFrame, prompts: pd.DataFrame) -> pd.DataFrame:
+    """Rewards of three prompts: those of the lowest, the median and the highest mean reward.
+
+    Args:
+        rewards: Columns prompt_id, draw, reward of the training prompts.
+        prompts: Columns prompt_id, prompt.
+
+    Returns:
+        Columns ``kind, prompt_id, prompt, draw, reward``, as many draws a prompt as the largest of
+        :data:`SIZES` that all prompts have.
+
+    Raises:
+        DataError: If no prompt has as many draws as the smallest sample.
+    """
+    pools = rewards.sort_values("draw").groupby("prompt_id", sort=True)["reward"].agg(np.array)
+    most = int(pools.map(len).min())
+    sizes = [m for m in SIZES if m <= most]
+    if not sizes:
+        raise DataError(f"rewards: {most} draws a prompt; figure 3 needs {SIZES[0]}")
+    order = pools.map(np.mean).sort_values(kind="stable").index
+    texts = prompts.set_index("prompt_id")["prompt"]
+    parts = []
+    for kind, quantile in KINDS.items():
+        name = order[round(quantile * (len(order) - 1))]
+        drawn = {"draw": range(sizes[-1]), "reward": pools[name][: sizes[-1]]}
+        parts.append(
+            pd.DataFrame({"kind": kind, "prompt_id": name, "prompt": texts[name], **drawn})
+        )
+    return pd.concat(parts, ignore_index=True)

@@ -1,0 +1,314 @@
+"""Tables of the enumerable task: trained policies and estimates against exact optima."""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float64
+
+from vbon.artifacts import read_table
+from vbon.artifacts.tables import read_record
+from vbon.batches import Prompts
+from vbon.objectives import oracle
+from vbon.planning.runs import Run
+from vbon.pool import logf
+from vbon.seeding import derive_seed
+
+Strings = Float64[np.ndarray, " strings"]
+Draws = Float64[np.ndarray, " draws"]
+_LONGER = 3  # tokens beyond the task's limit up to which J and L are compared
+
+
+@dataclass(frozen=True)
+class Language:
+    """Every response to every prompt, with its log-prob under the reference and its reward."""
+
+    prompts: Prompts
+    responses: list[list[int]]
+    log_ref: list[Strings]
+    rewards: list[Strings]
+
+    @classmethod
+    def load(cls, root: str) -> "Language":
+        """Read the language of a task or study."""
+        table = read_table(Path(root) / "data/strings.parquet", "strings")
+        prompts = read_table(Path(root) / "prompts/train.parquet", "prompts")
+        groups = [group for _, group in table.groupby("prompt_id", sort=False)]
+        return cls(
+            Prompts.from_lists(prompts["prompt_ids"].tolist(), prompts["prompt_id"].tolist()),
+            [list(ids) for ids in groups[0]["response_ids"]],
+            [group["log_prob"].to_numpy() for group in groups],
+            [group["reward"].to_numpy() for group in groups],
+        )
+
+    def __iter__(self) -> Any:
+        """Pairs of log-probs and rewards, prompt by prompt."""
+        return zip(self.log_ref, self.rewards, strict=True)
+
+
+def compare(run: Run, section: Mapping[str, Any], language: Language) -> dict[str, Any] | None:
+    """One row of ``optimum``: a trained policy against the optimum of its method.
+
+    All numbers are exact sums over strings, averaged over prompts. ``tv_to_optimum`` and
+    ``kl_to_optimum`` (KL(policy ‖ optimum)) refer to the optimum for the exact F, also where
+    the method was trained on an estimate of it; ``tv_to_estimated`` to that of the estimate, where
+    it comes from a pool.
+
+    Returns:
+        None for a run without a policy of its own, and for a method that has no finite optimum.
+    """
+    method = run.instance
+    if not method.trained or method.is_reference or method.optimum is None:
+        return None
+    record = read_record(Path(run.folder) / "run.json")
+    row: dict[str, Any] = {
+        "method": run.method,
+        "setting": run.setting,
+        "seed": run.seed,
+        "study": run.study or "main",
+        "reward": section["reward"],
+        "cdf": "exact" if section["exact_cdf"] else str(_logf_settings(run, section)["m"]),
+        "estimator": _logf_settings(run, section)["estimator"],
+        "policy_class": section["policy_class"],
+        "status": record["status"],
+    }
+    if record["status"] != "ok":
+        return row
+    settings = method.optimum_settings(record.get("mean_nll", np.nan))
+    pools = _pools_of(run)
+    parts = []
+    for index, (policy, log_ref, rewards) in _policies(run, language):
+        best = oracle.optimum(method.optimum, log_ref, rewards, **settings)
+        at_policy = oracle.objective(method.optimum, policy, log_ref, rewards, **settings)
+        at_best = oracle.objective(method.optimum, best, log_ref, rewards, **settings)
+        estimated = best
+        estimator = _logf_settings(run, section)["estimator"]
+        if "logf" in method.needs and estimator in logf.POOL_ESTIMATORS:
+            below = logf.estimate(rewards, pools[index], estimator)
+            estimated = oracle.optimum(
+                method.optimum, log_ref, rewards, **settings, log_below=below
+            )
+        parts.append(
+            {
+                "tv_to_optimum": oracle.total_variation(policy, best),
+                "kl_to_optimum": oracle.kl(policy, best),
+                "tv_to_estimated": oracle.total_variation(policy, estimated),
+                "tv_of_reference": oracle.total_variation(log_ref, best),
+                "objective": at_policy,
+                "objective_at_optimum": at_best,
+                "gap": at_best - at_policy,
+                **{
+                    name: value
+                    for name, value in oracle.metrics(policy, log_ref, rewards).items()
+                    if name != "reward"
+                },
+                "mean_reward": oracle.metrics(policy, log_ref, rewards)["reward"],
+            }
+        )
+    return row | pd.DataFrame(parts).mean().to_dict()
+
+
+def _logf_settings(run: Run, section: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Settings of log F of a run; of its section where it needs none."""
+    if section["exact_cdf"]:
+        return {"estimator": "exact"}
+    return run.spec.get("logf", section["logf"])
+
+
+def _pools_of(run: Run) -> list[Draws]:
+    """The pools that a run estimates log F from, none if it has none."""
+    path = run.inputs().get("logf")
+    return [] if path is None else read_table(path, "logf")["rewards_sorted"].tolist()
+
+
+def _policies(run: Run, language: Language) -> Any:
+    """The policy's exact log-probs with reference and rewards, prompt by prompt."""
+    import torch
+
+    from vbon.models.language_model import load_language_model
+    from vbon.tasks.enumerable import log_probs
+
+    torch.set_num_threads(1)
+    policy = load_language_model(Path(run.folder) / "policy")
+    exact = log_probs(policy, language.prompts, language.responses).numpy()
+    return enumerate(zip(exact, language.log_ref, language.rewards, strict=True))
+
+
+def pool_study(
+    language: Language, settings: Mapping[str, Any], optima: pd.DataFrame, seed: int
+) -> pd.DataFrame:
+    """How far an estimated F moves the optimum of L, per estimator, M and N.
+
+    For each of ``num_pools`` pools of M reference draws the optimum of pi_ref * F_hat^(n-1) is
+    taken exactly and compared with that of the exact F. ``trained_tv`` is what training on one
+    such pool attained, where a study of the config did so. ``digamma`` and ``posterior`` differ
+    by a constant, which no optimum can see. A share of best-of-n's responses lies above the whole
+    pool, ``saturation``, which is ``saturation_continuous`` = n / (n + m) where strings have no
+    mass.
+
+    Returns:
+        Columns estimator, m, n, pools, tv, tv_se, kl, win_rate, win_rate_exact, saturation,
+        saturation_continuous, trained_tv.
+    """
+    generator = np.random.default_rng(derive_seed(seed, "pool study"))
+    trained = optima[(optima["method"] == "vbon_l") & (optima["policy_class"] == "tabular")]
+    rows = []
+    for m in settings["m"]:
+        pools = [_draw_pools(parts, m, settings["num_pools"], generator) for parts in language]
+        for estimator in logf.POOL_ESTIMATORS:
+            for n in settings["n"]:
+                found = pd.DataFrame(
+                    [
+                        _moved(log_ref, rewards, pool, estimator, n)
+                        for (log_ref, rewards), drawn in zip(language, pools, strict=True)
+                        for pool in drawn
+                    ]
+                )
+                match = (trained["cdf"] == str(m)) & (trained["setting"] == f"n{n:g}")
+                match &= trained["estimator"] == estimator
+                rows.append(
+                    {
+                        "estimator": estimator,
+                        "m": m,
+                        "n": n,
+                        "pools": len(found),
+                        "tv": found["tv"].mean(),
+                        "tv_se": found["tv"].sem(),
+                        "kl": found["kl"].mean(),
+                        "win_rate": found["win_rate"].mean(),
+                        "win_rate_exact": found["win_rate_exact"].mean(),
+                        "saturation": found["saturation"].mean(),
+                        "saturation_continuous": n / (n + m),
+                        "trained_tv": trained.loc[match, "tv_to_optimum"].mean(),
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def _draw_pools(
+    parts: tuple[Strings, Strings], m: int, num_pools: int, generator: np.random.Generator
+) -> Float64[np.ndarray, "pools draws"]:
+    log_ref, rewards = parts
+    probs = np.exp(log_ref) / np.exp(log_ref).sum()
+    return np.sort(generator.choice(rewards, size=(num_pools, m), p=probs), axis=1)
+
+
+def _moved(
+    log_ref: Strings, rewards: Strings, pool: Draws, estimator: str, n: float
+) -> dict[str, float]:
+    """One pool's optimum of L against the exact one."""
+    exact = oracle.optimum("lower_bound", log_ref, rewards, n=n)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", logf.FitWarning)  # add1 then, as in training
+        below = logf.estimate(rewards, pool, estimator)
+    moved = oracle.optimum("lower_bound", log_ref, rewards, n=n, log_below=below)
+    measured = oracle.metrics(moved, log_ref, rewards)
+    return {
+        "tv": oracle.total_variation(moved, exact),
+        "kl": measured["kl"],
+        "win_rate": measured["win_rate"],
+        "win_rate_exact": oracle.metrics(exact, log_ref, rewards)["win_rate"],
+        "saturation": np.exp(oracle.optimum("best_of_n", log_ref, rewards, n=n))[
+            rewards > pool[-1]
+        ].sum(),
+    }
+
+
+def exact_and_bound(section: Mapping[str, Any], seed: int) -> pd.DataFrame:
+    """Distance between the optima of J (best-of-n) and L as responses grow longer.
+
+    The two differ through the mass of single strings, which vanishes with length: for real
+    language models they are the same problem. Strings that end early keep their mass at any
+    limit, so the language here is the reference's strings of exactly that many letters.
+
+    Returns:
+        Columns length, strings, largest_probability, n, tv, kl.
+    """
+    from vbon.tasks import enumerable
+
+    rows = []
+    for limit in range(1, section["sampling"]["max_new_tokens"] + _LONGER + 1):
+        prompts = enumerable.make_prompts(section["num_letters"], 1)
+        asked = Prompts.from_lists(prompts["prompt_ids"].tolist(), prompts["prompt_id"].tolist())
+        every = enumerable.all_responses(section["num_letters"], limit)
+        responses = [row for row in every if section["num_letters"] not in row]  # no end token
+        tabular = {**section, "policy_class": "tabular"}
+        reference = enumerable.build_reference(tabular, limit, asked, seed)
+        log_ref = enumerable.log_probs(reference, asked, responses)[0].numpy()
+        log_ref = log_ref - np.logaddexp.reduce(log_ref)
+        rewards = enumerable.make_rewards(
+            prompts, responses, section["num_letters"], "injective", seed
+        )["reward"].to_numpy()
+        for n in (2, 4, 8, 16):
+            exact = oracle.optimum("best_of_n", log_ref, rewards, n=n)
+            bound = oracle.optimum("lower_bound", log_ref, rewards, n=n)
+            rows.append(
+                {
+                    "length": limit,
+                    "strings": len(responses),
+                    "largest_probability": np.exp(log_ref.max()),
+                    "n": n,
+                    "tv": oracle.total_variation(exact, bound),
+                    "kl": oracle.kl(exact, bound),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def limits(language: Language) -> pd.DataFrame:
+    """The ends of each family of optima: the reference on one side, the best string on the other.
+
+    Returns:
+        Columns optimum, parameter, value, tv_to_reference, tv_to_argmax (means over prompts).
+    """
+    rows = []
+    for name, parameter, values in (
+        ("best_of_n", "n", (1.0, 1.001, 2, 16, 256, 1e4, 1e6)),
+        ("lower_bound", "n", (1.0, 1.001, 2, 16, 256, 1e4, 1e6)),
+        ("kl_rl", "kl_coef", (1e6, 1e3, 1.0, 0.1, 1e-2, 1e-3, 1e-5)),
+    ):
+        for value in values:
+            parts = []
+            for log_ref, rewards in language:
+                found = oracle.optimum(name, log_ref, rewards, **{parameter: value})
+                best = np.where(np.arange(len(rewards)) == rewards.argmax(), 0.0, -np.inf)
+                parts.append(
+                    (
+                        oracle.total_variation(found, log_ref),
+                        oracle.total_variation(found, best),
+                    )
+                )
+            reference, argmax = np.mean(parts, axis=0)
+            rows.append((name, parameter, value, reference, argmax))
+    names = ["optimum", "parameter", "value", "tv_to_reference", "tv_to_argmax"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def curves(language: Language) -> pd.DataFrame:
+    """Exact win rate against KL along the families of optima, for the figure.
+
+    Returns:
+        Columns series (``best_of_n``, ``kl_rl``), parameter, kl, win_rate: means over prompts.
+    """
+    rows = []
+    for name, key, values in (
+        ("best_of_n", "n", [1, 1.2, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128]),
+        ("kl_rl", "kl_coef", np.geomspace(50, 0.02, 60)),
+    ):
+        for value in values:
+            found = pd.DataFrame(
+                [
+                    oracle.metrics(
+                        oracle.optimum(name, log_ref, rewards, **{key: float(value)}),
+                        log_ref,
+                        rewards,
+                    )
+                    for log_ref, rewards in language
+                ]
+            ).mean()
+            rows.append((name, float(value), max(found["kl"], 0.0), found["win_rate"]))
+    return pd.DataFrame(rows, columns=["series", "parameter", "kl", "win_rate"])

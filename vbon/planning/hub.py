@@ -1,0 +1,122 @@
+"""What a configuration takes from the Hugging Face hub: whether it is pinned, and fetching it."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vbon.artifacts.snapshots import FETCH
+from vbon.errors import DataError
+from vbon.planning.config import ROLES
+
+_COMMIT = re.compile("[0-9a-f]{40}")
+_OTHERS = ["*.h5", "*.msgpack", "*.ot", "*.onnx", "*.tflite", "onnx/*", "openvino/*", "coreml/*"]
+"""Weights for libraries that are not used here."""
+
+
+def is_hub_id(name: str | None) -> bool:
+    """Whether a model's id names one on the hub, and not a folder of this machine.
+
+    Example:
+        >>> [is_hub_id(name) for name in ("gpt2", "lvwerra/gpt2-imdb", "./mine", None)]
+        [True, True, False, False]
+    """
+    if name is None or name.startswith(("/", ".", "~")):
+        return False
+    return not Path(name).exists() and name.count("/") < 2
+
+
+def hub_sources(config: Mapping[str, Any]) -> dict[str, tuple[str, str, str | None]]:
+    """What a configuration takes from the hub: kind, id and revision, by the place of the id."""
+    found: dict[str, tuple[str, str, str | None]] = {}
+    for task in config["tasks"]:
+        section = config[task]
+        for role in ROLES:
+            chosen = section.get(role, {})
+            if is_hub_id(chosen.get("id")):
+                found[f"{task}.{role}.id"] = ("model", chosen["id"], chosen["revision"])
+        texts = section.get("reviews") or section.get("posts") or {}
+        for key in ("source", "test_source"):
+            source = texts.get(key)
+            if source is None or source == "grammar" or source.endswith((".jsonl", ".jsonl.gz")):
+                continue
+            kind = "reviews" if "reviews" in section else "posts"
+            found[f"{task}.{kind}.{key}"] = ("dataset", source, texts["revision"])
+    return found
+
+
+def unpinned(config: Mapping[str, Any]) -> list[str]:
+    """Ids of the hub whose content may change under the benchmark, one line each."""
+    lines = {}
+    for place, (_, name, revision) in hub_sources(config).items():
+        if not _COMMIT.fullmatch(revision or ""):
+            key = f"{place.rpartition('.')[0]}.revision"
+            lines[key] = (
+                f"{key}: {revision!r} is no commit, so {name} may change under the benchmark; "
+                "give the 40 digits that `vbon prefetch` prints"
+            )
+    return list(lines.values())
+
+
+def fetch(place: str, kind: str, name: str, revision: str | None) -> str:
+    """Download a repository, unless it is here already.
+
+    Args:
+        place: Where its id stands in the config, for errors.
+        kind: ``model`` or ``dataset``.
+        name: Its id; a dataset's may have a split after a colon.
+        revision: Commit, branch or tag; None for the main branch.
+
+    Returns:
+        The commit that was fetched.
+
+    Raises:
+        DataError: If there is no such id or revision, access is not granted, or no network.
+    """
+    from huggingface_hub import snapshot_download
+
+    repository = name.partition(":")[0]
+    try:
+        options: dict[str, Any] = {"revision": revision, "repo_type": kind}
+        options["ignore_patterns"] = _unwanted(repository, kind, revision)
+        return Path(snapshot_download(repository, **options)).name
+    except Exception as error:  # the libraries below raise many kinds
+        raise DataError(f"{place}: {_reason(error, kind, repository, revision)}") from error
+
+
+def _unwanted(name: str, kind: str, revision: str | None) -> list[str]:
+    """Files that are left: weights for other libraries, and pickled ones beside safe ones."""
+    if kind != "model":
+        return []
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    try:
+        files = HfApi().list_repo_files(name, revision=revision)
+    except OfflineModeIsEnabled:  # what is in the cache is taken
+        return _OTHERS
+    safe = any(file.endswith(".safetensors") for file in files)
+    return [*_OTHERS, "*.bin", "*.pt"] if safe else _OTHERS
+
+
+def _reason(error: Exception, kind: str, name: str, revision: str | None) -> str:
+    """Why a repository could not be fetched, and what to do."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.GatedRepoError):
+        return (
+            f"access to {kind} {name!r} is not granted; accept its terms on its page, log in with "
+            "`hf auth login`, and call `vbon prefetch` again"
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"{kind} {name!r} has no revision {revision!r}; give one of its commits"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return (
+            f"there is no {kind} {name!r} that this account may see; correct the id, give a local "
+            "folder, or log in with `hf auth login` and call `vbon prefetch` again"
+        )
+    reason = " ".join(str(error).split())[:160]
+    return (
+        f"{kind} {name!r} could not be fetched ({type(error).__name__}: {reason}); call {FETCH} "
+        "and bring its cache (HF_HOME) here"
+    )

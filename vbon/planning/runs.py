@@ -1,0 +1,447 @@
+"""From a configuration to the list of runs, and from a run to the key that says it is done."""
+
+import difflib
+import itertools
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from vbon.artifacts.fingerprint import digest, provenance
+from vbon.artifacts.tables import damaged_parts, read_record
+from vbon.errors import ArtifactError, ConfigError
+from vbon.methods.base import Anchored, Method, Offline, Online
+from vbon.methods.registry import get_method, method_modules
+from vbon.planning.config import check_draws, check_estimator, check_section, laid_over
+from vbon.pool.pairs import Pairing
+
+_PREFIX = {"kl_coef": "beta", "estimator": ""}
+TRAIN_MODULES = ("vbon.training.runs",)
+
+
+@dataclass(frozen=True)
+class Root:
+    """A task, or a study of it: a section of the config and the folder of its artifacts.
+
+    Attributes:
+        task: Name of the task.
+        study: Name of the study, empty for the task itself.
+        folder: Where its runs and points are.
+        shared: Folder of the models, prompts and reference draws that it uses.
+        m: Draws of that folder's ``reference/logf/train.parquet``.
+        section: Its complete part of the config.
+    """
+
+    task: str
+    study: str
+    folder: str
+    shared: str
+    m: int
+    section: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def path(self) -> str:
+        """Where its section stands in the config."""
+        return f"{self.task}.studies.{self.study}" if self.study else self.task
+
+
+def roots(config: Mapping[str, Any], task: str) -> list[Root]:
+    """The task itself and then its studies.
+
+    A study of the enumerable task may change the language and so has everything of its own; those
+    of other tasks share the task's models and draws.
+    """
+    section, folder = config[task], f"{config['results_dir']}/{task}"
+    found = [Root(task, "", folder, folder, section["logf"]["m"], section)]
+    for name, study in section.get("studies", {}).items():
+        own = f"{folder}/studies/{name}"
+        shared, whose = (own, study) if task == "enumerable" else (folder, section)
+        found.append(Root(task, name, own, shared, whose["logf"]["m"], study))
+    return found
+
+
+@dataclass(frozen=True)
+class Run:
+    """One cell of the benchmark: a method at one setting with one seed on one task or study."""
+
+    task: str
+    study: str
+    method: str
+    setting: str
+    seed: int
+    root: str
+    shared: str
+    pool: str
+    """Name of the log F table below ``shared``; a run that needs none ignores it."""
+    values: Mapping[str, Any]
+    spec: Mapping[str, Any] = field(repr=False)
+    """Everything beside its inputs and the code that shapes the run."""
+
+    @property
+    def folder(self) -> str:
+        """Where the run's artifacts are."""
+        return f"{self.root}/runs/{self.method}/{self.setting}/seed{self.seed}"
+
+    @cached_property
+    def instance(self) -> Method:
+        """The method at this setting."""
+        return get_method(self.method)(**self.values)
+
+    @property
+    def pairing(self) -> Pairing | None:
+        """What an offline run takes from each prompt's draws."""
+        if _loop(self.instance) != "offline":
+            return None
+        return replace(self.instance.pairing, blocks=self.spec["offline"]["blocks"])
+
+    def inputs(self) -> dict[str, str]:
+        """The artifacts its training reads."""
+        root = Path(self.shared)
+        paths = {"reference": root / "models/reference"}
+        if _loop(self.instance):
+            paths["prompts"] = root / "prompts/train.parquet"
+            paths["reward_model"] = root / "models/reward_model"
+            if self.spec["rewards"].get("monitored"):
+                paths["evaluator"] = root / "models/evaluator"
+            if "logf" in self.instance.needs:
+                paths |= self._distribution(root / "reference/logf")
+            if self.pairing is not None:
+                paths["samples"] = root / "reference/samples/train.parquet"
+                paths["pairs"] = root / f"reference/pairs/{self.pairing.slug}.parquet"
+        return {name: str(path) for name, path in paths.items()}
+
+    def _distribution(self, folder: Path) -> dict[str, Path]:
+        """The tables from which log F of a reward is estimated."""
+        settings = self.spec["logf"]
+        if settings["estimator"] == "ibs":  # asks the reference itself
+            return {}
+        paths = {"logf": folder / f"{self.pool}.parquet"}
+        if settings["estimator"] == "shared":
+            paths["prior"] = folder / f"prior-m{settings['m']}.parquet"
+        return paths
+
+    def provenance(self) -> dict[str, Any]:
+        """What makes the run: :func:`vbon.artifacts.fingerprint.provenance` of its spec."""
+        return provenance(
+            dict(self.spec), self.inputs(), (*TRAIN_MODULES, method_modules()[self.method])
+        )
+
+    def key(self) -> str:
+        """Hash of spec, code and content of all inputs; a run with this key need not be redone."""
+        return self.provenance()["key"]
+
+    @property
+    def spec_hash(self) -> str:
+        """Hash of what the config asks for, to be held against what a run's record says."""
+        return digest(dict(self.spec))
+
+    def is_done(self) -> bool:
+        """Whether the run on disk is this one, whole: same spec, code, inputs, and its files."""
+        path = Path(self.folder) / "run.json"
+        try:
+            return read_record(path)["key"] == self.key() and not damaged_parts(path)
+        except (ArtifactError, OSError):
+            return False
+
+    def to_json(self) -> dict[str, Any]:
+        """The run as plain values, for a command line."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
+
+    def evaluation_inputs(self, split: str) -> dict[str, str]:
+        """The artifacts its evaluation reads, beside the run itself.
+
+        Args:
+            split: One of :func:`vbon.planning.config.evaluation_splits`.
+        """
+        root = Path(self.shared)
+        paths = {
+            "prompts": root / "prompts/test.parquet",
+            "samples": root / f"reference/samples/{split}.parquet",
+            "rewards": root / f"reference/rewards/{split}.parquet",
+            "logf": root / f"reference/logf/{split}.parquet",
+            **{name: root / "models" / name for name in ("reference", "reward_model", "evaluator")},
+        }
+        return {name: str(path) for name, path in paths.items()}
+
+
+def expand(config: Mapping[str, Any]) -> list[Run]:
+    """All runs that a resolved configuration asks for, in its order.
+
+    Raises:
+        ConfigError: If a method is unknown, has no settings or refuses one.
+    """
+    runs = []
+    _check_names("methods", config["methods"])
+    for task in config["tasks"]:
+        sources = roots(config, task)
+        for root in sources:
+            _check_names(f"{root.path}.methods", root.section["methods"])
+            _check_budgets(root)
+        for method in _methods(config, sources):
+            for root in sources:
+                if method in root.section.get("run_methods", config["run_methods"]):
+                    runs += _runs_of(config, root, method)
+    return runs
+
+
+def advice(runs: list[Run]) -> list[str]:
+    """Settings that are allowed and yet no good, one line each.
+
+    Of best-of-n's responses a share of :math:`n / (n + m)` lies above a pool of m draws, where no
+    estimate by rank can tell one from another.
+    """
+    found: dict[str, None] = {}
+    for run in runs:
+        m, n = run.spec.get("logf", {}).get("m"), getattr(run.instance, "n", None)
+        if m is not None and n is not None and m < n:
+            where = f"{run.task}.studies.{run.study}" if run.study else run.task
+            found[
+                f"{where}: {run.method} {run.setting} estimates log F from m = {m} draws for n = "
+                f"{n:g}, above which {n / (n + m):.0%} of best-of-n's responses lie; raise logf.m "
+                "to n or more"
+            ] = None
+    return list(found)
+
+
+def _check_names(where: str, methods: Mapping[str, Any]) -> None:
+    """Refuse settings of a method that there is not: nobody would ever read them."""
+    known = sorted(method_modules())
+    for name in methods:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ConfigError(f"{where}.{name}: unknown method; {hint}known: {', '.join(known)}")
+
+
+def _methods(config: Mapping[str, Any], sources: list[Root]) -> list[str]:
+    """Every method that the task or one of its studies runs, each once."""
+    named = [root.section.get("run_methods", config["run_methods"]) for root in sources]
+    return list(dict.fromkeys(itertools.chain.from_iterable(named)))
+
+
+def _runs_of(config: Mapping[str, Any], root: Root, method: str) -> list[Run]:
+    get_method(method)  # an unknown name is told with the known ones
+    methods = {**config["methods"], **root.section["methods"]}
+    if method not in methods:
+        raise ConfigError(
+            f"methods.{method}: missing, but run_methods lists it; add its settings, "
+            f"for example {method}: {{}}"
+        )
+    # An overlay drops a setting by giving it as null.
+    grid = {name: value for name, value in methods[method].items() if value is not None}
+    seeds = grid.pop("seeds", root.section.get("seeds", config["seeds"]))
+    if not isinstance(seeds, list) or not all(type(seed) is int and seed >= 0 for seed in seeds):
+        raise ConfigError(f"methods.{method}.seeds: {seeds!r} is not a list of whole numbers >= 0")
+    runs = []
+    for values in _settings(root, method, grid):
+        setting = _slug(grid, values)
+        values, logf = _split(root, method, values)
+        instance = get_method(method)(**values)
+        pool = "train" if logf.get("m", root.m) == root.m else f"train-m{logf['m']}"
+        for seed in seeds:
+            spec = _spec(root, method, instance, values, seed)
+            if "logf" in instance.needs and "online" in spec:
+                spec["logf"] = logf
+            where = (root.folder, root.shared, pool)
+            runs.append(Run(root.task, root.study, method, setting, seed, *where, values, spec))
+            _check_online(runs[-1], root)
+            _check_offline(runs[-1], root, config["gpus_per_job"])
+    return runs
+
+
+def _loop(method: Method | type[Method]) -> str | None:
+    """Section of the config whose loop trains the method; None if nothing is to be trained."""
+    if isinstance(method, Method) and method.is_reference:
+        return None
+    shape = type(method) if isinstance(method, Method) else method
+    loops = {Online: "online", Offline: "offline"}
+    return next((loop for parent, loop in loops.items() if issubclass(shape, parent)), None)
+
+
+def _check_budgets(root: Root) -> None:
+    """Refuse the budget of a method that is unknown or not trained, and one that makes no sense."""
+    for method in root.section["budgets"]:
+        trained = [name for name in sorted(method_modules()) if _loop(get_method(name))]
+        if method not in trained:
+            raise ConfigError(
+                f"{root.path}.budgets.{method}: no trained method has this name; accepted: "
+                f"{', '.join(trained)}"
+            )
+        _budgeted(root, method, _loop(get_method(method)))
+        own = getattr(get_method(method), "defines", ())
+        for key in (key for key in own if key in root.section["budgets"][method]):
+            raise ConfigError(
+                f"{root.path}.budgets.{method}.{key}: {root.section['budgets'][method][key]!r} is "
+                f"not allowed, since the method itself defines {', '.join(own)}; leave it out"
+            )
+
+
+def _budgeted(root: Root, method: str, loop: str) -> dict[str, Any]:
+    """Settings of a training loop with the budget of one method laid over them."""
+    path, own = f"{root.path}.budgets.{method}", root.section["budgets"].get(method, {})
+    combined = laid_over(root.task, root.section, loop, own, path)
+    check_section(path, {**root.section, loop: combined})
+    return combined
+
+
+def _split(
+    root: Root, method: str, values: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A method's own settings, and those of log F with what the method changes of them."""
+    own = {name: value for name, value in values.items() if name not in _logf_keys(root, method)}
+    changed = {name: value for name, value in values.items() if name not in own}
+    if root.section.get("exact_cdf"):
+        for name, value in changed.items():
+            raise ConfigError(
+                f"methods.{method}.{name}: {value!r} is not allowed where {root.path}.exact_cdf is "
+                "true, since nothing is estimated; give exact_cdf: false, or leave it out"
+            )
+        return own, {"estimator": "exact"}
+    logf = laid_over(root.task, root.section, "logf", changed, f"methods.{method}")
+    check_draws(f"methods.{method}.m", logf["m"], root.path, root.section["sampling"])
+    check_estimator(f"methods.{method}", root.section, logf)
+    return own, logf
+
+
+def _logf_keys(root: Root, method: str) -> list[str]:
+    """Keys of ``logf`` that a method may set for itself: all, if it uses log F."""
+    return list(root.section["logf"]) if "logf" in get_method(method).needs else []
+
+
+def _check_online(run: Run, root: Root) -> None:
+    """Refuse to compare a response with the prompt's other responses where there are none."""
+    online = run.spec.get("online")
+    if online is None or not run.instance.leave_one_out or online["draws_per_prompt"] > 1:
+        return
+    raise ConfigError(
+        f"{root.path}.budgets.{run.method}.draws_per_prompt: {online['draws_per_prompt']} is not "
+        "allowed, since a response is compared with the others to its prompt; give 2 or more"
+    )
+
+
+def _check_offline(run: Run, root: Root, gpus: int) -> None:
+    """Refuse an offline run for which there are too few stored draws, or no loss in TRL."""
+    if run.pairing is None:
+        return
+    sampling = root.section["sampling"]
+    if run.spec["offline"]["trainer"] == "trl" and sampling["temperature"] != 1:
+        raise ConfigError(
+            f"{root.path}.offline.trainer: 'trl' is not allowed with {root.path}.sampling."
+            f"temperature = {sampling['temperature']}, since its losses are those at 1; give native"
+        )
+    if run.spec["offline"]["trainer"] == "trl" and gpus > 1:
+        raise ConfigError(
+            f"gpus_per_job: {gpus} is not allowed with {root.path}.offline.trainer: trl, which "
+            "trains in one process; give 1, or trainer: native"
+        )
+    if run.spec["offline"]["trainer"] == "trl":
+        plain = {"precision": "fp32", "rows_per_pass": None, "activation_checkpointing": False}
+        for name, usual in plain.items():
+            if run.spec["offline"][name] != usual:
+                raise ConfigError(
+                    f"{root.path}.offline.{name}: {run.spec['offline'][name]} is not allowed with "
+                    f"{root.path}.offline.trainer: trl; give trainer: native"
+                )
+    stored = sampling["train_draws"]
+    if run.pairing.num_draws > stored:
+        named = "num_draws" if "num_draws" in vars(run.instance) else "n"
+        raise ConfigError(
+            f"methods.{run.method}.{named}: {run.pairing.draws} draws asked for, {root.path}."
+            f"sampling.train_draws gives {stored}; lower the former or raise the latter"
+        )
+
+
+def _settings(root: Root, method: str, grid: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Every combination of the listed values, each checked by the method itself."""
+    own = [item.name for item in fields(get_method(method)) if item.init]
+    known = [*own, *_logf_keys(root, method)]
+    for name in grid:
+        if name not in known:
+            raise ConfigError(
+                f"methods.{method}.{name}: unknown setting; accepted: "
+                f"{', '.join([*known, 'seeds'])}"
+            )
+    lists = [value if isinstance(value, list) else [value] for value in grid.values()]
+    combinations = [dict(zip(grid, chosen, strict=True)) for chosen in itertools.product(*lists)]
+    for values in combinations:
+        try:
+            get_method(method)(**{name: values[name] for name in values if name in own})
+        except TypeError as error:
+            raise ConfigError(f"methods.{method}: {error}; see `vbon methods`") from error
+    return combinations
+
+
+def _slug(grid: Mapping[str, Any], values: Mapping[str, Any]) -> str:
+    """Name of a setting: the swept fields, or all that are given where nothing is swept."""
+    swept = [name for name, value in grid.items() if isinstance(value, list)] or list(grid)
+    parts = [f"{_PREFIX.get(name, name)}{_plain(values[name])}" for name in swept]
+    return "-".join(parts) or "default"
+
+
+def _plain(value: Any) -> str:
+    whole = isinstance(value, float) and value.is_integer()
+    return str(int(value)) if whole else str(value)
+
+
+def _spec(
+    root: Root, method: str, instance: Method, values: Mapping[str, Any], seed: int
+) -> dict[str, Any]:
+    """What shapes a run, and nothing that does not: changing another key must not retrain it."""
+    spec: dict[str, Any] = {"method": method, "values": dict(values), "seed": seed}
+    loop, section = _loop(instance), root.section
+    if loop:
+        sampling = section["sampling"]
+        spec[loop] = _budgeted(root, method, loop)
+        if isinstance(instance, Anchored):
+            spec[loop] = instance.loop(spec[loop])
+        if isinstance(instance, Offline):
+            fitting = max(1, sampling["train_draws"] // instance.pairing.draws)
+            spec[loop]["blocks"] = min(spec[loop]["blocks"], fitting)
+        spec["sampling"] = {name: sampling[name] for name in ("max_new_tokens", "temperature")}
+        spec["rewards"] = section["rewards"]
+    return spec
+
+
+def file_of(path: str) -> str:
+    """The file that stands for an artifact: a model's card is written last.
+
+    Example:
+        >>> file_of("results/sentiment/models/reference")
+        'results/sentiment/models/reference/card.json'
+    """
+    return path if path.endswith(".parquet") else f"{path}/card.json"
+
+
+def pair_files(runs: list[Run]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Pairs that runs are trained on: settings of each, by folder and file name."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for run in runs:
+        if run.pairing is not None:
+            path = Path(run.inputs()["pairs"])
+            found.setdefault(str(path.parent), {})[path.stem] = asdict(run.pairing)
+    return found
+
+
+def jobs(runs: list[Run], runs_per_job: int) -> dict[str, list[Run]]:
+    """Group a task's runs into jobs that share a warm process.
+
+    A job carries one method, or several that are small enough together: loading the libraries
+    takes as long as a short run.
+    """
+    packed: list[tuple[str, list[Run]]] = []
+    for (task, _), group in itertools.groupby(runs, lambda run: (run.task, run.method)):
+        members = list(group)
+        if packed and packed[-1][0] == task and len(packed[-1][1]) + len(members) <= runs_per_job:
+            packed[-1][1].extend(members)
+            continue
+        parts = -(-len(members) // runs_per_job)  # of one size, so that cores end together
+        bounds = [len(members) * part // parts for part in range(parts + 1)]
+        packed += [(task, members[a:b]) for a, b in itertools.pairwise(bounds)]
+    counts: Counter[str] = Counter()
+    named = {}
+    for task, members in packed:
+        named[f"{task}_{counts[task]}"] = members
+        counts[task] += 1
+    return named

@@ -1,0 +1,168 @@
+"""The reference's reward distribution, as the training reward of rank-based methods needs it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int
+from torch import Tensor
+
+from vbon.errors import DataError
+from vbon.objectives.best_of_n import cap_log_below
+from vbon.pool import logf
+from vbon.seeding import derive_seed
+
+
+@runtime_checkable
+class RewardCDF(Protocol):
+    """Looks up log P(r' < r) and log P(r' = r) under the reference, prompt by prompt."""
+
+    def __call__(
+        self,
+        prompt_index: Int[Tensor, " batch"],
+        rewards: Float64[Tensor, " batch"],
+        log_prob_ref: Float64[Tensor, " batch"],
+    ) -> tuple[Float64[Tensor, " batch"], Float64[Tensor, " batch"]]: ...
+
+
+@dataclass(frozen=True)
+class EstimatedCDF:
+    """Estimates from a pool of reference rewards.
+
+    Attributes:
+        sorted_rewards: Each prompt's pool, ascending.
+        fitted: Each prompt's ``(a, b)`` of the exponential fit, NaN where there is none.
+        estimator: A name in :mod:`vbon.pool.logf`.
+        pooled_ties: Whether distinct responses can share a reward. If not, the mass at a
+            response's reward is its own probability, which the reference gives exactly; if so, it
+            is the share of the pool at that reward, when that is larger.
+        mid_ranks: Whether pool draws of equal reward count as half below.
+        prior: What was learned over all prompts, for ``"shared"``.
+    """
+
+    sorted_rewards: Float64[Tensor, "prompts draws"]
+    fitted: Float64[Tensor, "prompts two"]
+    estimator: str = "add1"
+    pooled_ties: bool = False
+    mid_ranks: bool = False
+    prior: "Prior | None" = None
+
+    def __call__(
+        self,
+        prompt_index: Int[Tensor, " batch"],
+        rewards: Float64[Tensor, " batch"],
+        log_prob_ref: Float64[Tensor, " batch"],
+    ) -> tuple[Float64[Tensor, " batch"], Float64[Tensor, " batch"]]:
+        """Estimated log F, kept so that F and the mass at the reward sum to at most 1."""
+        pools = self.sorted_rewards[prompt_index]
+        log_level = log_prob_ref
+        if self.pooled_ties:
+            _, level = logf.counts(rewards, pools)
+            log_level = torch.maximum(log_level, (level.double() / pools.shape[1]).log())
+        fitted = tuple(self.fitted[prompt_index].unbind(1))
+        prior = None if self.prior is None else self.prior(prompt_index, rewards)
+        log_below = logf.estimate(rewards, pools, self.estimator, fitted, prior, self.mid_ranks)
+        return cap_log_below(log_below, log_level), log_level
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Shares below a reward by the fit to all prompts (:mod:`vbon.pool.shared`).
+
+    Attributes:
+        knots: Ascending rewards.
+        shares: Share below the rewards of each cell between knots.
+        worth: Draws that it is worth.
+    """
+
+    knots: Float64[Tensor, " knots"]
+    shares: Float64[Tensor, "prompts cells"]
+    worth: float
+
+    def __call__(
+        self, prompt_index: Int[Tensor, " batch"], rewards: Float64[Tensor, " batch"]
+    ) -> tuple[Float64[Tensor, " batch"], float]:
+        """Share below each reward, and the draws that it is worth."""
+        cell = torch.searchsorted(self.knots, rewards, right=True)
+        return self.shares[prompt_index, cell], self.worth
+
+
+@dataclass
+class SampledCDF:
+    """Estimates by inverse binomial sampling: fresh reference draws instead of a pool.
+
+    Attributes:
+        draw: Rewards of fresh reference draws, ``[batch, count]``, and the tokens that they took,
+            from the rows of the prompts, how many draws each, and a seed.
+        max_draws: Draws after which a reward counts as having none below.
+        seed: Of all draws.
+        sampled_tokens: Tokens drawn so far.
+    """
+
+    draw: Callable[[Int[Tensor, " batch"], int, int], tuple[Float64[Tensor, "batch count"], int]]
+    max_draws: int
+    seed: int
+    sampled_tokens: int = field(default=0, init=False)
+    _calls: int = field(default=0, init=False)
+
+    def __call__(
+        self,
+        prompt_index: Int[Tensor, " batch"],
+        rewards: Float64[Tensor, " batch"],
+        log_prob_ref: Float64[Tensor, " batch"],
+    ) -> tuple[Float64[Tensor, " batch"], Float64[Tensor, " batch"]]:
+        """Unbiased log F, but for rewards that none of ``max_draws`` is below."""
+        count = 1
+
+        def fresh(active: np.ndarray) -> Tensor:
+            nonlocal count
+            self._calls += 1
+            asked = prompt_index[torch.from_numpy(active).to(prompt_index.device)]
+            drawn, tokens = self.draw(asked, count, derive_seed(self.seed, "ibs", self._calls))
+            self.sampled_tokens += tokens
+            count = min(2 * count, self.max_draws)  # few rewards are left, each far down
+            return drawn
+
+        log_below = logf.ibs(rewards, fresh, self.max_draws, truncated=True)
+        return cap_log_below(log_below, log_prob_ref), log_prob_ref
+
+
+@dataclass(frozen=True)
+class ExactCDF:
+    """Exact values of an enumerable language.
+
+    Attributes:
+        levels: Each prompt's distinct rewards, ascending; rows padded with +inf.
+        log_below: log P(r' < level).
+        log_level: log P(r' = level).
+    """
+
+    levels: Float64[Tensor, "prompts levels"]
+    log_below: Float64[Tensor, "prompts levels"]
+    log_level: Float64[Tensor, "prompts levels"]
+
+    def __call__(
+        self,
+        prompt_index: Int[Tensor, " batch"],
+        rewards: Float64[Tensor, " batch"],
+        log_prob_ref: Float64[Tensor, " batch"],
+    ) -> tuple[Float64[Tensor, " batch"], Float64[Tensor, " batch"]]:
+        """Exact log F and log mass of each reward.
+
+        Raises:
+            DataError: If a reward is none of its prompt's.
+        """
+        levels = self.levels[prompt_index]
+        row = torch.searchsorted(levels, rewards[:, None]).clamp_max(levels.shape[1] - 1)
+        strange = levels.gather(1, row).squeeze(1) != rewards
+        if strange.any():
+            raise DataError(
+                f"reward: {rewards[strange][0].item()} is no reward of this enumerable language; "
+                "its log F table was made with another reward model or rewards.transform"
+            )
+        return (
+            self.log_below[prompt_index].gather(1, row).squeeze(1),
+            self.log_level[prompt_index].gather(1, row).squeeze(1),
+        )

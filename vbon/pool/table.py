@@ -1,0 +1,57 @@
+"""Rows of the pool's tables: prompts, draws and their first rewards."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from transformers import PreTrainedTokenizerBase
+
+from vbon.artifacts import read_table
+from vbon.batches import Prompts, Rollouts
+from vbon.errors import ArtifactError, DataError
+
+_COLUMNS = ("prompt_id", "draw", "response", "response_ids", "finished", "log_prob")
+
+
+def load_prompts(path: str | Path) -> Prompts:
+    """Prompts of an artifact as padded token ids."""
+    table = read_table(path, "prompts", ["prompt_id", "prompt_ids"])
+    return Prompts.from_lists(table["prompt_ids"].tolist(), table["prompt_id"].tolist())
+
+
+def rollout_rows(
+    rollouts: Rollouts, prompts: Prompts, tokenizer: PreTrainedTokenizerBase, first_draw: int = 0
+) -> pd.DataFrame:
+    """Rollouts as rows of schema "samples"."""
+    ids = rollouts.response_lists()
+    draws = np.arange(len(rollouts)) % (len(rollouts) // len(prompts)) + first_draw
+    names = [prompts.prompt_id[index] for index in rollouts.prompt_index.tolist()]
+    texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
+    columns = (names, draws, texts, ids, rollouts.finished.numpy(), rollouts.log_prob.numpy())
+    return pd.DataFrame(dict(zip(_COLUMNS, columns, strict=True)))
+
+
+def first_rewards(path: str, draws: int) -> pd.Series:
+    """Each prompt's first rewards, ascending, by prompt_id in the table's order.
+
+    Raises:
+        ArtifactError: If a prompt has fewer draws.
+        DataError: If a reward is not finite.
+    """
+    rewards = read_table(path, "rewards", ["prompt_id", "draw", "reward"])
+    bad = rewards[~np.isfinite(rewards["reward"])]
+    if len(bad):
+        row = bad.iloc[0]
+        raise DataError(
+            f"{path}: column 'reward' is {row['reward']} for prompt {row['prompt_id']}, "
+            f"draw {row['draw']}; rewards must be finite"
+        )
+    kept = rewards[rewards["draw"] < draws]
+    pools = kept.groupby("prompt_id", sort=False)["reward"].agg(np.sort)
+    short = pools[pools.map(len) < draws]
+    if len(short):
+        raise ArtifactError(
+            f"{path}: prompt {short.index[0]} has {len(short.iloc[0])} draws, "
+            f"{draws} are asked for (logf.m, sampling.test_draws)"
+        )
+    return pools

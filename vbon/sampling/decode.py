@@ -1,0 +1,140 @@
+"""Draw responses from a language model with a key-value cache and inverse-CDF sampling."""
+
+import math
+from collections import Counter
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from vbon.batches import Prompts, Rollouts
+from vbon.models.language_model import make_decoder, output_logits
+from vbon.seeding import derive_seed
+
+_DIRECT_VOCAB = 1024  # up to here one cumulative sum a row is cheaper than two shorter ones
+
+
+def inverse_cdf(
+    probs: Float[Tensor, "rows vocab"], uniform: Float[Tensor, "rows one"]
+) -> Int[Tensor, " rows"]:
+    r"""Draw one token a row: the smallest ``k`` with ``sum(probs[:k+1]) > uniform * sum(probs)``.
+
+    One uniform number a row instead of the one a vocabulary entry that ``torch.multinomial``
+    draws. A large vocabulary is searched in two levels of about :math:`\sqrt{V}`.
+
+    Args:
+        probs: Non-negative weights, not necessarily normalised.
+        uniform: Numbers in [0, 1).
+
+    Example:
+        >>> inverse_cdf(torch.tensor([[0.2, 0.0, 0.8]]), torch.tensor([[0.2]])).tolist()
+        [2]
+    """
+    rows, vocab = probs.shape
+    if vocab <= _DIRECT_VOCAB:
+        return _first_above(probs.cumsum(1), uniform)
+    size = math.isqrt(vocab - 1) + 1
+    whole = vocab // size * size
+    sums = probs[:, :whole].view(rows, -1, size).sum(2)
+    if whole < vocab:
+        sums = torch.cat((sums, probs[:, whole:].sum(1, keepdim=True)), 1)
+    totals = sums.cumsum(1)
+    block = _first_above(totals, uniform)[:, None]
+    before = totals.gather(1, block) - sums.gather(1, block)
+    index = block * size + torch.arange(size, device=probs.device)
+    inner = probs.gather(1, index.clamp_max(vocab - 1)).masked_fill_(index >= vocab, 0.0).cumsum(1)
+    # Rounding may put the target before the block's beginning; its first possible token is meant.
+    target = (uniform * totals[:, -1:] - before).clamp_min(0.0)
+    found = torch.searchsorted(inner, target, right=True)
+    # Likewise at the block's end.
+    last = (inner < inner[:, -1:]).sum(1, keepdim=True)
+    return (block * size + torch.minimum(found, last)).squeeze(1)
+
+
+def _first_above(
+    cumulative: Float[Tensor, "rows vocab"], uniform: Float[Tensor, "rows one"]
+) -> Int[Tensor, " rows"]:
+    """Index of the first cumulative weight above ``uniform`` times the total."""
+    total = cumulative[:, -1:]
+    # Rounding may give the total itself, above which there is nothing.
+    below = torch.nextafter(total, torch.zeros_like(total))
+    found = torch.searchsorted(cumulative, torch.minimum(uniform * total, below), right=True)
+    return found[:, 0].clamp_max(cumulative.shape[1] - 1)  # NaN is above everything
+
+
+def prompt_seeds(prompts: Prompts, seed: int) -> list[int]:
+    """A seed for each prompt's draws that depends on its id, not on the batch around it.
+
+    A prompt that stands in the batch more than once gets another one each time.
+    """
+    seeds, repeats = [], Counter()
+    for name in prompts.prompt_id:
+        seeds.append(derive_seed(seed, "draws", name, repeats[name]))
+        repeats[name] += 1
+    return seeds
+
+
+def _uniforms(prompts: Prompts, draws: int, tokens: int, seed: int) -> Float[Tensor, "rows tokens"]:
+    """One uniform number for each token of each draw."""
+    generators = (torch.Generator().manual_seed(own) for own in prompt_seeds(prompts, seed))
+    return torch.cat([torch.rand(draws, tokens, generator=each) for each in generators])
+
+
+@torch.no_grad()
+def sample(
+    model: PreTrainedModel,
+    prompts: Prompts,
+    *,
+    draws: int,
+    max_new_tokens: int,
+    eos_token_id: int,
+    seed: int,
+    temperature: float = 1.0,
+    value_head: nn.Module | None = None,
+) -> Rollouts:
+    """Draw ``draws`` responses to each prompt from the model's own distribution.
+
+    No top-k, top-p or repetition penalty: the log-probs are those of the distribution drawn from.
+
+    Args:
+        model: A causal language model.
+        prompts: Prompts; each is encoded once for all of its draws.
+        draws: Responses a prompt.
+        max_new_tokens: Length limit; a response that reaches it is not finished.
+        eos_token_id: The token that ends a response; it counts as a token of the response.
+        seed: Uniform numbers are derived from it, the prompt's id and the draw.
+        temperature: Divides the logits, here and in the log-probs.
+        value_head: If given, its values of the states before each token are returned.
+
+    Returns:
+        Rollouts in the order of prompts, draws of a prompt together.
+    """
+    prompts, home = prompts.to(model.device), prompts.ids.device
+    decoder = make_decoder(model, prompts, draws, max_new_tokens)
+    rows, device = len(prompts) * draws, prompts.ids.device
+    uniforms = _uniforms(prompts, draws, max_new_tokens, seed).to(device)
+    ids = torch.zeros(rows, max_new_tokens, dtype=torch.long, device=device)
+    mask = torch.zeros(rows, max_new_tokens, dtype=torch.bool, device=device)
+    log_probs = torch.zeros(rows, max_new_tokens, device=device)
+    values = None if value_head is None else torch.zeros(rows, max_new_tokens, device=device)
+    alive = torch.ones(rows, dtype=torch.bool, device=device)
+    for step in range(max_new_tokens):
+        logits = output_logits(model, decoder.hidden)
+        if temperature != 1.0:
+            logits = logits / temperature
+        logits.sub_(logits.amax(1, keepdim=True))
+        probs = logits.exp()
+        token = inverse_cdf(probs, uniforms[:, step : step + 1])
+        chosen = logits.gather(1, token[:, None]).squeeze(1) - probs.sum(1).log()
+        ids[:, step] = token * alive
+        mask[:, step] = alive
+        log_probs[:, step] = chosen * alive
+        if values is not None:
+            values[:, step] = value_head(decoder.hidden) * alive
+        alive = alive & (token != eos_token_id)
+        if step + 1 == max_new_tokens or not alive.any():
+            break
+        decoder.step(token)
+    index = torch.arange(len(prompts), device=device).repeat_interleave(draws)
+    return Rollouts(index, ids, mask, ~alive, log_probs, values).to(home)

@@ -1,0 +1,173 @@
+"""The data report: measured properties of the embedded data, and the bounds they must keep.
+
+A benchmark of alignment methods says little when its reference already pleases the reward model,
+repeats itself, or when the held-out evaluator is the reward model in disguise. This module reads
+artifacts only and needs no model.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from vbon.errors import ConfigError, DataError
+
+# The rewards of very few draws have no ranks worth correlating.
+_FEWEST_DRAWS = 3
+
+
+def spearman_within(rewards: pd.DataFrame) -> float:
+    """Mean over prompts of Spearman's correlation of ``evaluator_reward`` with ``reward``.
+
+    Args:
+        rewards: Schema "rewards"; several draws a prompt.
+
+    Returns:
+        A number in [-1, 1]; NaN if no prompt has three draws with differing rewards.
+
+    Example:
+        >>> spearman_within(pd.DataFrame({
+        ...     "prompt_id": ["a"] * 4, "reward": [1, 2, 3, 4], "evaluator_reward": [1, 3, 2, 9]}))
+        0.8
+    """
+    columns = ["reward", "evaluator_reward"]
+    groups = rewards.groupby("prompt_id", sort=False)
+    ranks = groups[columns].rank()
+    centred = ranks - ranks.groupby(rewards["prompt_id"], sort=False).transform("mean")
+    centred["product"] = centred["reward"] * centred["evaluator_reward"]
+    centred[columns] **= 2
+    sums = centred.groupby(rewards["prompt_id"], sort=False).sum()[groups.size() >= _FEWEST_DRAWS]
+    norms = np.sqrt(sums["reward"] * sums["evaluator_reward"])
+    return round(float((sums["product"] / norms.where(norms > 0)).mean()), 12)
+
+
+def duplicate_share(samples: pd.DataFrame) -> float:
+    """Share of draws whose token ids repeat an earlier draw of the same prompt.
+
+    Example:
+        >>> duplicate_share(pd.DataFrame({
+        ...     "prompt_id": ["a", "a", "b", "b"], "response_ids": [[1, 2], [1, 2], [1, 2], [3]]}))
+        0.25
+    """
+    keys = pd.DataFrame(
+        {
+            "prompt_id": samples["prompt_id"].to_numpy(),
+            "ids": [np.asarray(ids, np.int32).tobytes() for ids in samples["response_ids"]],
+        }
+    )
+    return float(keys.duplicated().mean())
+
+
+def data_report(
+    texts: pd.DataFrame,
+    prompts: Mapping[str, pd.DataFrame],
+    samples: pd.DataFrame,
+    rewards: pd.DataFrame,
+    metrics: Mapping[str, Mapping[str, float]],
+    checks: Mapping[str, Sequence[float | None]],
+    baselines: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """Measure the data of a task and compare them with their bounds.
+
+    Args:
+        texts: Schema "reviews" or "posts".
+        prompts: ``{"train": …, "test": …}``, schema "prompts".
+        samples: Schema "samples", the reference's draws for the train prompts.
+        rewards: Schema "rewards" of the same draws.
+        metrics: What the builders returned, for example ``{"reward_model": {"accuracy": 0.85}}``;
+            a number appears as the quantity ``reward_model_accuracy``.
+        checks: ``{quantity: [low, high]}``; null leaves a side open, and two of them ask for
+            nothing. Bounds are inclusive.
+        baselines: What :func:`vbon.tasks.lead.baselines` returns; its numbers appear as
+            quantities such as ``reference_minus_lead_rougeL``.
+
+    Returns:
+        Rows (quantity, value, low, high, ok): counts of texts and prompts, ``p_positive`` (the
+        reference's mean probability of POSITIVE, if there is one), ``reward_mean``,
+        ``reward_sd_within`` and ``reward_sd_between`` prompts, ``duplicate_share``, ``tied_share``
+        (draws of differing text whose reward equals another's of the same prompt),
+        ``spearman_within``, ``finished_share``, ``response_tokens``, the metrics and the numbers of
+        the baselines. A quantity without bounds is always ok.
+
+    Raises:
+        ConfigError: If ``checks`` names a quantity that is not measured.
+        DataError: If samples and rewards are not the same draws.
+    """
+    keys = ["prompt_id", "draw"]
+    draws = samples[[*keys, "response"]].merge(rewards, on=keys, validate="one_to_one")
+    if not len(draws) == len(samples) == len(rewards):
+        raise DataError(
+            f"column 'draw': {len(samples)} samples and {len(rewards)} rewards share {len(draws)} "
+            "draws; score the same draws again"
+        )
+    by_prompt = draws.groupby("prompt_id", sort=False)["reward"]
+    differing = draws.drop_duplicates(["prompt_id", "response"])
+    shared = set(prompts["train"]["prompt_ids"].map(tuple)) & set(
+        prompts["test"]["prompt_ids"].map(tuple)
+    )
+    measured: dict[str, float] = {
+        **_described(texts),
+        "num_train_prompts": len(prompts["train"]),
+        "num_test_prompts": len(prompts["test"]),
+        "prompts_in_both": len(shared),
+        "draws_per_prompt": len(draws) / draws["prompt_id"].nunique(),
+        **({"p_positive": p.mean()} if (p := draws["reward_prob"]).notna().any() else {}),
+        "reward_mean": draws["reward"].mean(),
+        "reward_sd_within": by_prompt.std().mean(),
+        "reward_sd_between": by_prompt.mean().std(),
+        "duplicate_share": duplicate_share(samples),
+        "tied_share": differing.duplicated(["prompt_id", "reward"]).mean(),
+        "spearman_within": spearman_within(rewards),
+        "finished_share": samples["finished"].mean(),
+        "response_tokens": samples["response_ids"].map(len).mean(),
+    }
+    for model, numbers in metrics.items():
+        measured |= {f"{model}_{name}": value for name, value in numbers.items()}
+    if baselines is not None:
+        numbers = baselines.set_index("candidate").drop(columns="posts")
+        measured |= {
+            f"{row}_{name}": x for row, part in numbers.iterrows() for name, x in part.items()
+        }
+    bounded = [name for name, bounds in checks.items() if any(b is not None for b in bounds)]
+    unknown = [name for name in bounded if name not in measured]
+    if unknown:
+        raise ConfigError(f"checks.{unknown[0]} is not measured; known are {', '.join(measured)}")
+    rows = []
+    for name, value in measured.items():
+        low, high = (
+            fallback if bound is None else float(bound)
+            for bound, fallback in zip(
+                checks.get(name, (None, None)), (-np.inf, np.inf), strict=True
+            )
+        )
+        free = name not in checks
+        rows.append((name, float(value), low, high, bool(free or low <= value <= high)))
+    return pd.DataFrame(rows, columns=["quantity", "value", "low", "high", "ok"])
+
+
+def _described(texts: pd.DataFrame) -> dict[str, float]:
+    """What there is to say of the texts themselves."""
+    if "label" in texts:
+        return {"num_reviews": len(texts), "positive_reviews": texts["label"].mean()}
+    return {"num_posts": len(texts), "in_domain_posts": (texts["domain"] == "in_domain").mean()}
+
+
+def assert_report(report: pd.DataFrame) -> None:
+    """Refuse data that break a bound.
+
+    Raises:
+        DataError: Naming the first failing quantity, its value and its bounds.
+
+    Example:
+        >>> row = {"quantity": "p_positive", "value": 0.7, "low": 0.4, "high": 0.6, "ok": False}
+        >>> assert_report(pd.DataFrame([row]))
+        Traceback (most recent call last):
+        vbon.errors.DataError: p_positive is 0.7, accepted are 0.4 to 0.6 (checks.p_positive); ...
+    """
+    failing = report[~report["ok"].astype(bool)]
+    if len(failing):
+        row = failing.iloc[0]
+        raise DataError(
+            f"{row.quantity} is {row.value:.4g}, accepted are {row.low:g} to {row.high:g} "
+            f"(checks.{row.quantity}); change the task's texts or builds, or the bounds"
+        )

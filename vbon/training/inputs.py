@@ -1,0 +1,144 @@
+"""Inputs of a training run: prompts, reference, rewards and log F, loaded once for a job."""
+
+import warnings
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel
+
+from vbon.artifacts import read_table
+from vbon.batches import Prompts, Rollouts
+from vbon.errors import ArtifactError
+from vbon.models.language_model import check_tokenizer, load_language_model, load_tokenizer
+from vbon.pool.cdf import EstimatedCDF, ExactCDF, Prior, RewardCDF
+from vbon.pool.logf import FitWarning
+from vbon.pool.table import load_prompts
+from vbon.rewards import full_texts, load_reward_model, replace_unfinished
+from vbon.training.offline import Examples
+from vbon.training.online import Environment
+
+
+def load_cdf(paths: dict[str, str], settings: dict[str, Any], prompts: Prompts) -> RewardCDF:
+    """The reference's reward distribution from its tables, in the order of ``prompts``.
+
+    Args:
+        paths: ``logf``, and ``prior`` for the estimator that needs it.
+        settings: Section ``logf`` of the config.
+        prompts: Training prompts.
+
+    Raises:
+        ArtifactError: If a table lacks a prompt.
+    """
+    table = _rows_of(prompts, paths["logf"], "logf")
+    if "levels" in table:
+        return ExactCDF(*(_padded(table[name]) for name in ("levels", "log_below", "log_level")))
+    pools = torch.from_numpy(np.stack(table["rewards_sorted"].to_list()))
+    fitted = torch.from_numpy(table[["exp_a", "exp_b"]].to_numpy(np.float64, copy=True))
+    chosen = {name: settings[name] for name in ("estimator", "pooled_ties", "mid_ranks")}
+    missing = int(fitted.isnan().any(1).sum())
+    if chosen["estimator"] == "exponential" and missing:
+        warnings.warn(
+            f"{paths['logf']}: {missing} of {len(table)} prompts have no exponential fit; add1 "
+            "takes over for them",
+            FitWarning,
+            stacklevel=2,
+        )
+    if "prior" not in paths:
+        return EstimatedCDF(pools, fitted, **chosen)
+    learned = _rows_of(prompts, paths["prior"], "prior")
+    knots = torch.from_numpy(np.array(learned["knots"].iloc[0]))
+    shares = torch.from_numpy(np.stack(learned["shares"].to_list()))
+    prior = Prior(knots, shares, float(learned["worth"].iloc[0]))
+    return EstimatedCDF(pools, fitted, **chosen, prior=prior)
+
+
+def _rows_of(prompts: Prompts, path: str, schema: str) -> pd.DataFrame:
+    """The rows of a table that belong to the prompts, in their order."""
+    table = read_table(path, schema).set_index("prompt_id")
+    missing = [name for name in prompts.prompt_id if name not in table.index]
+    if missing:
+        raise ArtifactError(f"{path}: column 'prompt_id' lacks {missing[0]}, which is a prompt")
+    return table.loc[list(prompts.prompt_id)]
+
+
+def _padded(rows: pd.Series) -> Float64[Tensor, "prompts levels"]:
+    """Rows of numbers as one tensor, filled up with +inf."""
+    tensors = [torch.from_numpy(np.array(row, np.float64)) for row in rows]
+    return pad_sequence(tensors, batch_first=True, padding_value=torch.inf)
+
+
+class Inputs:
+    """What the runs of a task share, loaded once and only if a run needs it.
+
+    Args:
+        paths: Artifact of each input name; ``pairs``, in which runs differ, is not looked at.
+        spec: Of any run of the group; they share sampling, rewards and log F settings.
+    """
+
+    def __init__(self, paths: dict[str, str], spec: dict[str, Any]) -> None:
+        self._paths, self._spec = paths, spec
+
+    @cached_property
+    def reference(self) -> PreTrainedModel:
+        """The frozen reference model."""
+        return load_language_model(self._paths["reference"]).requires_grad_(False)
+
+    @cached_property
+    def samples(self) -> pd.DataFrame:
+        """The reference's draws for the training prompts, as far as examples need them."""
+        columns = ["prompt_id", "draw", "response_ids", "log_prob"]
+        return read_table(self._paths["samples"], "samples", columns)
+
+    def examples(self, path: str) -> Examples:
+        """What an offline run is trained on.
+
+        Args:
+            path: Its table of pairs.
+        """
+        pairs = read_table(path, "pairs")
+        return Examples.from_tables(pairs, self.samples, self.environment.prompts)
+
+    @cached_property
+    def environment(self) -> Environment:
+        """Prompts, reference and rewards of the task."""
+        tokenizer = load_tokenizer(self._paths["reference"])
+        eos_token_id = check_tokenizer(tokenizer, self.reference)
+        rewards = self._spec["rewards"]
+        size, transform = rewards["batch_size"], rewards["transform"]
+        reward_model = load_reward_model(self._paths["reward_model"], size, transform)
+        evaluator = None
+        if "evaluator" in self._paths:
+            evaluator = load_reward_model(self._paths["evaluator"], size)
+
+        def texts(prompts: Prompts, rollouts: Rollouts) -> list[str]:
+            return full_texts(tokenizer, prompts.id_lists(), rollouts.response_lists())
+
+        def score(prompts: Prompts, rollouts: Rollouts) -> Float64[Tensor, " batch"]:
+            reward = reward_model(texts(prompts, rollouts)).reward
+            return torch.from_numpy(replace_unfinished(reward, rollouts.finished.numpy(), rewards))
+
+        def evaluate(prompts: Prompts, rollouts: Rollouts) -> Float64[Tensor, " batch"]:
+            return torch.from_numpy(evaluator(texts(prompts, rollouts)).reward)
+
+        prompts = load_prompts(self._paths["prompts"])
+        cdf = None
+        if "logf" in self._paths:
+            cdf = load_cdf(self._paths, self._spec["logf"], prompts)
+        limits = self._spec["sampling"]
+        return Environment(
+            prompts,
+            self.reference,
+            score,
+            cdf,
+            eos_token_id,
+            limits["max_new_tokens"],
+            limits["temperature"],
+            None if evaluator is None else evaluate,
+            rewards.get("monitored", 0),
+        )
