@@ -86,7 +86,8 @@ def _places(root: str) -> list[tuple[Path, str]]:
     file = _file(named)
     if file is None:
         return []
-    return [(file, name)] if name else [(file, own) for own in _module(file).hashes]
+    module = _module(file)
+    return [(file, name)] if name else [(file, own) for own in (*module.hashes, *module.imported)]
 
 
 def _file(module: str) -> Path | None:
