@@ -21,7 +21,7 @@ from vbon.batches import Prompts, Scored
 from vbon.methods.base import Method
 from vbon.models.build import build_tokenizer
 from vbon.models.tabular import TabularConfig, TabularLM
-from vbon.objectives.best_of_n import log_masses
+from vbon.objectives.best_of_n import log_bon_ratio, log_masses
 from vbon.pool.cdf import EstimatedCDF, ExactCDF
 from vbon.pool.pairs import Pairing, make_pairs
 from vbon.training.anchored import make_online_trainer
@@ -36,6 +36,11 @@ TEXTS = [" ".join(_WORDS[start:] + _WORDS[:start]) + "." for start in range(len(
 def tokenizer(classifier=False):
     """Words of :data:`TEXTS`, one token each."""
     return build_tokenizer(TEXTS, vocab_size=64, max_tokens=32, classifier=classifier)
+
+
+def log_bon(rewards, log_probs, n, ties="exchangeable"):
+    """Log-probabilities of best-of-n over a finite language."""
+    return log_probs + log_bon_ratio(*log_masses(rewards, log_probs, ties), n)
 
 
 def with_seed(seed, build):

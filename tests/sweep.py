@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from vbon.artifacts import SCHEMAS
-from vbon.objectives.frontier import kl_frontier, kl_upper_bound, win_rate, win_rate_frontier
+from vbon.objectives.frontier import kl_upper_bound, win_rate, win_rate_frontier
 
 BETAS = [0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 1, 2, 3, 4, 5]
 DPO_BETAS = [0.01, 0.1, 0.2, 0.3, 0.4, 0.5, 1, 2, 3, 4, 5]
@@ -91,7 +91,8 @@ def _measured(points, rng, lost, diverged):
 
 def excess_kl(points):
     """What a run pays beyond the cheapest way to win as often, in nats."""
-    return points["kl"] - kl_frontier(points["win_rate"].clip(0.5, 1 - 1e-9))
+    kl = np.linspace(0, 20, 100_000)
+    return points["kl"] - np.interp(points["win_rate"], win_rate_frontier(kl), kl)
 
 
 def study(points, spread=0.003, shift=0.0, seed=0, n=(2, 4, 8, 16, 64)):

@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-import scipy.stats
 
 from vbon.errors import DataError
-from vbon.statistics import bootstrap_interval, clustered_mean, percentile_interval, prompt_means
+from vbon.statistics import clustered_mean, percentile_interval, prompt_means
 
 
 def test_clustered_mean_weighs_prompts_equally():
@@ -58,35 +57,6 @@ def test_prompt_means_keep_the_order_of_first_appearance():
 def test_unusable_values_are_refused(values, prompts, words):
     with pytest.raises(DataError, match=words):
         clustered_mean(values, prompts)
-
-
-def test_bootstrap_interval_of_a_mean_is_the_normal_one():
-    """For a mean the bootstrap distribution is known: normal with the sample's own sd / sqrt(n).
-
-    The Monte Carlo standard error of a 2.5 % quantile from 20,000 resamples is
-    sqrt(.025 * .975 / 20000) / density(1.96) = 0.019 sd.
-    """
-    values = np.random.default_rng(2).normal(3, 2, size=400)
-    low, high = bootstrap_interval(values, np.random.default_rng(3), replicates=20_000)
-    sd = values.std() / 20
-    ends = values.mean() + sd * scipy.stats.norm.ppf([0.025, 0.975])
-    assert (low, high) == pytest.approx(tuple(ends), abs=4 * 0.019 * sd)
-
-
-def test_bootstrap_interval_follows_its_generator_and_statistic():
-    values = np.random.default_rng(4).exponential(size=60)
-    draw = [bootstrap_interval(values, np.random.default_rng(s), replicates=200) for s in (5, 5, 6)]
-    assert draw[0] == draw[1] != draw[2]
-    median = bootstrap_interval(values, np.random.default_rng(5), statistic=np.median)
-    assert median.low < np.median(values) < median.high < values.mean() + 0.5
-
-
-def test_bootstrap_interval_covers_at_its_level():
-    """Coverage of 400 intervals of 60 normal values; its standard error is 0.011."""
-    rng = np.random.default_rng(7)
-    samples = rng.normal(size=(400, 60))
-    ends = [bootstrap_interval(sample, rng, replicates=400) for sample in samples]
-    assert np.mean([low < 0 < high for low, high in ends]) == pytest.approx(0.95, abs=4 * 0.011)
 
 
 def test_percentile_interval_of_many_statistics_and_missing_ones():

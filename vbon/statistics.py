@@ -1,11 +1,10 @@
-"""Means with standard errors over prompts, and bootstrap intervals.
+"""Means with standard errors over prompts, bootstrap intervals and tests of equivalence.
 
 The prompt is the unit of evaluation: several responses to one prompt share its difficulty, so
 they are averaged first and the spread is taken between prompts. Only numpy, scipy and pandas are
 imported.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -93,45 +92,6 @@ def clustered_mean(values: npt.ArrayLike, prompt_ids: npt.ArrayLike) -> Estimate
     # A spread of one prompt is unknown, not zero.
     se = float(scipy.stats.sem(means, ddof=1)) if means.size > 1 else float("nan")
     return Estimate(float(means.mean()), se, int(means.size))
-
-
-def bootstrap_interval(
-    values: npt.ArrayLike,
-    rng: np.random.Generator,
-    *,
-    statistic: Callable[..., Any] = np.mean,
-    replicates: int = 2000,
-    confidence: float = 0.95,
-) -> Interval:
-    """Percentile bootstrap interval of a statistic of independent values.
-
-    Args:
-        values: Independent numbers, for example :func:`prompt_means` (never single responses of
-            shared prompts), at least two.
-        rng: Generator of the resamples; the same state gives the same interval.
-        statistic: Function of an array and ``axis``.
-        replicates: Number of resamples.
-        confidence: Coverage aimed at, in (0, 1).
-
-    Returns:
-        Lower and upper end, in the unit of the statistic.
-
-    Example:
-        >>> numbers = np.arange(100.0)
-        >>> low, high = bootstrap_interval(numbers, np.random.default_rng(0))
-        >>> low < 49.5 < high
-        True
-    """
-    result = scipy.stats.bootstrap(
-        (np.asarray(values, dtype=np.float64),),
-        statistic,
-        n_resamples=replicates,
-        confidence_level=confidence,
-        method="percentile",
-        rng=rng,
-    )
-    interval = result.confidence_interval
-    return Interval(float(interval.low), float(interval.high))
 
 
 def percentile_interval(replicates: npt.ArrayLike, confidence: float = 0.95) -> Interval:

@@ -8,10 +8,11 @@ import pytest
 import torch
 from scipy.optimize import minimize
 from scipy.special import log_softmax, logsumexp
+from support import log_bon
 
 from vbon.errors import ConfigError, DataError
 from vbon.objectives import oracle
-from vbon.objectives.best_of_n import TIES, kl_upper_bound, log_bon, win_rate
+from vbon.objectives.best_of_n import TIES, kl_upper_bound, win_rate
 
 SETTINGS = {
     "reference": {},

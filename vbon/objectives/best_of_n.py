@@ -8,8 +8,20 @@ tensors and return the same kind; none imports PyTorch.
 import numpy as np
 
 from vbon.errors import ConfigError, DataError
-from vbon.objectives import frontier
 from vbon.objectives.arrays import Number, Numeric, as_arrays, check_draws
+from vbon.objectives.frontier import kl_upper_bound, win_rate, win_rate_frontier
+
+__all__ = [
+    "TIES",
+    "cap_log_below",
+    "expected_best",
+    "floored",
+    "kl_upper_bound",
+    "log_bon_ratio",
+    "log_masses",
+    "win_rate",
+    "win_rate_frontier",
+]
 
 TIES = ("exchangeable", "ordered")
 """How best-of-n chooses among equal rewards: any of them alike, or by a fixed total order."""
@@ -120,25 +132,6 @@ def log_masses(
     return restore(below[rank]), restore(level[rank])
 
 
-def log_bon(rewards: Numeric, log_probs: Numeric, n: Number, ties: str = "exchangeable") -> Numeric:
-    r"""Log-probabilities of best-of-n over a finite language.
-
-    :math:`\log \pi_\mathrm{bon} = \log \pi_\mathrm{ref} + S`, with :math:`S` of
-    :func:`log_bon_ratio` at the masses of :func:`log_masses`; arguments and errors as there.
-
-    Returns:
-        :math:`\log \pi_\mathrm{bon}` in nats, shape ``[strings]``; its exponentials sum to 1.
-
-    Example:
-        >>> import numpy as np
-        >>> np.exp(log_bon(np.array([0.0, 1.0]), np.log([0.5, 0.5]), n=2)).round(12)
-        array([0.25, 0.75])
-    """
-    log_below, log_level = log_masses(rewards, log_probs, ties)
-    (log_probs, ratio), restore = as_arrays(log_probs, log_bon_ratio(log_below, log_level, n))
-    return restore(np.where(np.isneginf(log_probs), -np.inf, log_probs + ratio))
-
-
 def cap_log_below(log_below: Numeric, log_level: Numeric) -> Numeric:
     r"""Estimated :math:`\log F` held below :math:`\log(1 - q)`, its largest possible value.
 
@@ -183,74 +176,6 @@ def floored(log_below: Numeric, num_draws: Number = 1e6) -> Numeric:
     (below,), restore = as_arrays(log_below)
     raised = np.logaddexp(below + np.log(num_draws), 0.0) - np.log(num_draws + 1)
     return restore(np.minimum(raised, 0.0))
-
-
-def kl_upper_bound(n: Numeric) -> Numeric:
-    r"""Upper bound :math:`\log n - (n-1)/n` on KL(best-of-n || reference), in nats.
-
-    Tight for continuous rewards (Beirami et al., arXiv:2401.01879).
-
-    Raises:
-        ConfigError: If ``n`` is below 1 or not finite.
-
-    Example:
-        >>> round(kl_upper_bound(4), 4)
-        0.6363
-    """
-    check_draws(n)
-    (draws,), restore = as_arrays(n)
-    return restore(frontier.kl_upper_bound(draws))
-
-
-def win_rate(n: Numeric) -> Numeric:
-    r"""Win rate :math:`n / (n + 1)` of best-of-n over the reference for continuous rewards.
-
-    Where strings carry mass the win rate with ties half is lower, by the order of the largest.
-
-    Raises:
-        ConfigError: If ``n`` is below 1 or not finite.
-
-    Example:
-        >>> win_rate(4)
-        0.8
-    """
-    check_draws(n)
-    (draws,), restore = as_arrays(n)
-    return restore(frontier.win_rate(draws))
-
-
-def win_rate_frontier(kl: Numeric) -> Numeric:
-    """Largest win rate, ties half, that any policy can have at a KL to the reference in nats.
-
-    The curve needs no model: see :func:`vbon.objectives.frontier.win_rate_frontier`, which this
-    lifts to tensors, for its equation and error bound.
-
-    Raises:
-        ValueError: If a KL is negative.
-
-    Example:
-        >>> round(win_rate_frontier(kl_upper_bound(4)), 4)  # best-of-4 itself wins 0.8
-        0.804
-    """
-    (kl,), restore = as_arrays(kl)
-    return restore(frontier.win_rate_frontier(kl))
-
-
-def kl_frontier(win_rate: Numeric) -> Numeric:
-    """Smallest KL in nats at which any policy has a win rate; inverts :func:`win_rate_frontier`.
-
-    See :func:`vbon.objectives.frontier.kl_frontier`, which this lifts to tensors. 0 up to a win
-    rate of 1/2 and ``inf`` at 1.
-
-    Raises:
-        ValueError: If a win rate lies outside [0, 1].
-
-    Example:
-        >>> round(kl_frontier(0.8), 4)
-        0.6169
-    """
-    (win_rate,), restore = as_arrays(win_rate)
-    return restore(frontier.kl_frontier(win_rate))
 
 
 def expected_best(rewards: Numeric, n: Number) -> Numeric:

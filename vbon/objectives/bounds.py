@@ -10,8 +10,6 @@ lower rewards under the reference,
 and the last one fails between :math:`n = 1` and :math:`n = 2`.
 """
 
-import math
-
 import torch
 from jaxtyping import Float64
 from torch import Tensor
@@ -74,23 +72,6 @@ def lower_bound(log_policy: Numeric, log_ref: Numeric, log_below: Numeric, n: Nu
     check_draws(n)
     (policy, ref, below), restore = _distributions(log_policy, log_ref, log_below)
     return restore(_expectation(policy, _scaled(below, n - 1) + ref) + _entropy(policy))
-
-
-def lower_bound_sharp(
-    log_policy: Numeric, log_ref: Numeric, log_below: Numeric, n: Number
-) -> Numeric:
-    r"""The bound :math:`L + \log n \le J` that the proof of theorem 2 gives before its last step.
-
-    It is the limit of :math:`J` as strings lose their mass, so :math:`J` and :math:`L` have the
-    same optimum there. Arguments, shapes and errors as in :func:`lower_bound`.
-
-    Example:
-        >>> import numpy as np
-        >>> half, below = np.log([0.5, 0.5]), np.log([0.25, 0.5])
-        >>> round(lower_bound_sharp(half, half, below, n=2).item(), 4)
-        -0.3466
-    """
-    return lower_bound(log_policy, log_ref, log_below, n) + math.log(n)
 
 
 def lower_bound_l1(log_policy: Numeric, log_ref: Numeric, log_below: Numeric, n: Number) -> Numeric:

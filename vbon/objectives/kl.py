@@ -1,37 +1,15 @@
 r"""Estimators of KL(policy || reference) of a response, from its tokens' log-probabilities.
 
 With :math:`\ell_t = \log \pi(y_t) - \log \pi_\mathrm{ref}(y_t)` and responses drawn from the
-policy at the temperature of the log-probabilities, all three have the KL of whole responses as
-their mean; they differ in variance and in what they need. Inputs keep their dtype and gradient;
-what stands at a masked position, NaN and infinities included, reaches neither value nor gradient.
+policy at the temperature of the log-probabilities, both have the KL of whole responses as their
+mean, as the plain sum of :math:`\ell_t` has; they differ in variance and in their inputs. Inputs
+keep their dtype and gradient; masked positions, NaN and infinities included, reach neither value
+nor gradient.
 """
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-
-
-def kl_k1(
-    token_log_probs: Float[Tensor, "batch tokens"],
-    token_log_probs_ref: Float[Tensor, "batch tokens"],
-    mask: Bool[Tensor, "batch tokens"],
-) -> Float[Tensor, " batch"]:
-    r"""The plain estimator :math:`\sum_t \ell_t`: unbiased, of high variance, often negative.
-
-    Args:
-        token_log_probs: Log-probs of the drawn tokens under the policy, in nats.
-        token_log_probs_ref: Log-probs of the same tokens under the reference, in nats.
-        mask: True for the response's tokens, its end-of-sequence token included.
-
-    Returns:
-        An estimate for each response, in nats.
-
-    Example:
-        >>> mask = torch.tensor([[True, False]])
-        >>> kl_k1(torch.tensor([[-1.0, 0.0]]), torch.tensor([[-3.0, 9.0]]), mask)
-        tensor([2.])
-    """
-    return _log_ratio(token_log_probs, token_log_probs_ref, mask).sum(-1)
 
 
 def kl_k3(
@@ -42,7 +20,15 @@ def kl_k3(
     r"""The estimator :math:`\sum_t e^{-\ell_t} - 1 + \ell_t`: unbiased and never negative.
 
     Heavy-tailed once the policy is far from the reference, and biased upwards if prompt tokens
-    are left in the mask. Arguments and result as in :func:`kl_k1`.
+    are left in the mask.
+
+    Args:
+        token_log_probs: Log-probs of the drawn tokens under the policy, in nats.
+        token_log_probs_ref: Log-probs of the same tokens under the reference, in nats.
+        mask: True for the response's tokens, its end-of-sequence token included.
+
+    Returns:
+        An estimate for each response, in nats.
 
     Example:
         >>> mask = torch.tensor([[True, False]])
@@ -63,10 +49,10 @@ def kl_full(
     .. math:: \sum_t \sum_v \pi(v \mid y_{<t})
         [\log \pi(v \mid y_{<t}) - \log \pi_\mathrm{ref}(v \mid y_{<t})]
 
-    Each step's term is the conditional mean of that of :func:`kl_k1` and :func:`kl_k3` given the
-    prefix, which keeps the estimator unbiased and its terms without sampling noise of their own.
-    The variance of the sum is usually lower than :func:`kl_k1`'s, though not for every pair of
-    models. A token of zero probability under the policy counts 0.
+    Each step's term is the conditional mean of :math:`\ell_t`, and of :func:`kl_k3`'s term, given
+    the prefix, which keeps the estimator unbiased and its terms without sampling noise of their
+    own. The variance of the sum is usually lower than that of :math:`\sum_t \ell_t`, though not for
+    every pair of models. A token of zero probability under the policy counts 0.
 
     Args:
         log_softmax: Log-probs of all tokens at each step under the policy, in nats.
