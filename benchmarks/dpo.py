@@ -10,7 +10,7 @@ import contextlib
 import io
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from common import (
     use_one_core,
     write_json,
 )
+from peers import trl_offline
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from trl import __version__ as trl_version
@@ -41,12 +42,10 @@ from vbon.models import gpt2
 from vbon.models.language_model import token_log_probs
 from vbon.training.offline import Examples, OfflineSettings, OfflineTrainer
 from vbon.training.online import Environment
-from vbon.training.trl import TRLTrainer
 
 BATCH, METHOD = 32, DPO(kl_coef=0.1)
 TARGET = 1.8
 SETTINGS = OfflineSettings(
-    trainer="native",
     epochs=1,
     updates=None,
     batch_size=BATCH,
@@ -146,13 +145,13 @@ class Workload:
         self.flops = 6 * sum(forward_flops(len(lists[index])) for index in timed)
         self.ended: dict[str, float] = {}
 
-    def round(self, name: str, loop: type[OfflineTrainer], **named: Any) -> Timing:
+    def round(self, name: str, train: Callable[[OfflineTrainer], object]) -> Timing:
         """Train a fresh policy; both loops must end at the same one."""
         policy = build_model()
         parts = policy, METHOD, self.environment, self.examples, SETTINGS
-        trainer = loop(*parts, seed=0, **named)
+        trainer = OfflineTrainer(*parts, seed=0)
         with counted(policy) as work, contextlib.redirect_stdout(io.StringIO()):
-            list(trainer)
+            train(trainer)
         self.ended[name] = fingerprint(policy)
         difference = max(self.ended.values()) - min(self.ended.values())
         assert difference < 1e-2, f"the loops end at other policies: log-probs {self.ended}"
@@ -173,9 +172,10 @@ def main() -> None:
     warnings.simplefilter("ignore")
     use_one_core()
     workload, peer = Workload(arguments.updates), f"TRL {trl_version}, DPO"
+    tokenizer = build_tokenizer()
     contestants = {
-        "vbon, DPO": lambda: workload.round("vbon", OfflineTrainer),
-        peer: lambda: workload.round("TRL", TRLTrainer, tokenizer=build_tokenizer()),
+        "vbon, DPO": lambda: workload.round("vbon", list),
+        peer: lambda: workload.round("TRL", lambda native: trl_offline.train(native, tokenizer)),
     }
     rounds = alternate(arguments.rounds, contestants)
     results = report(rounds, "pairs", "vbon, DPO", [peer])

@@ -290,7 +290,6 @@ def settings(**changes):
 def offline_settings(**changes):
     """Settings of the offline loop: a few small updates."""
     defaults = {
-        "trainer": "native",
         "epochs": 2,
         "updates": None,
         "batch_size": 8,

@@ -167,7 +167,6 @@ def test_classifiers_learn_sentiment(architecture, tmp_path: Path):
         ({"warmup": 1.0}, r"build\.warmup is 1\.0; give a share"),
         ({"max_tokens": 3}, r"build\.max_tokens is 3; give at least 4"),
         ({"architecture": "gpt"}, r"build\.architecture is 'gpt'; accepted are distilbert, elec"),
-        ({"label_noise": 0.5}, r"build\.label_noise is 0\.5; give a share from 0 to below 0\.5"),
     ],
 )
 def test_build_settings_that_cannot_work(reviews, change, message, tmp_path):

@@ -10,7 +10,8 @@ from vbon.errors import DataError
 from vbon.methods.vbon import VBoN
 from vbon.objectives.best_of_n import log_masses
 from vbon.pool import logf
-from vbon.pool.cdf import EstimatedCDF, ExactCDF, Prior, RewardCDF, SampledCDF
+from vbon.pool.cdf import EstimatedCDF, ExactCDF, RewardCDF, SampledCDF
+from vbon.pool.shared import SharedCDF
 
 MAPS = {"exp": np.exp, "cube": lambda reward: reward**3, "shift": lambda reward: 7 + 2 * reward}
 
@@ -132,7 +133,7 @@ def test_shared_adds_the_pools_counts_to_the_prior():
     pools, index, rewards, log_prob_ref = example(decimals=4)
     knots = np.array([-0.5, 0.5])
     shares = np.array([[0.2, 0.5, 0.8], [0.1, 0.4, 0.7], [0.3, 0.6, 0.9]])
-    prior = Prior(torch.from_numpy(knots), torch.from_numpy(shares), 25.0)
+    prior = SharedCDF(knots, shares, 25.0)
     arrays = torch.from_numpy(pools), torch.full((3, 2), torch.nan).double()
     cdf = EstimatedCDF(*arrays, "shared", prior=prior)
     below, _ = look_up(cdf, index, rewards, log_prob_ref - 50)
@@ -140,15 +141,6 @@ def test_shared_adds_the_pools_counts_to_the_prior():
     counted = (pools[index] < rewards[:, None]).sum(1)
     expected = digamma(counted + 25 * shares[index, cell]) - digamma(75)
     np.testing.assert_allclose(below.numpy(), expected, atol=1e-12)
-
-
-def test_mid_ranks_reach_the_estimate():
-    pools, index, rewards, log_prob_ref = example()
-    arrays = torch.from_numpy(pools), torch.full((3, 2), torch.nan).double()
-    cdf = EstimatedCDF(*arrays, mid_ranks=True)
-    below, _ = look_up(cdf, index, rewards, log_prob_ref - 50)
-    halves = (pools[index] < rewards[:, None]).sum(1) + (pools[index] <= rewards[:, None]).sum(1)
-    np.testing.assert_allclose(below.numpy(), np.log((halves / 2 + 1) / 51), atol=1e-12)
 
 
 def sampled(seed=0, max_draws=64):

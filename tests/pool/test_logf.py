@@ -237,11 +237,6 @@ def test_floor_is_the_add1_of_many_draws():
             DataError,
             "between 0 and 1",
         ),
-        (
-            lambda: logf.estimate(0.0, [0.0, 1.0], "exponential", mid_ranks=True),
-            ConfigError,
-            "not allowed with estimator 'exponential'",
-        ),
         (lambda: logf.estimate([0.0], np.zeros((1, 0))), DataError, "pool is empty"),
         (lambda: logf.estimate(0.0, [1.0, 0.0]), DataError, "not ascending"),
         (lambda: logf.estimate(np.zeros(3), np.zeros((2, 4))), DataError, r"\(2, 4\) serve"),
@@ -276,22 +271,6 @@ def test_shared_is_posterior_where_the_prior_is_uniform_and_worth_one_draw_each_
     rewards = np.arange(8) - 0.5
     found = logf.estimate(rewards, pool, "shared", prior=(np.full(8, 0.5), 2.0))
     np.testing.assert_allclose(found, logf.estimate(rewards, pool, "posterior"), atol=1e-14)
-
-
-@pytest.mark.parametrize("estimator", logf.RANK_BASED)
-def test_mid_ranks_count_half_of_what_is_level(estimator):
-    pool, rewards = np.array([0.0, 1.0, 1.0, 2.0]), np.array([1.0, 0.5, 2.0])
-    below, level = logf.counts(rewards, pool)
-    found = logf.estimate(rewards, pool, estimator, mid_ranks=True)
-    ranks = below + level / 2
-    expected = {
-        "add1": np.log((ranks + 1) / 5),
-        "digamma": digamma(ranks + 1) - digamma(5),
-        "posterior": digamma(ranks + 1) - digamma(6),
-    }
-    np.testing.assert_allclose(found, expected[estimator], atol=1e-14)
-    plain = logf.estimate(rewards, pool, estimator)
-    assert (found > plain).tolist() == [True, False, True]
 
 
 @pytest.mark.parametrize("share", [0.02, 0.3])

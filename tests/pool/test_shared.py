@@ -21,10 +21,15 @@ def world(prompts=256, size=8, hidden=0.15, seed=0):
     return pools, hint, lengths, rng.normal(size=(prompts, 4)), means
 
 
+def rows(at):
+    """Numbers of prompts that broadcast with a row of rewards for each."""
+    return np.arange(len(at))[:, None]
+
+
 def errors(prior, pools, means):
     """Error of log F at each prompt's true quantiles."""
     at = means[:, None] + np.array([0.0, 1.2815515655446004, 2.3263478740408408])
-    shares = prior.share_below(at)
+    shares = prior.share_below(rows(at), at)
     found = logf.estimate(at, np.sort(pools, 1), "shared", prior=(shares, prior.worth))
     return found - np.log(QUANTILES)
 
@@ -51,7 +56,9 @@ def test_without_features_the_prior_is_the_marginal_distribution():
     prior = fit_shared(pools, rng.normal(size=256), lengths, states)
     at = np.tile(np.linspace(-2, 2, 5), (256, 1))
     spread = np.sqrt(1 + 1 + 0.25)  # of hint, hidden part and draw together
-    np.testing.assert_allclose(prior.share_below(at).mean(0), ndtr(at[0] / spread), atol=0.05)
+    np.testing.assert_allclose(
+        prior.share_below(rows(at), at).mean(0), ndtr(at[0] / spread), atol=0.05
+    )
 
 
 def test_states_count_where_they_tell_something_and_do_no_harm_where_not():
@@ -73,7 +80,7 @@ def test_a_monotone_map_of_all_rewards_changes_nothing(transform):
     before = fit_shared(pools, hint, lengths, states)
     after = fit_shared(transform(pools), transform(hint), lengths, states)
     assert before.worth == after.worth
-    shares = before.share_below(at), after.share_below(transform(at))
+    shares = before.share_below(rows(at), at), after.share_below(rows(at), transform(at))
     assert shares[0].tobytes() == shares[1].tobytes()
 
 
@@ -83,7 +90,7 @@ def test_shares_rise_with_the_reward_and_stay_inside():
     assert (np.diff(prior.shares, axis=1) >= 0).all()
     assert prior.shares.min() > 0
     assert prior.shares.max() < 1
-    assert prior.share_below(np.full((40, 1), -1e9)).max() < 0.1
+    assert prior.share_below(np.arange(40), np.full(40, -1e9)).max() < 0.1
     assert (np.diff(prior.knots) > 0).all()
 
 

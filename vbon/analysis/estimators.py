@@ -93,7 +93,9 @@ def _judged(name: str, block: Rewards, judging: Rewards, fit: Fit, n: float) -> 
     pools = np.sort(block, axis=1)
     prior = fit(block) if name == "shared" else None
 
-    given = None if prior is None else (prior.share_below(judging), prior.worth)
+    given = None
+    if prior is not None:
+        given = prior.share_below(np.arange(len(judging))[:, None], judging), prior.worth
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", logf.FitWarning)  # add1 then, as in training
         estimates = logf.estimate(judging, pools, name, prior=given)

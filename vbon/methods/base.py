@@ -194,9 +194,6 @@ class Offline(Method):
     rank_based = True
     contrastive: ClassVar[bool] = True
     """Whether the loss uses the other response of a pair, which costs a forward pass."""
-    trl: ClassVar[str | None] = None
-    """TRL's loss that is this one: ``sft`` of ``SFTTrainer``, ``sigmoid`` of ``DPOTrainer``; None
-    to put :meth:`batch_loss` in the place of the latter's."""
 
     @property
     def pairing(self) -> Pairing:

@@ -25,7 +25,6 @@ class BoNSFT(Offline):
     paper = "Amini et al. (2025), arXiv:2407.06057v3, section 6 and appendix F"
     optimum = "best_of_n"
     contrastive = False
-    trl = "sft"
 
     n: float
     """Draws that the best is taken of, a whole number of at least 1."""

@@ -24,7 +24,6 @@ class DPO(Offline):
 
     paper = "Rafailov et al. (2023), arXiv:2305.18290, equation 7"
     optimum = None
-    trl = "sigmoid"
 
     kl_coef: float
     """DPO's beta, above 0."""

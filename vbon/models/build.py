@@ -55,24 +55,17 @@ class LanguageSettings(TransformerSettings):
 
 @dataclass(frozen=True)
 class ClassifierSettings(TransformerSettings):
-    """As :class:`TransformerSettings`, with the architecture and the noise of the labels.
+    """As :class:`TransformerSettings`, with the architecture.
 
     Attributes:
         architecture: ``distilbert`` or ``electra``.
-        label_noise: Share of the training labels that are flipped, below 0.5: raters differ,
-            and two models of differing raters agree only in part.
     """
 
     architecture: str = "distilbert"
-    label_noise: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_architecture(self.architecture, _CLASSIFIERS)
-        if not 0 <= self.label_noise < 0.5:
-            raise ConfigError(
-                f"build.label_noise is {self.label_noise}; give a share from 0 to below 0.5"
-            )
 
 
 def _check_architecture(name: str, known: Mapping[str, Any]) -> None:
@@ -294,12 +287,12 @@ def build_classifier(
         reviews: Rows of this model's own part: ``text`` and ``label``.
         tokenizer: Of :func:`build_tokenizer` with ``classifier=True``; saved with the weights.
         settings: Fields of :class:`ClassifierSettings`.
-        seed: Of the weights, the order, the cuts, the label noise and the held-out reviews.
+        seed: Of the weights, the order, the cuts and the held-out reviews.
         out_dir: Folder to write; ``AutoModelForSequenceClassification`` loads it.
 
     Returns:
-        Held-out ``accuracy`` on whole reviews and ``accuracy_cut`` on randomly cut ones (both
-        against labels without added noise), and ``parameters``.
+        Held-out ``accuracy`` on whole reviews and ``accuracy_cut`` on randomly cut ones, and
+        ``parameters``.
 
     Raises:
         ConfigError: If a setting is unknown or cannot work.
@@ -315,9 +308,6 @@ def build_classifier(
     ]
     train, held_out = hold_out(features, chosen.held_out, seed)
     stream = random.Random(derive_seed(seed, "cuts"))
-    noise = random.Random(derive_seed(seed, "label noise"))
-    for feature in train:
-        feature["labels"] ^= noise.random() < chosen.label_noise
     cut = [
         _cut(feature, stream) if stream.random() < 0.5 else feature
         for _ in range(chosen.epochs)

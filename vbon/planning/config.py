@@ -223,7 +223,7 @@ def check_draws(key: str, m: int, name: str, sampling: Mapping[str, Any]) -> Non
 
 
 def check_estimator(name: str, section: Mapping[str, Any], logf: Mapping[str, Any]) -> None:
-    """Refuse settings of log F that do not go together.
+    """Refuse to learn log F over prompts from too few of them.
 
     Args:
         name: Path of these settings in the config.
@@ -231,16 +231,10 @@ def check_estimator(name: str, section: Mapping[str, Any], logf: Mapping[str, An
         logf: Settings of log F, complete.
 
     Raises:
-        ConfigError: If there are too few prompts to learn from, or mid-ranks where there are none.
+        ConfigError: If there are fewer than :data:`vbon.pool.shared.MIN_PROMPTS`.
     """
-    estimator = logf["estimator"]
-    if logf["mid_ranks"] and estimator in ("exponential", "ibs"):
-        raise ConfigError(
-            f"{name}.mid_ranks: True is not allowed with estimator {estimator!r}, which has no "
-            "ranks; give false"
-        )
     prompts = section["prompts"]["num_train"] if "prompts" in section else section["num_prompts"]
-    if estimator == "shared" and prompts < MIN_PROMPTS:
+    if logf["estimator"] == "shared" and prompts < MIN_PROMPTS:
         raise ConfigError(
             f"{name}.estimator: 'shared' learns from {MIN_PROMPTS} training prompts or more, there "
             f"are {prompts}; raise their number or give another estimator"

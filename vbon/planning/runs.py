@@ -247,7 +247,7 @@ def _runs_of(config: Mapping[str, Any], root: Root, method: str) -> list[Run]:
             where = (root.folder, root.shared, pool)
             runs.append(Run(root.task, root.study, method, setting, seed, *where, values, spec))
             _check_online(runs[-1], root)
-            _check_offline(runs[-1], root, config["gpus_per_job"])
+            _check_offline(runs[-1], root)
     return runs
 
 
@@ -321,31 +321,10 @@ def _check_online(run: Run, root: Root) -> None:
     )
 
 
-def _check_offline(run: Run, root: Root, gpus: int) -> None:
-    """Refuse an offline run for which there are too few stored draws, or no loss in TRL."""
-    if run.pairing is None:
-        return
-    sampling = root.section["sampling"]
-    if run.spec["offline"]["trainer"] == "trl" and sampling["temperature"] != 1:
-        raise ConfigError(
-            f"{root.path}.offline.trainer: 'trl' is not allowed with {root.path}.sampling."
-            f"temperature = {sampling['temperature']}, since its losses are those at 1; give native"
-        )
-    if run.spec["offline"]["trainer"] == "trl" and gpus > 1:
-        raise ConfigError(
-            f"gpus_per_job: {gpus} is not allowed with {root.path}.offline.trainer: trl, which "
-            "trains in one process; give 1, or trainer: native"
-        )
-    if run.spec["offline"]["trainer"] == "trl":
-        plain = {"precision": "fp32", "rows_per_pass": None, "activation_checkpointing": False}
-        for name, usual in plain.items():
-            if run.spec["offline"][name] != usual:
-                raise ConfigError(
-                    f"{root.path}.offline.{name}: {run.spec['offline'][name]} is not allowed with "
-                    f"{root.path}.offline.trainer: trl; give trainer: native"
-                )
-    stored = sampling["train_draws"]
-    if run.pairing.num_draws > stored:
+def _check_offline(run: Run, root: Root) -> None:
+    """Refuse an offline run for which there are too few stored draws."""
+    stored = root.section["sampling"]["train_draws"]
+    if run.pairing is not None and run.pairing.num_draws > stored:
         named = "num_draws" if "num_draws" in vars(run.instance) else "n"
         raise ConfigError(
             f"methods.{run.method}.{named}: {run.pairing.draws} draws asked for, {root.path}."

@@ -12,6 +12,7 @@ from torch import Tensor
 from vbon.errors import DataError
 from vbon.objectives.best_of_n import cap_log_below
 from vbon.pool import logf
+from vbon.pool.shared import SharedCDF
 from vbon.seeding import derive_seed
 
 
@@ -38,16 +39,14 @@ class EstimatedCDF:
         pooled_ties: Whether distinct responses can share a reward. If not, the mass at a
             response's reward is its own probability, which the reference gives exactly; if so, it
             is the share of the pool at that reward, when that is larger.
-        mid_ranks: Whether pool draws of equal reward count as half below.
-        prior: What was learned over all prompts, for ``"shared"``.
+        prior: The fit to all prompts, for ``"shared"``.
     """
 
     sorted_rewards: Float64[Tensor, "prompts draws"]
     fitted: Float64[Tensor, "prompts two"]
     estimator: str = "add1"
     pooled_ties: bool = False
-    mid_ranks: bool = False
-    prior: "Prior | None" = None
+    prior: SharedCDF | None = None
 
     def __call__(
         self,
@@ -62,31 +61,12 @@ class EstimatedCDF:
             _, level = logf.counts(rewards, pools)
             log_level = torch.maximum(log_level, (level.double() / pools.shape[1]).log())
         fitted = tuple(self.fitted[prompt_index].unbind(1))
-        prior = None if self.prior is None else self.prior(prompt_index, rewards)
-        log_below = logf.estimate(rewards, pools, self.estimator, fitted, prior, self.mid_ranks)
+        prior = None
+        if self.prior is not None:
+            share = self.prior.share_below(prompt_index.numpy(), rewards.numpy())
+            prior = share, self.prior.worth
+        log_below = logf.estimate(rewards, pools, self.estimator, fitted, prior)
         return cap_log_below(log_below, log_level), log_level
-
-
-@dataclass(frozen=True)
-class Prior:
-    """Shares below a reward by the fit to all prompts (:mod:`vbon.pool.shared`).
-
-    Attributes:
-        knots: Ascending rewards.
-        shares: Share below the rewards of each cell between knots.
-        worth: Draws that it is worth.
-    """
-
-    knots: Float64[Tensor, " knots"]
-    shares: Float64[Tensor, "prompts cells"]
-    worth: float
-
-    def __call__(
-        self, prompt_index: Int[Tensor, " batch"], rewards: Float64[Tensor, " batch"]
-    ) -> tuple[Float64[Tensor, " batch"], float]:
-        """Share below each reward, and the draws that it is worth."""
-        cell = torch.searchsorted(self.knots, rewards, right=True)
-        return self.shares[prompt_index, cell], self.worth
 
 
 @dataclass

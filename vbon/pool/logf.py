@@ -60,7 +60,6 @@ def estimate(
     estimator: str = "add1",
     coefficients: tuple[Numeric, Numeric] | None = None,
     prior: tuple[Numeric, Number] | None = None,
-    mid_ranks: bool = False,
 ) -> Numeric:
     r"""Estimate of :math:`\log F` for each reward, in nats, at most 0.
 
@@ -75,8 +74,6 @@ def estimate(
             Where they are NaN, `add1` takes over.
         prior: For ``"shared"``: the share of reference responses below each reward by the fit to
             all prompts, in the shape of ``rewards``, and the number of draws that it is worth.
-        mid_ranks: Count pool draws of equal reward as half below; `exponential` and `ibs`, which
-            have no ranks, do not take it.
 
     Returns:
         Estimates in the shape of ``rewards``.
@@ -97,8 +94,6 @@ def estimate(
     if estimator not in ESTIMATORS:
         known = ", ".join(ESTIMATORS)
         raise ConfigError(f"logf.estimator: unknown estimator {estimator!r}; known: {known}")
-    if mid_ranks and estimator in ("exponential", "ibs"):
-        raise ConfigError(f"logf.mid_ranks: not allowed with estimator {estimator!r}; give false")
     if estimator == "ibs":
         return ibs(rewards, sorted_rewards)
     values, pool, restore = _checked(rewards, sorted_rewards)
@@ -106,8 +101,6 @@ def estimate(
     if size < 2:
         raise DataError("sorted_rewards: one draw is no distribution; give pools of 2 or more")
     below = _search(values, pool, right=False).double()
-    if mid_ranks:
-        below = (below + _search(values, pool, right=True)) / 2
     if estimator in _BY_RANK:
         return restore(_BY_RANK[estimator](below, size))
     if estimator == "shared":

@@ -14,7 +14,7 @@ changes nothing.
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int
 from scipy.linalg import orth
 from scipy.optimize import minimize_scalar
 from scipy.special import betaln, ndtr, ndtri
@@ -44,10 +44,10 @@ class SharedCDF:
     worth: float
 
     def share_below(
-        self, rewards: Float64[np.ndarray, "prompts draws"]
-    ) -> Float64[np.ndarray, "prompts draws"]:
-        """Prior share below each reward, one row of rewards a prompt."""
-        return np.take_along_axis(self.shares, np.searchsorted(self.knots, rewards, "right"), 1)
+        self, prompts: Int[np.ndarray, "*rows"], rewards: Float64[np.ndarray, "*batch"]
+    ) -> Float64[np.ndarray, "*batch"]:
+        """Prior share below each reward; the numbers of their prompts broadcast with them."""
+        return self.shares[prompts, np.searchsorted(self.knots, rewards, "right")]
 
 
 def fit_shared(
@@ -78,7 +78,7 @@ def fit_shared(
         >>> hint = rng.normal(size=64)  # tells each prompt's mean reward
         >>> pools = hint[:, None] + rng.normal(size=(64, 8))
         >>> prior = fit_shared(pools, hint, np.ones(64), np.zeros((64, 1)))
-        >>> np.abs(prior.share_below(hint[:, None]) - 0.5).mean() < 0.1
+        >>> np.abs(prior.share_below(np.arange(64), hint) - 0.5).mean() < 0.1
         np.True_
     """
     num_prompts, size = pools.shape

@@ -13,7 +13,6 @@ from vbon.errors import DataError
 TRANSFORMS: dict[str, Callable[[NDArray], NDArray]] = {
     "identity": lambda reward: reward,
     "exp": np.exp,
-    "cube": lambda reward: reward**3,
 }
 """Strictly increasing maps of the training reward, in float64."""
 
@@ -58,9 +57,9 @@ def replace_unfinished(
         settings: The section ``rewards`` of the config: ``missing_eos``, ``transform``.
 
     Example:
-        >>> chosen = {"missing_eos": -2.0, "transform": "cube"}
-        >>> replace_unfinished(np.array([1.0, 5.0]), np.array([True, False]), chosen).tolist()
-        [1.0, -8.0]
+        >>> settings = {"missing_eos": 0.0, "transform": "exp"}
+        >>> replace_unfinished(np.array([2.0, 5.0]), np.array([True, False]), settings).tolist()
+        [2.0, 1.0]
     """
     penalty = settings.get("missing_eos")
     if penalty is None:

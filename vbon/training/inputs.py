@@ -16,8 +16,9 @@ from vbon.artifacts import read_table
 from vbon.batches import Prompts, Rollouts
 from vbon.errors import ArtifactError
 from vbon.models.language_model import check_tokenizer, load_language_model, load_tokenizer
-from vbon.pool.cdf import EstimatedCDF, ExactCDF, Prior, RewardCDF
+from vbon.pool.cdf import EstimatedCDF, ExactCDF, RewardCDF
 from vbon.pool.logf import FitWarning
+from vbon.pool.shared import SharedCDF
 from vbon.pool.table import load_prompts
 from vbon.rewards import full_texts, load_reward_model, replace_unfinished
 from vbon.training.offline import Examples
@@ -40,9 +41,9 @@ def load_cdf(paths: dict[str, str], settings: dict[str, Any], prompts: Prompts) 
         return ExactCDF(*(_padded(table[name]) for name in ("levels", "log_below", "log_level")))
     pools = torch.from_numpy(np.stack(table["rewards_sorted"].to_list()))
     fitted = torch.from_numpy(table[["exp_a", "exp_b"]].to_numpy(np.float64, copy=True))
-    chosen = {name: settings[name] for name in ("estimator", "pooled_ties", "mid_ranks")}
+    kind = {name: settings[name] for name in ("estimator", "pooled_ties")}
     missing = int(fitted.isnan().any(1).sum())
-    if chosen["estimator"] == "exponential" and missing:
+    if kind["estimator"] == "exponential" and missing:
         warnings.warn(
             f"{paths['logf']}: {missing} of {len(table)} prompts have no exponential fit; add1 "
             "takes over for them",
@@ -50,12 +51,11 @@ def load_cdf(paths: dict[str, str], settings: dict[str, Any], prompts: Prompts) 
             stacklevel=2,
         )
     if "prior" not in paths:
-        return EstimatedCDF(pools, fitted, **chosen)
+        return EstimatedCDF(pools, fitted, **kind)
     learned = _rows_of(prompts, paths["prior"], "prior")
-    knots = torch.from_numpy(np.array(learned["knots"].iloc[0]))
-    shares = torch.from_numpy(np.stack(learned["shares"].to_list()))
-    prior = Prior(knots, shares, float(learned["worth"].iloc[0]))
-    return EstimatedCDF(pools, fitted, **chosen, prior=prior)
+    knots, worth = np.array(learned["knots"].iloc[0]), float(learned["worth"].iloc[0])
+    prior = SharedCDF(knots, np.stack(learned["shares"].to_list()), worth)
+    return EstimatedCDF(pools, fitted, **kind, prior=prior)
 
 
 def _rows_of(prompts: Prompts, path: str, schema: str) -> pd.DataFrame:

@@ -34,7 +34,6 @@ from vbon.training.parallel import add_gradients, summed
 class OfflineSettings:
     """Settings of the loop; the schema of the config describes each."""
 
-    trainer: str
     epochs: int
     updates: int | None
     batch_size: int
@@ -206,23 +205,22 @@ class OfflineTrainer:
         started = time.perf_counter()
         batches = self.order.split(self.settings.batch_size)
         done = 0
-        for step, end in enumerate(self.ends()):
+        # Equal parts, the last at the end.
+        parts = min(self.settings.monitors, self.total)
+        for step in range(parts):
+            end = round(self.total * (step + 1) / parts)
             row = self._update(batches[done:end])
             done = end
             row |= {"step": step, "episodes": self.episodes, "learning_rate": self.learning_rate}
-            yield row | self.measure() | {"seconds": time.perf_counter() - started}
-
-    def ends(self) -> list[int]:
-        """Updates after which the policy is measured: equal parts, the last at the end."""
-        parts = min(self.settings.monitors, self.total)
-        return [round(self.total * part / parts) for part in range(1, parts + 1)]
+            yield row | self._measure() | {"seconds": time.perf_counter() - started}
 
     def _update(self, batches: Sequence[Tensor]) -> dict[str, float]:
         """Take one optimiser step a batch; return their mean statistics."""
         started = time.perf_counter()
         statistics = [self._step(index) for index in batches]
         self.seconds["update"] += time.perf_counter() - started
-        return summary(statistics)
+        means = torch.stack(statistics).mean(0).tolist()
+        return dict(zip(("objective", "grad_norm", "clip_fraction"), means, strict=True))
 
     def _step(self, index: Int[Tensor, " batch"]) -> Float[Tensor, " numbers"]:
         """One optimiser step on some pairs."""
@@ -230,13 +228,16 @@ class OfflineTrainer:
         with self.compute.update(self.policy):
             loss = summed(self._add_gradients(index))
         add_gradients(self._parameters)
-        grad_norm = nn.utils.clip_grad_norm_(self._parameters, self.limit, foreach=True)
-        self.check(loss, grad_norm)
+        limit = math.inf if self.settings.max_grad_norm is None else self.settings.max_grad_norm
+        grad_norm = nn.utils.clip_grad_norm_(self._parameters, limit, foreach=True)
+        for name, value in (("loss", loss), ("gradient norm", grad_norm)):
+            if not torch.isfinite(value):
+                raise Diverged(f"{name} is {value.item()} after {self.updates} updates")
         self._optimizer.step()
         self._schedule.step()
         self.updates += 1
         self.episodes += len(index)
-        return statistics_of(loss, grad_norm, self.limit)
+        return torch.stack([x.detach().double() for x in (-loss, grad_norm, grad_norm > limit)])
 
     def _add_gradients(self, index: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
         """Gradients of the mean loss of some pairs, a pass at a time; gives that loss.
@@ -252,17 +253,6 @@ class OfflineTrainer:
             (loss * share).backward()
             total = total + loss.detach() * share
         return total
-
-    @property
-    def limit(self) -> float:
-        """Gradients are scaled down to this norm."""
-        return math.inf if self.settings.max_grad_norm is None else self.settings.max_grad_norm
-
-    def check(self, loss: Float[Tensor, ""], grad_norm: Float[Tensor, ""]) -> None:
-        """Raise ``Diverged`` unless both numbers are finite."""
-        for name, value in (("loss", loss), ("gradient norm", grad_norm)):
-            if not torch.isfinite(value):
-                raise Diverged(f"{name} is {value.item()} after {self.updates} updates")
 
     def batch(self, index: Int[Tensor, " batch"]) -> OfflineBatch:
         """Log-probs of some pairs, all responses in one forward pass cut to the longest."""
@@ -281,24 +271,14 @@ class OfflineTrainer:
         logits, _ = response_logits(self.policy, prompts, ids, mask, temperature)
         tokens = -F.cross_entropy(logits, ids[mask], reduction="none")
         log_probs = tokens.new_zeros(ids.shape).masked_scatter(mask, tokens).sum(1)
-        return self.assemble(
-            log_probs, examples.log_prob_ref[rows].to(log_probs), lengths.to(where)
-        )
-
-    def assemble(
-        self,
-        log_probs: Float[Tensor, " rows"],
-        log_probs_ref: Float[Tensor, " rows"],
-        lengths: Int[Tensor, " rows"],
-    ) -> OfflineBatch:
-        """A batch from rows of preferred and then, if the method contrasts, other responses."""
+        log_probs_ref, lengths = examples.log_prob_ref[rows].to(log_probs), lengths.to(where)
         if not self.method.contrastive:
             return OfflineBatch(log_probs, log_probs_ref, lengths, self._mean_nll)
         (ours, other), (theirs, other_ref) = log_probs.chunk(2), log_probs_ref.chunk(2)
         return OfflineBatch(ours, theirs, lengths.chunk(2)[0], self._mean_nll, other, other_ref)
 
     @torch.no_grad()
-    def measure(self) -> dict[str, float]:
+    def _measure(self) -> dict[str, float]:
         """Reward and KL of the policy, from the same prompts and uniform numbers each time."""
         env, asked = self.environment, self._asked
         started = time.perf_counter()
@@ -326,16 +306,3 @@ class OfflineTrainer:
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "monitor prompts"))
         count = min(self.settings.monitor_rollouts, len(prompts))
         return prompts.select(torch.randperm(len(prompts), generator=generator)[:count])
-
-
-def statistics_of(
-    loss: Float[Tensor, ""], grad_norm: Float[Tensor, ""], limit: float
-) -> Float64[Tensor, " numbers"]:
-    """What the history reports of one update."""
-    return torch.stack([x.detach().double() for x in (-loss, grad_norm, grad_norm > limit)])
-
-
-def summary(statistics: list[Float64[Tensor, " numbers"]]) -> dict[str, float]:
-    """Means over updates, by name."""
-    means = torch.stack(statistics).mean(0).tolist()
-    return dict(zip(("objective", "grad_norm", "clip_fraction"), means, strict=True))

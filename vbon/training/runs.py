@@ -164,12 +164,8 @@ def _make_trainer(
         raise TypeError(f"no trainer for methods of type {type(method).__mro__[1].__name__}")
     settings = OfflineSettings(**_loop_settings(spec["offline"]))
     parts = policy, method, environment, inputs.examples(run["inputs"]["pairs"]), settings, seed
-    if settings.trainer == "native":
-        compute = Compute(**{name: spec["offline"][name] for name in COMPUTE})
-        return OfflineTrainer(*parts, compute)
-    from vbon.training.trl import TRLTrainer  # takes seconds to import
-
-    return TRLTrainer(*parts, tokenizer=load_tokenizer(run["inputs"]["reference"]))
+    compute = Compute(**{name: spec["offline"][name] for name in COMPUTE})
+    return OfflineTrainer(*parts, compute)
 
 
 def in_child(function: Any, *arguments: Any) -> None:
