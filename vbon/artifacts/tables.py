@@ -263,7 +263,7 @@ def read_copy(path: str | Path, schema: str) -> pd.DataFrame:
 
     Args:
         path: A ``.csv`` file.
-        schema: A name in :data:`vbon.artifacts.SCHEMAS` without lists among its columns.
+        schema: A name in :data:`vbon.artifacts.schemas.SCHEMAS` without lists among its columns.
 
     Raises:
         ArtifactError: With the file and the column that is missing or of another type.
