@@ -1,4 +1,4 @@
-"""Every column of every table says what it holds."""
+"""Every column of every table has a description."""
 
 from pathlib import Path
 
@@ -13,12 +13,12 @@ PUBLISHED = Path(__file__).parent.parent.parent / "published"
 
 
 def columns() -> dict[str, list[str]]:
-    """Columns by table: of the schemas, and of the published tables that have none."""
-    found = {name: list(schema.columns) for name, schema in SCHEMAS.items()}
+    """Columns by table: those of the schemas, and those of published tables without one."""
+    tables = {name: list(schema.columns) for name, schema in SCHEMAS.items()}
     for file in sorted(PUBLISHED.glob("*/tables/*.csv")):
         name = ONE_NAME.get(file.stem, file.stem)
-        found[name] = file.read_text().partition("\n")[0].split(",")
-    return found
+        tables[name] = file.read_text().partition("\n")[0].split(",")
+    return tables
 
 
 def test_every_table_and_column_is_described():
@@ -29,11 +29,11 @@ def test_every_table_and_column_is_described():
             assert meaning(table, name)
 
 
-def test_no_description_is_of_nothing():
+def test_every_description_belongs_to_a_table_and_column():
     known = columns()
     assert set(OWN) <= set(TABLES)
     for table, texts in OWN.items():
-        if table in known:  # not yet published otherwise
+        if table in known:  # else not yet published
             more = {"m", "estimator"} if table == "points" else set()
             assert set(texts) <= {*known[table], *more}, table
     anywhere = {name for names in known.values() for name in names}
@@ -41,5 +41,5 @@ def test_no_description_is_of_nothing():
 
 
 def test_a_column_without_a_description_is_refused():
-    with pytest.raises(ArtifactError, match=r"points.mood: column is not described"):
+    with pytest.raises(ArtifactError, match=r"points.mood: the column has no description"):
         meaning("points", "mood")

@@ -1,4 +1,4 @@
-"""What counts as a change: of code, of files, and of what was asked for."""
+"""Changes of code, files and settings that change a hash, and those that do not."""
 
 import os
 
@@ -30,7 +30,7 @@ def grow(x):
 
 @pytest.fixture
 def toy(tmp_path, monkeypatch):
-    """A package of three modules, in the place of the real one."""
+    """A package of three modules, in place of the real one."""
     package = tmp_path / "toy"
     (package / "deep").mkdir(parents=True)
     (package / "__init__.py").write_text('"""Doc."""\n')
@@ -44,7 +44,7 @@ def toy(tmp_path, monkeypatch):
 
 
 def hashed(*modules):
-    """The fingerprint as a fresh process finds it."""
+    """The fingerprint that a fresh process computes."""
     fingerprint._module.cache_clear()
     return code_fingerprint(*modules)
 
@@ -66,7 +66,7 @@ def edit(file, old, new):
         ("return twice(x) + 1", "return (\n        twice(x)\n        + 1\n    )"),
     ],
 )
-def test_comments_docstrings_and_layout_do_not_count(toy, old, new):
+def test_comments_docstrings_and_formatting_do_not_count(toy, old, new):
     before = hashed("toy.main")
     edit(toy / "main.py", old, new)
     assert hashed("toy.main") == before
@@ -139,7 +139,7 @@ def check(x):
 
 
 @pytest.mark.parametrize(("old", "new"), [("x is {x}", "got {x}, {x:g}"), ("too much", "less")])
-def test_texts_of_errors_do_not_count(toy, old, new):
+def test_error_messages_do_not_count(toy, old, new):
     (toy / "raising.py").write_text(RAISING)
     before = hashed("toy.raising")
     edit(toy / "raising.py", old, new)
@@ -181,7 +181,7 @@ def second(SIZE):
 """
 
 
-def test_a_definition_counts_with_what_it_reaches_and_no_more(toy):
+def test_a_definition_counts_with_what_it_uses_and_no_more(toy):
     (toy / "two.py").write_text(TWO)
     first, second = hashed("toy.two:first"), hashed("toy.two:second")
     edit(toy / "two.py", "SIZE = 3", "SIZE = 4")
@@ -224,11 +224,11 @@ def test_a_copy_has_the_content_of_its_original(tmp_path):
     assert content_hash(tmp_path / "a" / "file") == content_hash(tmp_path / "b" / "file")
 
 
-def test_how_long_it_took_does_not_tell_a_table_from_another(tmp_path, monkeypatch):
+def test_the_time_that_a_table_took_is_not_part_of_its_content(tmp_path, monkeypatch):
     frame = pd.DataFrame({"text": ["a", "b"], "reward": [0.5, 1.5]})
     for name, seconds in (("a", 1.0), ("b", 2.0)):
-        took = {"seconds": seconds}
-        monkeypatch.setattr(tables, "measured", lambda took=took: took)
+        times = {"seconds": seconds}
+        monkeypatch.setattr(tables, "measured", lambda times=times: times)
         write_table(tmp_path / f"{name}.parquet", frame, "text_rewards", {"seed": seconds})
     a, b = tmp_path / "a.parquet", tmp_path / "b.parquet"
     assert a.read_bytes() != b.read_bytes()
@@ -240,7 +240,7 @@ def test_how_long_it_took_does_not_tell_a_table_from_another(tmp_path, monkeypat
     assert content_hash(a) != content_hash(b)
 
 
-def test_where_and_in_what_time_a_card_was_made_does_not_tell_it_from_another(tmp_path):
+def test_paths_and_times_are_not_part_of_the_content_of_a_card(tmp_path):
     cards = [tmp_path / name / "card.json" for name in ("a", "b")]
     for number, card in enumerate(cards):
         around = {"measured": {"seconds": number}, "paths": {"texts": card.parent.name}}

@@ -1,4 +1,4 @@
-"""What is damaged is found, set aside and asked for again; the rest is left alone."""
+"""Damaged artifacts are found, set aside and requested again; others are left alone."""
 
 import os
 
@@ -42,7 +42,7 @@ def files(folder):
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-def test_nothing_is_wrong_with_what_was_written(results):
+def test_intact_artifacts_are_left_alone(results):
     before = files(results)
     assert find_damage(results) == {}
     assert set_aside(results) == ({}, [])
@@ -50,32 +50,32 @@ def test_nothing_is_wrong_with_what_was_written(results):
     assert set_aside(results / "nothing") == ({}, [])
 
 
-def test_a_damaged_table_is_set_aside_and_asked_for(results):
+def test_a_damaged_table_is_set_aside_and_requested(results):
     path, before = results / "task/reference/rewards/train.parquet", files(results)
     cut(path)
-    found, asked = set_aside(results)
-    assert list(found) == [path]
-    assert "is damaged" in found[path]
-    assert asked == [str(path)]
+    messages, requests = set_aside(results)
+    assert list(messages) == [path]
+    assert "is damaged" in messages[path]
+    assert requests == [str(path)]
     name = str(path.relative_to(results))
     assert files(results) == before - {name} | {f"{name}.damaged"}
 
 
-def test_a_model_with_a_changed_file_is_asked_for(results):
+def test_a_model_with_a_changed_file_is_requested(results):
     (results / "task/models/reference/weights").write_text("other")
     card = results / "task/models/reference/card.json"
-    found, asked = set_aside(results)
-    assert asked == [str(card)]
-    assert "weights changed since" in found[card]
+    messages, requests = set_aside(results)
+    assert requests == [str(card)]
+    assert "weights changed since" in messages[card]
 
 
 @pytest.mark.parametrize(("run", "points"), [(RUN, "task"), (STUDY, "task/studies/one")])
-def test_a_damaged_run_takes_the_points_of_its_root_away(results, run, points):
+def test_a_damaged_run_removes_the_points_of_its_root(results, run, points):
     (results / run / "policy/weights").unlink()
     before = files(results)
-    found, asked = set_aside(results)
-    assert list(found) == [results / run / "run.json"]
-    assert asked == []  # points are asked for in any case, and ask for the run
+    messages, requests = set_aside(results)
+    assert list(messages) == [results / run / "run.json"]
+    assert requests == []  # points are requested in any case, and request the run
     gone = {f"{run}/run.json", f"{points}/points.parquet"}
     assert files(results) == before - gone | {f"{run}/run.json.damaged"}
 
@@ -84,8 +84,8 @@ def test_a_damaged_run_takes_the_points_of_its_root_away(results, run, points):
 def test_damaged_responses_are_measured_again(results, run):
     path = results / run / "responses/test.parquet"
     cut(path)
-    found, asked = set_aside(results)
-    assert list(found) == [path]
-    assert asked == []
+    messages, requests = set_aside(results)
+    assert list(messages) == [path]
+    assert requests == []
     assert not (results / "task/evaluated/task_0").exists()
     assert (results / run / "run.json").exists()

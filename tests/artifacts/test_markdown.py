@@ -13,7 +13,7 @@ def body(text):
     return [line.strip("| ").split(" | ") for line in text.splitlines()[2:]]
 
 
-def test_decimals_have_four_digits_and_other_cells_are_as_they_are(tmp_path):
+def test_decimals_have_four_digits_and_other_cells_are_unchanged(tmp_path):
     frame = pd.DataFrame(
         {
             "kl": [0.123456, 36000.0, float("inf")],
@@ -29,7 +29,7 @@ def test_decimals_have_four_digits_and_other_cells_are_as_they_are(tmp_path):
     ]
 
 
-def test_nothing_is_a_missing_number_only_among_numbers(tmp_path):
+def test_an_empty_cell_is_a_missing_number_only_among_numbers(tmp_path):
     frame = pd.DataFrame({"n": [2.0, None], "note": ["", "few"], "empty": ["", ""]})
     assert rendered(tmp_path, frame).splitlines()[2:] == ["| 2 |  |  |", "| nan | few |  |"]
 

@@ -1,4 +1,4 @@
-"""Folders that are whole or not there, and errors of storage in words."""
+"""Folders that are complete or absent, and messages for errors of storage."""
 
 import errno
 import os
@@ -15,7 +15,7 @@ def fail(path, error):
     raise error
 
 
-def test_a_folder_replaces_another_only_when_it_is_whole(tmp_path):
+def test_a_folder_replaces_another_only_when_it_is_complete(tmp_path):
     target = tmp_path / "model"
     with atomic_folder(target) as folder:
         (folder / "old.txt").write_text("old")
@@ -49,14 +49,14 @@ def test_other_errors_are_not_explained(error):
         raise error
 
 
-def test_a_full_disk_is_told_with_the_file_that_was_to_be_written(tmp_path):
+def test_the_error_of_a_full_disk_names_the_file_to_be_written(tmp_path):
     path = tmp_path / "points.csv"
     path.write_text("old")
     with pytest.raises(OSError, match="No space") as caught, atomic_path(path) as temporary:
         fail(temporary, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))  # as write() raises it
     assert caught.value.filename == str(path)
     assert path.read_text() == "old"
-    assert [found.name for found in tmp_path.iterdir()] == ["points.csv"]
+    assert [file.name for file in tmp_path.iterdir()] == ["points.csv"]
 
 
 def test_leftovers_of_killed_writers_are_cleared(tmp_path):

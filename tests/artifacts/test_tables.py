@@ -1,4 +1,4 @@
-"""Tables on disk: whole or not there, of the columns they should have, and the same twice."""
+"""Tables on disk: complete or absent, with the columns of their schema, and reproducible."""
 
 import json
 import os
@@ -65,7 +65,7 @@ def test_a_table_comes_back_as_it_was(tmp_path, schema):
     assert types == SCHEMAS[schema].columns
 
 
-def test_the_same_rows_give_the_same_content_and_but_for_times_the_same_bytes(
+def test_the_same_rows_give_the_same_content_and_except_for_times_the_same_bytes(
     tmp_path, monkeypatch
 ):
     paths = [tmp_path / name / "test.parquet" for name in ("a", "b")]
@@ -140,7 +140,7 @@ def test_an_atomic_path_appears_at_the_end_of_its_block(tmp_path):
     with atomic_path(path) as temporary:
         temporary.write_text("half")
         assert not path.exists()
-        assert temporary.parent == path.parent  # a rename across file systems is no rename
+        assert temporary.parent == path.parent  # a rename across file systems is a copy
         temporary.write_text("whole")
     assert path.read_text() == "whole"
     assert list(path.parent.iterdir()) == [path]
@@ -180,7 +180,7 @@ def test_a_truncated_table_names_the_command_that_makes_it(tmp_path, kept):
     assert "\n" not in str(error.value)
 
 
-def test_data_that_rotted_behind_a_whole_footer_are_noticed(tmp_path):
+def test_damaged_data_behind_an_intact_footer_are_noticed(tmp_path):
     path = tmp_path / "t.parquet"
     frame = pd.DataFrame({name: np.arange(5000) for name in SCHEMAS["history"].columns})
     write_table(path, frame, "history")
@@ -202,8 +202,8 @@ def test_data_changed_by_hand_are_noticed_even_under_the_old_footer(tmp_path):
     path = tmp_path / "t.parquet"
     write_table(path, example("history"), "history")
     rewritten(path, lambda table: table.set_column(4, "reward", pa.array([0.5, 0.75])))
-    with pytest.raises(ArtifactError, match=r"is damaged.*not those") as error:
-        read_table(path, "history", ["step"])  # whichever column is asked for
+    with pytest.raises(ArtifactError, match=r"is damaged.*do not match") as error:
+        read_table(path, "history", ["step"])  # whichever column is read
     assert str(path) in str(error.value)
 
 
@@ -211,7 +211,7 @@ def test_a_table_saved_again_by_pandas_is_refused(tmp_path):
     path = tmp_path / "t.parquet"
     write_table(path, example("history"), "history")
     pd.read_parquet(path).assign(reward=1.0).to_parquet(path)
-    with pytest.raises(ArtifactError, match="changed since"):
+    with pytest.raises(ArtifactError, match="has changed since"):
         read_table(path, "history")
 
 
@@ -235,7 +235,7 @@ def test_errors_name_the_command_that_a_job_works_for(tmp_path, monkeypatch):
         read_table(tmp_path / "t.parquet", "history")
 
 
-def test_a_record_tells_which_of_its_parts_are_not_what_they_were(tmp_path):
+def test_changed_and_missing_parts_of_a_record_are_named(tmp_path):
     folder, record = tmp_path, tmp_path / "run.json"
     (folder / "policy").mkdir()
     (folder / "policy" / "weights").write_text("one")
@@ -244,7 +244,7 @@ def test_a_record_tells_which_of_its_parts_are_not_what_they_were(tmp_path):
     assert read_record(record)["status"] == "ok"
     assert damaged_parts(record) == []
     write_table(folder / "history.parquet", example("history"), "history", {"again": True})
-    (folder / "responses").mkdir()  # made later, and no part of it
+    (folder / "responses").mkdir()  # made later, and not one of its parts
     assert damaged_parts(record) == []
     (folder / "policy" / "weights").write_text("two")
     os.utime(folder / "policy" / "weights", (1, 1))
@@ -266,7 +266,9 @@ def test_a_record_that_is_no_record_names_the_command_that_makes_it(tmp_path, te
 def test_another_schema_or_version_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "t.parquet"
     write_table(path, example("rewards"), "rewards")
-    with pytest.raises(ArtifactError, match="holds table 'rewards' version 1, expected 'samples'"):
+    with pytest.raises(
+        ArtifactError, match="contains table 'rewards' version 1, expected 'samples'"
+    ):
         read_table(path, "samples")
     newer = SCHEMAS["rewards"].__class__(
         "rewards", SCHEMAS["rewards"].keys, SCHEMAS["rewards"].columns, version=2
@@ -285,14 +287,14 @@ def test_a_column_that_an_older_writer_lacked_is_named(tmp_path):
         read_table(path, "history")
 
 
-def test_a_table_of_somebody_else_is_refused(tmp_path):
+def test_a_table_of_another_program_is_refused(tmp_path):
     path = tmp_path / "t.parquet"
     example("history").to_parquet(path)
     with pytest.raises(ArtifactError, match="was not written by vbon"):
         read_provenance(path)
 
 
-def test_unknown_schemas_list_the_known(tmp_path):
+def test_the_error_for_an_unknown_schema_lists_the_known_ones(tmp_path):
     with pytest.raises(ArtifactError, match=r"unknown table schema 'rewrads'; known: .*rewards"):
         write_table(tmp_path / "t.parquet", example("rewards"), "rewrads")
 

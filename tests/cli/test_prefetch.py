@@ -111,5 +111,5 @@ def test_no_network_is_named(tmp_path):
     done = called(tmp_path / "home", NOWHERE, *fetching("model", "me/model", None))
     assert done.returncode == 1
     assert "model 'me/model' could not be fetched" in done.stderr
-    assert "`vbon prefetch` with the same config where there is a network" in done.stderr
+    assert "`vbon prefetch` with the same config on a machine with network access" in done.stderr
     assert "Traceback" not in done.stderr

@@ -114,7 +114,7 @@ def test_a_dataset_without_such_a_split_is_one_line(tmp_path):
 def test_a_dataset_that_was_not_fetched_is_one_line(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     message = (
-        r"reviews\.source: dataset 'someone/films' is not on this machine; call `vbon prefetch`"
+        r"reviews\.source: dataset 'someone/films' is not on this machine; run `vbon prefetch`"
     )
     with pytest.raises(DataError, match=message):
         load_reviews("someone/films")

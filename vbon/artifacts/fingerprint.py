@@ -1,4 +1,4 @@
-"""Hashes that decide whether a result is still the result: of code, and of content."""
+"""Hashes of code and of content, which decide whether a result is up to date."""
 
 import ast
 import hashlib
@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 
 PACKAGE = Path(__file__).parent.parent
 MEASURED = "measured"
-"""Field of footers, cards and records that says how long something took: not what it is."""
+"""Field of footers, cards and records with times and memory, which no hash includes."""
 _AROUND = (MEASURED, "modules", "paths", "versions")
 _PACKAGES = ("numpy", "pandas", "pyarrow", "torch", "transformers", "vbon")
-_OPTIONAL = ("vllm",)  # told where they were used
-_TAIL = 8  # length of a parquet footer in 4 bytes, then 4 of magic
+_OPTIONAL = ("vllm",)  # recorded only where they were used
+_TAIL = 8  # end of a parquet file: 4 bytes with the footer's length, 4 magic bytes
 
 
 def digest(value: Any) -> str:
@@ -35,13 +35,13 @@ def digest(value: Any) -> str:
 
 
 def code_fingerprint(*roots: str | Path) -> str:
-    """Hash of code: the definitions that are named and all in this package that they reach.
+    """Hash of definitions and of everything in this package that they use, directly or not.
 
-    Comments, docstrings, formatting and the text of errors do not count; nor does the module in
-    which a definition stands, so that moving it changes nothing. Any other change does.
+    Comments, docstrings, formatting and error messages do not count, nor does the module that
+    contains a definition, so that moving it changes nothing. Any other change does.
 
     Args:
-        roots: Modules (``"vbon.training.online"``), definitions of one
+        roots: Modules (``"vbon.training.online"``), definitions in modules
             (``"vbon.pool.steps:score"``), or files.
 
     Example:
@@ -52,7 +52,7 @@ def code_fingerprint(*roots: str | Path) -> str:
 
 
 def reached(*roots: str | Path) -> set[tuple[Path, str]]:
-    """Definitions that :func:`code_fingerprint` hashes: file and name of each."""
+    """File and name of each definition that :func:`code_fingerprint` hashes."""
     seen: set[tuple[Path, str]] = set()
     queue = [place for root in roots for place in _places(str(root))]
     while queue:
@@ -62,40 +62,41 @@ def reached(*roots: str | Path) -> set[tuple[Path, str]]:
             queue += _places(module.imported[name])
         elif name in module.hashes and (file, name) not in seen:
             seen.add((file, name))
-            queue += [(file, other) for other in module.statements]  # run by every import
+            queue += [(file, other) for other in module.statements]  # every import runs them
             queue += [place for use in module.uses[name] for place in _used(file, use)]
     return seen
 
 
 def _used(file: Path, use: str) -> list[tuple[Path, str]]:
-    """Definitions that a use of a name, or of an attribute of one, refers to."""
+    """Definitions that a mention of a name or of its attribute may refer to."""
     name, _, attribute = use.partition(".")
     if ":" in use:
         return _places(use)
     target = _module(file).imported.get(name, "")
-    if attribute and target and _file(target) is not None:  # of a module that was imported
+    if attribute and target and _file(target) is not None:  # an attribute of an imported module
         return [(_file(target), attribute)]
     return [(file, name)]
 
 
 def _places(root: str) -> list[tuple[Path, str]]:
-    """The definition that is named after a colon, or all of a module; none outside the package."""
-    named, _, name = root.partition(":")
-    if name and _file(f"{named}.{name}") is not None:  # a module of a package
-        named, name = f"{named}.{name}", ""
-    file = _file(named)
+    """The definition after a colon, or all of a module; none for modules outside the package."""
+    module_name, _, name = root.partition(":")
+    if name and _file(f"{module_name}.{name}") is not None:  # a module of a package
+        module_name, name = f"{module_name}.{name}", ""
+    file = _file(module_name)
     if file is None:
         return []
     module = _module(file)
-    return [(file, name)] if name else [(file, own) for own in (*module.hashes, *module.imported)]
+    names = [name] if name else [*module.hashes, *module.imported]
+    return [(file, name) for name in names]
 
 
 def _file(module: str) -> Path | None:
-    """Source of a module of this package, or a file as it is; None for any other module."""
+    """Source file of a module of this package, or the file itself; None for other modules."""
     if module.endswith(".py"):
         return Path(module)
     first, *rest = module.split(".")
-    if first != PACKAGE.name or not rest:  # the package itself holds its version alone
+    if first != PACKAGE.name or not rest:  # vbon/__init__.py has only the version
         return None
     path = PACKAGE.joinpath(*rest)
     for candidate in (path.with_suffix(".py"), path / "__init__.py"):
@@ -109,10 +110,11 @@ class _Module:
     """Top-level statements of a file.
 
     Attributes:
-        hashes: Hash of each definition; of each other statement under a made-up name.
-        uses: Names, and attributes of names, that each mentions; ``module:name`` if it imports it.
-        imported: Source (``module:name``) of each name that is imported from this package.
-        statements: Made-up names of statements that are no definitions.
+        hashes: Hash of each definition, and of each other statement under a name ``<number>``.
+        uses: Names and ``name.attribute`` that each mentions, and ``module:name`` of each import
+            inside it.
+        imported: Source (``module:name``) of each name imported from this package.
+        statements: Names ``<number>`` of the statements that are not definitions.
     """
 
     hashes: dict[str, str] = field(default_factory=dict)
@@ -123,14 +125,14 @@ class _Module:
 
 @cache
 def _module(file: Path) -> _Module:
-    """The statements of a file, hashed without docstrings and without the text of errors."""
+    """Top-level statements of a file, hashed without docstrings and error messages."""
     module = _Module()
     for number, node in enumerate(ast.parse(file.read_text()).body):
         if _is_docstring(node):
             continue
-        own = _imported(node) if isinstance(node, ast.ImportFrom) else {}
-        module.imported |= own
-        if own:
+        imported = _imported(node) if isinstance(node, ast.ImportFrom) else {}
+        module.imported |= imported
+        if imported:
             continue
         names = _defined(node)
         if not names:
@@ -145,14 +147,14 @@ def _module(file: Path) -> _Module:
 
 
 def _imported(node: ast.ImportFrom) -> dict[str, str]:
-    """Source of each name that a statement imports from this package."""
+    """Source ``module:name`` of each name that a statement imports from this package."""
     if node.level or (node.module or "").partition(".")[0] != PACKAGE.name:
         return {}
     return {alias.asname or alias.name: f"{node.module}:{alias.name}" for alias in node.names}
 
 
 def _defined(node: ast.stmt) -> list[str]:
-    """Names that a statement defines and does nothing beside."""
+    """Names that a statement defines; none if it may do anything else."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return [node.name]
     if isinstance(node, ast.Import | ast.ImportFrom):  # of other packages
@@ -160,14 +162,14 @@ def _defined(node: ast.stmt) -> list[str]:
         return [] if PACKAGE.name in names else names
     if isinstance(node, ast.Assign | ast.AnnAssign):
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-        found = [name for target in targets for name in ast.walk(target)]
-        plain = all(isinstance(name, ast.Name | ast.Tuple | ast.expr_context) for name in found)
-        return [name.id for name in found if isinstance(name, ast.Name)] if plain else []
+        nodes = [name for target in targets for name in ast.walk(target)]
+        plain = all(isinstance(name, ast.Name | ast.Tuple | ast.expr_context) for name in nodes)
+        return [name.id for name in nodes if isinstance(name, ast.Name)] if plain else []
     return []
 
 
 def _uses(node: ast.stmt) -> set[str]:
-    """Names that a statement mentions, and what it imports from this package."""
+    """Names that a statement mentions, and sources that it imports from this package."""
     uses: set[str] = set()
     local = {argument.arg for argument in _arguments(node)}
     for inner in ast.walk(node):
@@ -183,16 +185,16 @@ def _uses(node: ast.stmt) -> set[str]:
 
 
 def _arguments(node: ast.stmt) -> list[ast.arg]:
-    """Arguments of a function, which hide definitions of the same name."""
+    """Arguments of a function; they shadow definitions of the same name."""
     if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         return []
-    given = node.args
-    rest = [argument for argument in (given.vararg, given.kwarg) if argument is not None]
-    return [*given.posonlyargs, *given.args, *given.kwonlyargs, *rest]
+    signature = node.args
+    rest = [argument for argument in (signature.vararg, signature.kwarg) if argument is not None]
+    return [*signature.posonlyargs, *signature.args, *signature.kwonlyargs, *rest]
 
 
 def _bare(node: ast.stmt) -> ast.stmt:
-    """A statement without docstrings, texts of errors, and modules of this package."""
+    """Remove docstrings, error messages and the module names of this package from a statement."""
     for inner in ast.walk(node):
         body = getattr(inner, "body", None)
         if isinstance(body, list):
@@ -206,7 +208,7 @@ def _bare(node: ast.stmt) -> ast.stmt:
 
 
 def _blank_texts(node: ast.AST) -> None:
-    """Empty the strings of an error, with what stands in their braces."""
+    """Empty the strings of an error, including the expressions inside f-strings."""
     for inner in ast.walk(node):
         if isinstance(inner, ast.Constant) and isinstance(inner.value, str):
             inner.value = ""
@@ -223,13 +225,14 @@ def _is_docstring(node: ast.AST) -> bool:
 
 
 def content_hash(path: str | Path) -> str:
-    """Hash of what a file says, or of every file below a folder with its name.
+    """Hash of the content of a file, or of the names and contents of all files below a folder.
 
-    Of a table these are its data and columns, of a card all but where and in what time it was
-    made: that does not tell an artifact from another. Of any other file it is every byte.
+    The content of a table is its data and columns; that of a ``card.json`` excludes times, paths,
+    modules and versions, so that equal artifacts have equal hashes. The content of any other file
+    is its bytes.
 
     Raises:
-        FileNotFoundError: If there is nothing at ``path``.
+        FileNotFoundError: If ``path`` does not exist.
     """
     path = Path(path)
     if path.is_dir():
@@ -242,7 +245,7 @@ def content_hash(path: str | Path) -> str:
 
 @cache
 def _file_hash(path: str, _size: int, _mtime: int) -> str:
-    """Hash of a file, remembered while its size and time stay what they are."""
+    """Hash of a file, cached for as long as its size and modification time do not change."""
     try:
         if path.endswith(".parquet"):
             return _table_hash(path)
@@ -250,7 +253,7 @@ def _file_hash(path: str, _size: int, _mtime: int) -> str:
             card = json.loads(Path(path).read_text())
             return digest({name: value for name, value in card.items() if name not in _AROUND})
     except (pa.ArrowInvalid, ValueError, AttributeError):
-        pass  # damaged: then it equals nothing that is whole
+        pass  # damaged: the hash of its bytes equals no hash of an intact file
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:20]
 
@@ -265,32 +268,32 @@ def _table_hash(path: str) -> str:
 
 
 def data_hash(data: bytes, schema: pa.Schema) -> str:
-    """Hash of a table's columns: what precedes a parquet file's footer, with names and types."""
+    """Hash of a table: the bytes before the parquet footer, and the columns' names and types."""
     columns = [[field.name, _type_name(field.type)] for field in schema]
     return digest([hashlib.sha256(data).hexdigest(), columns])
 
 
 def _type_name(kind: pa.DataType) -> str:
-    """Name of a type; what parquet calls the elements of a list is no part of it."""
+    """Name of a type, without the name that parquet gives to the elements of a list."""
     return f"list of {kind.value_type}" if pa.types.is_list(kind) else str(kind)
 
 
 def provenance(
     settings: Any, inputs: dict[str, str | Path], modules: tuple[str | Path, ...]
 ) -> dict[str, Any]:
-    """What made an artifact: settings, content of its inputs, code and versions. No times.
+    """Provenance of an artifact: settings, content of its inputs, code and versions; no times.
 
     Args:
-        settings: Everything that shapes it and is not an input.
-        inputs: File or folder by the name of what it is.
+        settings: Everything that determines the artifact and is not an input.
+        inputs: Files or folders, by role.
         modules: As in :func:`code_fingerprint`.
 
     Returns:
-        ``settings``, ``inputs`` (hashes) and ``code``, which make up ``key``; and ``paths`` of the
-        inputs, ``modules`` and ``versions``, which do not.
+        ``settings``, ``inputs`` (hashes) and ``code``, whose hash is ``key``; and, outside the
+        key, ``paths`` of the inputs, ``modules`` and ``versions``.
 
     Raises:
-        FileNotFoundError: If an input is not there.
+        FileNotFoundError: If an input does not exist.
 
     Example:
         >>> sorted(provenance({"seed": 0}, {}, ("vbon.seeding",)))
@@ -307,7 +310,7 @@ def provenance(
 
 
 def _name(module: str | Path) -> str:
-    """A module of the package as such, whether it was given as a name or as a file."""
+    """Dotted name of a module of this package that is given as a file; other roots unchanged."""
     if isinstance(module, Path) and module.is_relative_to(PACKAGE):
         parts = module.relative_to(PACKAGE).with_suffix("").parts
         return ".".join((PACKAGE.name, *parts))
@@ -315,7 +318,7 @@ def _name(module: str | Path) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the packages that numbers may depend on."""
+    """Versions of Python and of the packages that numbers may depend on."""
     optional = {name: sys.modules[name].__version__ for name in _OPTIONAL if name in sys.modules}
     return _fixed_versions() | optional
 

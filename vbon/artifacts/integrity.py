@@ -1,4 +1,4 @@
-"""Find artifacts that are not what was written, and set them aside so that they are made again."""
+"""Find damaged artifacts and set them aside, so that the workflow makes them again."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,25 +11,25 @@ SUFFIX = ".damaged"
 
 
 def find_damage(folder: str | Path) -> dict[Path, str]:
-    """Damaged tables and records below a folder, and what is wrong with each.
+    """Damaged tables and records below a folder, with a message for each.
 
-    A table is damaged if its data are not those that its footer was written for, a record (of a
-    run or a model) if it cannot be read or one of its parts is gone or changed.
+    A table is damaged if its data do not match the hash in its footer; the record of a run or a
+    model, if it cannot be read or one of its parts is missing or has changed.
     """
-    found = {}
+    messages = {}
     for path in _files(Path(folder)):
         try:
             if path.suffix == ".parquet":
                 check_table(path)
             elif parts := damaged_parts(path):
-                found[path] = f"{path}: {', '.join(parts)} changed since it was written"
+                messages[path] = f"{path}: {', '.join(parts)} changed since it was written"
         except ArtifactError as error:
-            found[path] = str(error)
-    return found
+            messages[path] = str(error)
+    return messages
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Tables and records, but not what an interrupted writer left."""
+    """Tables and records, without the hidden files of interrupted writers."""
     for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         if (path.suffix == ".parquet" or path.name in RECORDS) and not hidden:
@@ -37,30 +37,31 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def set_aside(folder: str | Path) -> tuple[dict[Path, str], list[str]]:
-    """Rename what is damaged below a results folder, so that the workflow makes it again.
+    """Rename damaged files below a results folder, so that the workflow makes them again.
 
-    Nothing is lost: the file stays, with suffix ``.damaged``, in the folder of a run or model until
-    that is made again. What has been gathered from a damaged run or its responses is taken away,
-    since only that makes the workflow look at the run.
+    Nothing is lost: a file keeps its place, with suffix ``.damaged``, until it is made again.
+    Points of a damaged run or of damaged responses are deleted; otherwise the workflow would not
+    revisit the run.
 
     Returns:
-        What is wrong by path, and those of the paths that a workflow has to be asked for.
+        Messages by damaged path, and the paths that must be requested from the workflow. Runs
+        are not among these: the missing points request them.
     """
-    found = find_damage(folder)
-    asked = []
-    for path in found:
+    messages = find_damage(folder)
+    requests = []
+    for path in messages:
         parts = path.relative_to(folder).parts
-        if "runs" in parts:  # first of all, so that a kill in between changes nothing
+        if "runs" in parts:  # before the rename, so that a kill in between does no harm
             for name in ("points.parquet", "points.csv"):
                 Path(folder, *parts[: parts.index("runs")], name).unlink(missing_ok=True)
             if path.parent.name == "responses":
                 for mark in Path(folder, parts[0], "evaluated").glob("*"):
                     mark.unlink()
         else:
-            asked.append(str(path))
+            requests.append(str(path))
         path.rename(path.with_name(path.name + SUFFIX))
-    # Those of an earlier time that nothing has replaced yet, since that workflow was killed.
+    # Files set aside earlier and not replaced yet, because that workflow was killed.
     waiting = [path.with_suffix("") for path in sorted(Path(folder).rglob(f"*{SUFFIX}"))]
-    parts = {path: path.relative_to(folder).parts for path in waiting if path not in found}
-    asked += [str(path) for path in parts if "runs" not in parts[path] and not path.exists()]
-    return found, asked
+    parts = {path: path.relative_to(folder).parts for path in waiting if path not in messages}
+    requests += [str(path) for path in parts if "runs" not in parts[path] and not path.exists()]
+    return messages, requests

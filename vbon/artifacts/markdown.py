@@ -1,4 +1,4 @@
-"""Tables for reading: Markdown of the CSV files that verbs write."""
+"""Markdown tables of the CSV files that commands write."""
 
 import csv
 import re
@@ -9,10 +9,10 @@ _WHOLE = re.compile(r"[+-]?\d+")
 
 
 def markdown_table(path: str | Path) -> str:
-    r"""A table of a CSV file, decimal numbers to four digits.
+    r"""Markdown table of a CSV file, decimal numbers to four digits.
 
-    Whole numbers and words are shown as they are, missing numbers as ``nan``. A column ``prompt``
-    that says the same in every row is quoted above the table instead.
+    Whole numbers and words are shown unchanged, missing numbers as ``nan``. A column ``prompt``
+    with the same text in every row is quoted above the table instead.
 
     Example:
         >>> import tempfile
@@ -34,11 +34,11 @@ def markdown_table(path: str | Path) -> str:
 
 
 def shown_cells(path: str | Path) -> tuple[str, list[str], list[list[str]]]:
-    r"""Cells of a CSV file as tables show them: decimal numbers to four digits.
+    r"""Cells of a CSV file as tables show them, decimal numbers to four digits.
 
     Returns:
-        What a column ``prompt`` says in every row (else nothing, and the column stays), the header
-        and the rows.
+        The prompt if a column ``prompt`` has the same text in every row (that column is then
+        removed), else an empty string; the header; and the rows.
 
     Example:
         >>> import tempfile
@@ -50,9 +50,9 @@ def shown_cells(path: str | Path) -> tuple[str, list[str], list[list[str]]]:
     with open(path, newline="") as file:
         header, *rows = csv.reader(file)
     columns = dict(zip(header, zip(*rows, strict=True), strict=False)) if rows else {}
-    asked, prompt = columns.get("prompt", ()), ""
-    if len(set(asked)) == 1:
-        prompt = asked[0]
+    prompts, prompt = columns.get("prompt", ()), ""
+    if len(set(prompts)) == 1:
+        prompt = prompts[0]
         del columns["prompt"]
         header = list(columns)
     shown = zip(*map(_shown, columns.values()), strict=True)
@@ -60,10 +60,10 @@ def shown_cells(path: str | Path) -> tuple[str, list[str], list[list[str]]]:
 
 
 def _shown(cells: tuple[str, ...]) -> list[str]:
-    """Cells of a column as they are printed; only among numbers is nothing a missing number."""
-    given = [cell for cell in cells if cell]
-    numbers = all(_DECIMAL.fullmatch(cell) or _WHOLE.fullmatch(cell) for cell in given)
-    missing = "nan" if given and numbers else ""
+    """Cells of a column as printed; an empty cell is ``nan`` only in a column of numbers."""
+    filled = [cell for cell in cells if cell]
+    numbers = all(_DECIMAL.fullmatch(cell) or _WHOLE.fullmatch(cell) for cell in filled)
+    missing = "nan" if filled and numbers else ""
     return [_cell(cell) if cell else missing for cell in cells]
 
 

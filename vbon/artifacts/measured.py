@@ -1,4 +1,4 @@
-"""How long an artifact took, how much memory, and on what machine."""
+"""Time, memory and machine that an artifact took."""
 
 import os
 import platform
@@ -12,16 +12,16 @@ _clock = [time.perf_counter()]
 
 
 def start_clock() -> None:
-    """Count the time of what is made from now on, where a process makes several things."""
+    """Restart the clock, where one process makes several artifacts."""
     _clock[0] = time.perf_counter()
 
 
 def measured() -> dict[str, Any]:
-    """Wall time since the process or :func:`start_clock` began, and what it ran on.
+    """Wall time since the process started or :func:`start_clock`, peak memory and hardware.
 
     Returns:
-        ``seconds``, ``peak_memory_mb`` of the process so far, ``hardware``, and ``written``: the
-        time in UTC.
+        ``seconds``, ``peak_memory_mb`` of the process so far, ``hardware``, and ``written``, the
+        current time in UTC.
 
     Example:
         >>> sorted(measured())
@@ -38,7 +38,7 @@ def measured() -> dict[str, Any]:
 def hardware() -> str:
     """Architecture, processor and cores of this machine, and its GPU where one is in use."""
     parts = [f"{platform.machine()} {platform.system()}", f"{_processor()} x {os.cpu_count()}"]
-    torch = sys.modules.get("torch")  # not loaded for this: tables are read without it
+    torch = sys.modules.get("torch")  # not imported here: reading tables needs no torch
     if torch is not None and torch.cuda.is_available():
         parts.append(torch.cuda.get_device_name())
     return ", ".join(parts)

@@ -1,4 +1,4 @@
-"""The columns of every table artifact; readers and writers check against these.
+"""Columns of every table artifact, checked when a table is written or read.
 
 A table may carry more columns than its schema (studies add their own), never fewer.
 """
@@ -218,4 +218,4 @@ SCHEMAS: dict[str, Schema] = {
         ),
     )
 }
-"""The schema of every table that has one, by its name."""
+"""Schemas by table name."""

@@ -1,30 +1,30 @@
-"""Repositories of the Hugging Face hub that are here: fetched once, then read without a network."""
+"""Local copies of Hugging Face Hub repositories, fetched once and then read offline."""
 
 from pathlib import Path
 
 from vbon.errors import ArtifactError
 
-FETCH = "`vbon prefetch` with the same config where there is a network"
+FETCH = "`vbon prefetch` with the same config on a machine with network access"
 
 
 def snapshot(name: str, revision: str | None = None, kind: str = "model") -> Path:
-    """Folder of a repository that was fetched before; the hub is not asked.
+    """Folder of a repository that was fetched before; no request is sent to the hub.
 
     Args:
         name: Id of the repository.
-        revision: Commit, branch or tag; the main branch as it was when fetched by default.
+        revision: Commit, branch or tag; by default the main branch as of when it was fetched.
         kind: ``model`` or ``dataset``.
 
     Raises:
-        ArtifactError: If it is not on this machine, naming the id and what to do.
+        ArtifactError: If there is no local copy.
     """
     from huggingface_hub import snapshot_download
 
     try:
-        found = snapshot_download(name, revision=revision, repo_type=kind, local_files_only=True)
+        folder = snapshot_download(name, revision=revision, repo_type=kind, local_files_only=True)
     except (OSError, ValueError) as error:  # the hub's errors are of these kinds
         at = f" at revision {revision}" if revision else ""
         raise ArtifactError(
-            f"{kind} {name!r}{at} is not on this machine; call {FETCH}, or give a local folder"
+            f"{kind} {name!r}{at} is not on this machine; run {FETCH}, or give a local folder"
         ) from error
-    return Path(found)
+    return Path(folder)

@@ -1,4 +1,4 @@
-"""Folders that appear whole or not at all, and storage that fails, in words."""
+"""Folders that are written whole or not at all, and messages for errors of storage."""
 
 import errno
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 _WRITABLE = "make it writable, or give results_dir a folder that is"
 _REMEDIES = {
     errno.ENOSPC: "free some space there",
-    errno.EDQUOT: "free some space there, or ask for more",
+    errno.EDQUOT: "free some space there, or request a larger quota",
     errno.EROFS: _WRITABLE,
     errno.EACCES: _WRITABLE,
     errno.EPERM: _WRITABLE,
@@ -22,7 +22,7 @@ _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}(\.\w+)?")
 
 
 def explain(error: BaseException) -> str | None:
-    """What is wrong with storage and what to do, in one line; None for any other error.
+    """Message for an error of storage and its remedy, in one line; None for any other error.
 
     Example:
         >>> explain(OSError(errno.ENOSPC, "No space left on device", "results/a.parquet"))
@@ -37,7 +37,7 @@ def explain(error: BaseException) -> str | None:
 
 @contextmanager
 def naming(path: str | Path) -> Iterator[None]:
-    """Let errors of storage that are raised inside name this path: many name none, or a part."""
+    """Name this path in errors of storage raised inside: many name none, or a temporary file."""
     try:
         yield
     except Exception as error:
@@ -48,15 +48,15 @@ def naming(path: str | Path) -> Iterator[None]:
 
 
 def _number(error: BaseException) -> int | None:
-    """The system's number of an error."""
+    """Number that the system gives to an error (``errno``)."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
-    found = re.search(r"os error (\d+)", str(error))  # of safetensors and tokenizers
-    return int(found[1]) if found else None
+    match = re.search(r"os error (\d+)", str(error))  # messages of safetensors and tokenizers
+    return int(match[1]) if match else None
 
 
 def being_written(folder: str | Path) -> Path:
-    """Where :func:`atomic_folder` puts what will be a folder's content, while it is written.
+    """Temporary folder in which :func:`atomic_folder` collects the content of ``folder``.
 
     Example:
         >>> str(being_written("runs/seed0"))
@@ -70,7 +70,7 @@ def being_written(folder: str | Path) -> Path:
 def atomic_folder(folder: str | Path) -> Iterator[Path]:
     """Yield an empty folder beside ``folder`` that replaces it only if the block succeeds.
 
-    All of it is flushed to disk before the rename, so what is found under the name is whole.
+    Everything is flushed to disk before the rename, so that a folder of that name is complete.
 
     Example:
         >>> import tempfile
@@ -96,7 +96,7 @@ def atomic_folder(folder: str | Path) -> Iterator[Path]:
 
 
 def clear_leftovers(folder: str | Path) -> None:
-    """Delete what killed writers left below a folder in which nobody writes now."""
+    """Delete temporary files of killed writers below a folder in which no process writes."""
     for path in list(Path(folder).rglob(".*")):
         if path.name.endswith(".partial") and path.is_dir():
             shutil.rmtree(path, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Read and write table artifacts: atomic, checked, with provenance in the parquet footer."""
+"""Reading and writing of table artifacts: atomic, checked, with provenance in the footer."""
 
 import json
 import os
@@ -26,8 +26,8 @@ _TYPES = {STRING: "str", BOOL: "bool", INT: "int64", LONG: "int64", FLOAT: "floa
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that replaces it only if the block succeeds.
 
-    The data are flushed to disk before the rename, so that a crash or a full disk leaves either
-    the old file or the new one, never half of one.
+    The data are flushed to disk before the rename, so that a crash or a full disk leaves the old
+    file or the new one, never part of one.
 
     Example:
         >>> import tempfile
@@ -65,7 +65,7 @@ def read_record(path: str | Path) -> dict[str, Any]:
     """Read a ``run.json`` or ``card.json``.
 
     Raises:
-        ArtifactError: If it is missing or is not what :func:`write_record` wrote.
+        ArtifactError: If it is missing, is not JSON, or has no ``key``.
     """
     path = Path(path)
     if not path.exists():
@@ -80,20 +80,22 @@ def read_record(path: str | Path) -> dict[str, Any]:
 
 
 def write_record(path: str | Path, record: dict[str, Any]) -> None:
-    """Write what stands for a folder of files, last of all, with the content of each.
+    """Write the record of a folder: ``record`` and a content hash of every other file in it.
+
+    Write it last, when the folder is complete.
 
     Args:
-        path: ``run.json`` or ``card.json``; what else lies in its folder are its parts.
-        record: With its ``key``.
+        path: ``run.json`` or ``card.json``; the other files and folders beside it are its parts.
+        record: Must have a ``key``.
     """
     path = Path(path)
-    found = [part for part in path.parent.iterdir() if part.name[0] != "." and part != path]
-    parts = {part.name: content_hash(part) for part in sorted(found)}
-    write_json(path, {**record, "parts": parts})
+    parts = [part for part in path.parent.iterdir() if part.name[0] != "." and part != path]
+    hashes = {part.name: content_hash(part) for part in sorted(parts)}
+    write_json(path, {**record, "parts": hashes})
 
 
 def damaged_parts(path: str | Path) -> list[str]:
-    """Names of the parts of a record that are gone or not what they were.
+    """Names of the parts of a record that are missing or have changed.
 
     Raises:
         ArtifactError: If the record itself is missing or damaged.
@@ -107,23 +109,23 @@ def _content(path: Path) -> str | None:
     return content_hash(path) if path.exists() else None
 
 
-def write_csv(path: str | Path, frame: pd.DataFrame, made: dict[str, Any]) -> None:
+def write_csv(path: str | Path, frame: pd.DataFrame, provenance: dict[str, Any]) -> None:
     """Write a small table as CSV in full precision, and its provenance beside it.
 
     Args:
-        path: A ``.csv`` file; the card gets the suffix ``.json``.
+        path: A ``.csv`` file; its provenance gets the suffix ``.json``.
         frame: The rows.
-        made: :func:`vbon.artifacts.fingerprint.provenance`.
+        provenance: Provenance of the table (:func:`vbon.artifacts.fingerprint.provenance`).
     """
     with atomic_path(path) as temporary:
         frame.to_csv(temporary, index=False)
-    write_card(path, made)
+    write_card(path, provenance)
 
 
-def write_card(path: str | Path, made: dict[str, Any]) -> None:
+def write_card(path: str | Path, provenance: dict[str, Any]) -> None:
     """Write the provenance of a file that has no footer as ``{stem}.json`` beside it."""
-    own = {"content": content_hash(path), MEASURED: measured()}
-    write_json(Path(path).with_suffix(".json"), {**made, **own})
+    content = {"content": content_hash(path), MEASURED: measured()}
+    write_json(Path(path).with_suffix(".json"), {**provenance, **content})
 
 
 def _schema(name: str) -> Schema:
@@ -138,15 +140,16 @@ def write_table(
     """Write a table atomically, its columns checked and cast, provenance in the footer.
 
     Args:
-        path: A ``.parquet`` file; its folder is made.
-        frame: The rows. Columns beyond the schema are kept as they are.
+        path: A ``.parquet`` file; its folder is created.
+        frame: The rows. Columns beyond the schema are kept unchanged.
         schema: A name in :data:`vbon.artifacts.schemas.SCHEMAS`.
-        provenance: What made the table (:func:`vbon.artifacts.fingerprint.provenance`). The
-            footer also gets a hash of the data, and what making them took; the same inputs give
-            the same :func:`~vbon.artifacts.fingerprint.content_hash`.
+        provenance: Provenance of the table (:func:`vbon.artifacts.fingerprint.provenance`). The
+            footer also gets a hash of the data, time and memory; equal data have the same
+            :func:`~vbon.artifacts.fingerprint.content_hash` whatever the footer.
 
     Raises:
-        ArtifactError: If a column is missing, has a type that cannot be cast, or keys repeat.
+        ArtifactError: If a column is missing or cannot be cast, or a key repeats. Nothing is
+            written then.
     """
     spec = _schema(schema)
     missing = [column for column in spec.columns if column not in frame.columns]
@@ -167,7 +170,9 @@ def write_table(
             arrays[column] = pa.array(frame[column], type=kind, from_pandas=True)
         except pa.ArrowException as error:
             wanted = kind or "of one type"
-            raise ArtifactError(f"{path}: column {column!r} is not {wanted}: {error}") from error
+            raise ArtifactError(
+                f"{path}: column {column!r} is not {wanted} ({error}); nothing written"
+            ) from error
     footer = {"schema": schema, "version": spec.version, "file": Path(path).name}
     footer |= provenance or {}
     with atomic_path(path) as temporary:
@@ -175,16 +180,16 @@ def write_table(
 
 
 def _write_parquet(path: Path, table: pa.Table, footer: dict[str, Any]) -> None:
-    """Write the columns, then a footer that holds their hash."""
+    """Write the columns, then a footer with their hash."""
     with open(path, "wb+") as file, pq.ParquetWriter(file, table.schema, compression="zstd") as out:
         out.write_table(table)
         file.seek(0)
-        own = {"content": data_hash(file.read(), table.schema), MEASURED: measured()}
-        out.add_key_value_metadata({_FOOTER: json.dumps({**footer, **own}, sort_keys=True)})
+        content = {"content": data_hash(file.read(), table.schema), MEASURED: measured()}
+        out.add_key_value_metadata({_FOOTER: json.dumps({**footer, **content}, sort_keys=True)})
 
 
 def read_provenance(path: str | Path) -> dict[str, Any]:
-    """Return what the footer of a table says about its making.
+    """Provenance of a table, from its footer.
 
     Raises:
         ArtifactError: If the file is missing, truncated, or was not written by this project.
@@ -198,34 +203,35 @@ def read_provenance(path: str | Path) -> dict[str, Any]:
         raise _damaged(path, error) from error
     if _FOOTER not in metadata:
         raise ArtifactError(
-            f"{path} was not written by vbon, or changed since: its footer has no provenance; "
+            f"{path} was not written by vbon, or has changed since: its footer has no provenance; "
             f"rebuild it with: {rebuilding()}"
         )
     return json.loads(metadata[_FOOTER])
 
 
 def check_table(path: str | Path) -> dict[str, Any]:
-    """Hold a table's data against the hash in its footer, and return that footer.
+    """Compare a table's data with the hash in its footer, and return that footer.
 
     Raises:
-        ArtifactError: If it is truncated or rotten, was changed by anybody else, or is another.
+        ArtifactError: If the table is missing or damaged, was changed by another program, or was
+            written under another name.
     """
     footer = read_provenance(path)
     name = Path(path).name
     if footer.get("file", name) != name:
         raise _damaged(path, f"it was written as {footer['file']}")
     if "content" in footer and footer["content"] != content_hash(path):
-        raise _damaged(path, "its data are not those that its footer was written for")
+        raise _damaged(path, "its data do not match the hash in its footer")
     return footer
 
 
 def _damaged(path: str | Path, why: object) -> ArtifactError:
-    """What is said of a damaged file: the workflow itself sets it aside and makes it again."""
+    """Error for a damaged file, which the workflow sets aside and makes again."""
     return ArtifactError(f"{path} is damaged ({why}); rebuild it with: {rebuilding()}")
 
 
 def rebuilding() -> str:
-    """The command that makes artifacts: the one that this process works for, if any."""
+    """Command that makes artifacts again: the one that started this process, if known."""
     return os.environ.get("VBON_COMMAND", "vbon workflow --cores all")
 
 
@@ -238,41 +244,46 @@ def read_table(path: str | Path, schema: str, columns: list[str] | None = None) 
         columns: Only these columns; all of them by default.
 
     Raises:
-        ArtifactError: With the file, the column or version, and the command that rebuilds it.
+        ArtifactError: If the file is missing or damaged, or has another schema, another version
+            or no such column.
     """
     spec = _schema(schema)
     footer = check_table(path)
-    found = (footer.get("schema"), footer.get("version"))
-    if found != (schema, spec.version):
+    name, version = footer.get("schema"), footer.get("version")
+    if (name, version) != (schema, spec.version):
         raise ArtifactError(
-            f"{path}: holds table {found[0]!r} version {found[1]}, expected {schema!r} version "
+            f"{path}: contains table {name!r} version {version}, expected {schema!r} version "
             f"{spec.version}; delete it and run: {rebuilding()}"
         )
     try:
         names = pq.read_schema(path).names
         for column in columns if columns is not None else spec.columns:
             if column not in names:
-                raise ArtifactError(f"{path}: column {column!r} is missing; it has {names}")
+                raise ArtifactError(
+                    f"{path}: column {column!r} is missing; the table has {', '.join(names)}"
+                )
         return pq.read_table(path, columns=columns, use_threads=False).to_pandas()
     except (pa.ArrowInvalid, OSError) as error:
         raise _damaged(path, error) from error
 
 
 def read_copy(path: str | Path, schema: str) -> pd.DataFrame:
-    """Read the CSV copy of a table with the types of its schema, numbers to the last bit.
+    """Read the CSV copy of a table with the types of its schema, numbers exact to the last bit.
 
     Args:
         path: A ``.csv`` file.
         schema: A name in :data:`vbon.artifacts.schemas.SCHEMAS` without lists among its columns.
 
     Raises:
-        ArtifactError: With the file and the column that is missing or of another type.
+        ArtifactError: If a column is missing or has another type.
     """
     columns = SCHEMAS[schema].columns
-    found = pd.read_csv(path, nrows=0).columns
+    names = pd.read_csv(path, nrows=0).columns
     for column in columns:
-        if column not in found:
-            raise ArtifactError(f"{path}: column {column!r} is missing; it has {list(found)}")
+        if column not in names:
+            raise ArtifactError(
+                f"{path}: column {column!r} is missing; the table has {', '.join(names)}"
+            )
     types = {name: _TYPES[kind] for name, kind in columns.items()}
     try:
         return pd.read_csv(path, dtype=types, float_precision="round_trip")
@@ -283,7 +294,7 @@ def read_copy(path: str | Path, schema: str) -> pd.DataFrame:
 
 
 def read_either(path: str | Path) -> pd.DataFrame:
-    """A table artifact, the CSV copy of one, or a small table, told apart by the file's name."""
+    """Read a table artifact, its CSV copy or a small table, according to the file's name."""
     path = Path(path)
     if path.suffix == ".parquet":
         return read_table(path, path.stem)
