@@ -127,7 +127,9 @@ def test_a_run_that_diverged_has_a_row_without_numbers(tmp_path):
 
 def test_a_run_without_responses_is_named(tmp_path):
     measurement, _ = measure(tmp_path)
-    with pytest.raises(ArtifactError, match=r"test.parquet does not exist, but its run is done"):
+    with pytest.raises(
+        ArtifactError, match=r"test.parquet does not exist although its run is done"
+    ):
         points_of(record(), tmp_path / "nothing", measurement)
 
 
@@ -136,19 +138,19 @@ def test_costs_have_their_columns(tmp_path):
     cost = cost_of(record(), measurement)
     assert set(cost) == set(SCHEMAS["costs"].columns)
     assert (cost["train_seconds"], cost["sample_seconds"], cost["score_seconds"]) == (2, 0.5, 0.25)
-    # One draw of every prompt takes 6 / 6 + 3 / 6 seconds, its reward 12 / 6.
+    # Sampling one draw of every prompt takes 6 / 6 + 3 / 6 seconds, scoring it 12 / 6.
     assert (cost["pool_sample_seconds"], cost["pool_score_seconds"]) == (4.5, 6)
     untrained = record()
     del untrained["seconds"], untrained["updates"]
     assert cost_of(untrained, measurement)["updates"] == 0
 
 
-def test_points_are_made_without_torch():
+def test_points_are_computed_without_torch():
     code = "import sys, vbon.evaluation.points as _; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_points_of_a_study_say_how_log_f_was_estimated(tmp_path):
+def test_points_of_a_study_record_how_log_f_was_estimated(tmp_path):
     measurement, _ = measure(tmp_path)
     write_responses(tmp_path / "test.parquet", [0.0, 0.0])
     settings = {"m": 3, "estimator": "shared"}
@@ -164,7 +166,7 @@ def test_a_row_for_each_sample_seed_and_domain(tmp_path):
     measurement, _ = measure(tmp_path, split, sample_seeds=[1, 2], by_domain=True)
     rewards = measurement.pools[split].rewards
     parts = []
-    for seed, place in ((1, 0), (2, 3)):  # below the pool, and at its top
+    for seed, place in ((1, 0), (2, 3)):  # below the pool, and at its upper end
         path = tmp_path / f"{seed}.parquet"
         write_responses(path, [rewards[name][place] - 0.01 for name in NAMES], seed)
         parts.append(pd.read_parquet(path).assign(draw=seed))

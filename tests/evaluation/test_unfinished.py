@@ -1,4 +1,4 @@
-"""The score of a response without an end: one number, put in before F, everywhere alike."""
+"""One reward for responses without an end of sequence, set before F wherever F is used."""
 
 import json
 from dataclasses import replace
@@ -52,7 +52,7 @@ def world(tmp_path_factory):
     return root
 
 
-def test_the_pool_has_the_penalty_where_no_end_was_sampled(world):
+def test_unfinished_draws_of_the_pool_have_the_penalty(world):
     samples = read_table(world / "samples.parquet", "samples")
     rewards = read_table(world / "rewards.parquet", "rewards")
     assert 0.01 < samples["finished"].mean() < 0.9
@@ -83,7 +83,7 @@ def test_evaluation_replaces_the_same_responses(world):
     assert (plain["evaluator_reward"] == frame["evaluator_reward"]).all()
 
 
-def test_training_replaces_before_it_looks_f_up(world):
+def test_training_replaces_rewards_before_it_computes_f(world):
     """An unfinished response stands where the pool's unfinished ones do: nothing is below it."""
     rewards = read_table(world / "rewards.parquet", "rewards")
     pool = rewards.groupby("prompt_id")["reward"].agg(np.sort)
@@ -113,12 +113,12 @@ def test_training_replaces_before_it_looks_f_up(world):
     expected = torch.tensor([share[prompts.prompt_id[i]] for i in rollouts.prompt_index.tolist()])
     unfinished = ~rollouts.finished
     assert torch.allclose(level[unfinished].exp(), expected[unfinished].double())
-    # The history hears the evaluator about the first rollouts, as they are.
+    # The history records the evaluator's unchanged scores of the first rollouts.
     said = environment.evaluated(prompts.select(rollouts.prompt_index), rollouts)
     assert set(said) == {"evaluator_reward"}
 
 
-def test_the_history_hears_an_evaluator_and_training_does_not():
+def test_the_history_records_an_evaluator_that_training_does_not_use():
     language, plain = Language(), []
     judged = []
 

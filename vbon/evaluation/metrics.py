@@ -1,4 +1,4 @@
-"""Points of the comparison from responses: means over prompts with their standard errors."""
+"""Metrics of one policy's responses: means over prompts with their standard errors."""
 
 from collections.abc import Mapping
 from itertools import pairwise
@@ -15,7 +15,15 @@ Pools = Mapping[str, Float64[np.ndarray, " draws"]]
 
 
 def win_rates(prompt_ids: pd.Series, rewards: NDArray, pools: Pools) -> tuple[NDArray, NDArray]:
-    """Share of the prompt's pool that each response beats, ties half; and whether it beats all.
+    """Share of the prompt's pool that each response beats, ties half; and if it beats all of it.
+
+    Args:
+        prompt_ids: Prompt of each response.
+        rewards: Reward of each response, float64.
+        pools: Ascending reference rewards of each prompt.
+
+    Returns:
+        Shares (float64) and flags (bool), one each per response.
 
     Example:
         >>> pools = {"a": np.array([0.0, 1.0, 1.0, 2.0])}
@@ -33,7 +41,7 @@ def win_rates(prompt_ids: pd.Series, rewards: NDArray, pools: Pools) -> tuple[ND
 
 
 def distinct_2(response_ids: pd.Series) -> float:
-    """Distinct pairs of neighbouring tokens over all such pairs, within all responses together.
+    """Distinct pairs of neighbouring tokens divided by all such pairs, over all responses.
 
     Example:
         >>> distinct_2(pd.Series([[1, 2, 1, 2]]))
@@ -49,12 +57,12 @@ def summarise(
     evaluator_pools: Pools,
     first_rewards: Mapping[str, float],
 ) -> dict[str, Any]:
-    """The measured columns of one row of ``points``.
+    """Measured columns of one row of ``points``.
 
     Args:
-        responses: Schema "responses", one policy's.
+        responses: Responses of one policy, schema "responses".
         pools: Ascending reference rewards of each test prompt.
-        evaluator_pools: The same by the held-out evaluator.
+        evaluator_pools: The same for the held-out evaluator's rewards.
         first_rewards: Reward of the first pool draw of each prompt (for ``win_rate_single``).
 
     Returns:
@@ -86,6 +94,6 @@ def summarise(
         "evaluator_reward": evaluated,
         "reward_prob": responses["reward_prob"].to_numpy(),
     }.items():
-        if not np.isnan(values).all():  # a reward model without probabilities has none at all
+        if not np.isnan(values).all():  # all NaN for a reward model without probabilities
             point[name], point[f"{name}_se"] = clustered_mean(values, prompt.to_numpy())[:2]
     return point

@@ -1,4 +1,4 @@
-"""Rows of ``points`` and ``costs``, from what a run left on disk. Loads no torch."""
+"""Rows of ``points`` and ``costs`` from the files of a run; does not import torch."""
 
 import itertools
 import json
@@ -12,6 +12,7 @@ import pandas as pd
 from jaxtyping import Int
 
 from vbon.artifacts import SCHEMAS, read_table
+from vbon.artifacts.tables import rebuilding
 from vbon.errors import ArtifactError, DataError
 from vbon.evaluation.metrics import Pools, summarise
 
@@ -24,9 +25,9 @@ class Pool:
 
     Attributes:
         rewards: Ascending rewards of each test prompt.
-        evaluator_rewards: The same by the held-out evaluator.
+        evaluator_rewards: The same for the held-out evaluator's rewards.
         first: Reward of each prompt's first draw.
-        temperature: At which policies are sampled.
+        temperature: Sampling temperature of the policies compared with this pool.
     """
 
     rewards: Pools
@@ -39,9 +40,9 @@ class Pool:
         """Read the pool.
 
         Args:
-            rewards: Table of the test prompts.
-            draws: How many of a prompt's draws rank responses.
-            temperature: Of these draws.
+            rewards: Path of the table ``rewards`` of the test prompts.
+            draws: Number of draws per prompt that responses are ranked among.
+            temperature: Sampling temperature of these draws.
         """
         table = read_table(rewards, "rewards")
         ranking = table[table["draw"] < draws]
@@ -57,16 +58,18 @@ class Pool:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What the runs of a task were measured with.
+    """Pools and settings with which the runs of a task are measured.
 
     Attributes:
         pools: Reference rewards by the name of a set of responses.
-        domains: Domain of each test prompt, if they are told apart.
-        train_tokens: Tokens of all training prompts' first draws: of none, of one, of two, ...
-        seconds: Of sampling and of scoring one draw of every training prompt.
+        domains: Domain of each test prompt; None if domains are not compared.
+        train_tokens: Total number of tokens of the first 0, 1, 2, ... draws of all training
+            prompts.
+        seconds: Seconds to sample (``samples``) and to score (``rewards``) one draw of every
+            training prompt.
         seed: Evaluation seed.
-        sample_seeds: Seeds by which responses were sampled.
-        temperature: Of training.
+        sample_seeds: Seeds with which responses were sampled.
+        temperature: Sampling temperature of training.
     """
 
     pools: dict[str, Pool]
@@ -86,18 +89,20 @@ class Measurement:
         seconds: Sequence[str],
         settings: dict[str, Any],
     ) -> "Measurement":
-        """Read the pools, and what they cost.
+        """Read the pools and their costs.
 
         Args:
-            samples: Table of the training prompts.
-            prompts: Table of the test prompts.
-            rewards: Tables of the test prompts, by the name of a set of responses.
-            seconds: What the shards of the training prompts took, ``samples-*`` and ``rewards-*``.
+            samples: Path of the table ``samples`` of the training prompts.
+            prompts: Path of the table ``prompts`` of the test prompts.
+            rewards: Paths of tables ``rewards`` of the test prompts, by the name of a set of
+                responses.
+            seconds: JSON files ``samples-*`` and ``rewards-*`` with the time that each shard of
+                the training prompts took.
             settings: ``splits`` (temperature by name), ``test_draws``, ``temperature``, ``seed``,
-                and perhaps ``sample_seeds`` and ``by_domain``.
+                and optionally ``sample_seeds`` and ``by_domain``.
 
         Raises:
-            DataError: If domains are told apart and one has more prompts than another.
+            DataError: If domains are compared and differ in their number of prompts.
         """
         train = read_table(samples, "samples", ["draw", "response_ids"])
         lengths = train["response_ids"].map(len).groupby(train["draw"]).sum().sort_index()
@@ -106,14 +111,14 @@ class Measurement:
             {name: Pool.load(path, draws, splits[name]) for name, path in rewards.items()},
             _domains(prompts) if settings.get("by_domain") else None,
             np.append(0, lengths.cumsum().to_numpy()),
-            _seconds_a_draw(seconds),
+            _seconds_per_draw(seconds),
             settings["seed"],
             settings.get("sample_seeds") or [settings["seed"]],
             settings["temperature"],
         )
 
     def groups(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Every set of responses with the keys of each row of points made of it."""
+        """Name of a set of responses and key columns, for every row of ``points`` of a run."""
         domains = ["all"] if self.domains is None else sorted(set(self.domains.values()))
         for split, pool in self.pools.items():
             for seed, domain in itertools.product(self.sample_seeds, domains):
@@ -123,7 +128,7 @@ class Measurement:
                 )
 
     def of(self, responses: pd.DataFrame, keys: Mapping[str, Any]) -> pd.DataFrame:
-        """The responses that belong to a row."""
+        """Responses that belong to the row with these keys."""
         part = responses[responses["sample_seed"] == keys["sample_seed"]]
         if self.domains is None:
             return part
@@ -131,20 +136,23 @@ class Measurement:
 
 
 def _domains(prompts: str) -> dict[str, str]:
-    """Domain of each prompt; a comparison of domains needs as many prompts of each."""
+    """Domain of each prompt; all domains must have equally many prompts."""
     table = read_table(prompts, "prompts", ["prompt_id", "domain"])
     sizes = table["domain"].value_counts()
     if sizes.nunique() != 1:
-        raise DataError(f"{prompts}: column 'domain' has groups of {sizes.to_dict()} prompts")
+        raise DataError(
+            f"{prompts}: column 'domain' has groups of {sizes.to_dict()} prompts; domains are "
+            "compared only with equally many prompts of each"
+        )
     return dict(zip(table["prompt_id"], table["domain"], strict=True))
 
 
-def _seconds_a_draw(files: Sequence[str]) -> dict[str, float]:
-    """Seconds of one draw of every training prompt, by kind of shard."""
+def _seconds_per_draw(files: Sequence[str]) -> dict[str, float]:
+    """Seconds per draw of every training prompt, by kind of shard."""
     total = {"samples": 0.0, "rewards": 0.0}
     for file in map(Path, files):
-        took = json.loads(file.read_text())
-        total[file.name.partition("-")[0]] += took["seconds"] / took["draws"]
+        shard = json.loads(file.read_text())
+        total[file.name.partition("-")[0]] += shard["seconds"] / shard["draws"]
     return total
 
 
@@ -155,15 +163,15 @@ def _identity(record: dict[str, Any]) -> dict[str, Any]:
 def points_of(
     record: dict[str, Any], folder: Path, measurement: Measurement
 ) -> list[dict[str, Any]]:
-    """The rows of ``points`` of one run; numbers are NaN for a run that diverged.
+    """Rows of ``points`` of one run; numbers are NaN for a run that diverged.
 
     Args:
-        record: What the run left as ``run.json``.
-        folder: Of its responses.
-        measurement: What it was measured with.
+        record: Content of the run's ``run.json``.
+        folder: Folder of its responses.
+        measurement: Pools and settings to measure with.
 
     Raises:
-        ArtifactError: If a run that is fine has no responses.
+        ArtifactError: If a run with status ``ok`` has no responses.
     """
     base = {
         **dict.fromkeys(SCHEMAS["points"].columns, _NAN),
@@ -193,22 +201,24 @@ def points_of(
 
 def _responses(path: Path) -> pd.DataFrame:
     if not path.exists():
-        raise ArtifactError(f"{path} does not exist, but its run is done; evaluate it again")
+        raise ArtifactError(
+            f"{path} does not exist although its run is done; make it with: {rebuilding()}"
+        )
     return read_table(path, "responses")
 
 
 def _stored_draws(record: dict[str, Any]) -> int:
-    """Draws a training prompt that the run used of those that were sampled before it."""
+    """Draws per training prompt that the run used of the pool."""
     settings = record["spec"].get("logf", {})
     for_log_f = 0 if settings.get("estimator") == "ibs" else settings.get("m", 0)
     return max(for_log_f, record.get("stored_draws", 0))
 
 
 def cost_of(record: dict[str, Any], measurement: Measurement) -> dict[str, Any]:
-    """One row of ``costs``: what the run took, apart from the numbers that must repeat.
+    """One row of ``costs``: time and memory of a run, which are not reproducible.
 
-    ``pool_*_seconds`` is the run's share of what drawing and scoring the pool took: as many draws
-    of every training prompt as it used.
+    ``pool_*_seconds`` is the time that drawing and scoring the pool took for as many draws of
+    every training prompt as the run used.
     """
     seconds, stored = record.get("seconds", {}), _stored_draws(record)
     return {

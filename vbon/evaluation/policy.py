@@ -1,4 +1,4 @@
-"""Responses of a policy to the test prompts, with everything that the metrics are made of."""
+"""Responses of a policy to the test prompts, with rewards, log-probs and KL for the metrics."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -27,19 +27,19 @@ from vbon.seeding import derive_seed
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Samples policies on the same prompts with the same seeds, and scores what they say.
+    """Samples policies on the same prompts with the same seeds, and scores their responses.
 
     Attributes:
         prompts: Test prompts.
-        reference: The reference model, for KL.
-        tokenizer: Of the reference.
+        reference: Reference model, for KL.
+        tokenizer: Tokenizer of the reference.
         reward_model: Training reward.
         evaluator: Held-out reward.
-        responses: Responses a prompt.
-        max_new_tokens: Length limit.
-        temperature: Of sampling and of both models' log-probs.
-        seed: Shared by all methods, so that differences between them are not differences of luck.
-        rewards: The section ``rewards`` of the config.
+        responses: Number of responses per prompt.
+        max_new_tokens: Length limit in tokens.
+        temperature: Temperature of sampling and of both models' log-probs.
+        seed: The same for all methods: common random numbers reduce the noise of differences.
+        rewards: Section ``rewards`` of the config.
     """
 
     prompts: Prompts
@@ -91,29 +91,29 @@ def _divergences(
     """Full-vocabulary KL, k3 and reference log-prob of each response, in nats."""
     parts = []
     for rows in torch.arange(len(rollouts)).split(rows_per_batch):
-        asked, mask = prompts.select(rows).to(policy.device), rollouts.response_mask[rows]
+        batch, mask = prompts.select(rows).to(policy.device), rollouts.response_mask[rows]
         mask = mask[:, : int(mask.sum(1).max())].to(policy.device)
         ids = rollouts.response_ids[rows, : mask.shape[1]].to(policy.device)
-        ours = _log_softmax(policy, asked, ids, mask, temperature)
-        theirs = _log_softmax(reference, asked, ids, mask, temperature)
-        # Each token that counts is a row of its own here; their KLs are added up by response.
-        each = kl_full(
+        ours = _log_softmax(policy, batch, ids, mask, temperature)
+        theirs = _log_softmax(reference, batch, ids, mask, temperature)
+        # kl_full sees each unmasked token as a row of length 1; sums over responses follow.
+        token_kl = kl_full(
             ours[:, None], theirs[:, None], torch.ones_like(ours[:, :1], dtype=torch.bool)
         )
         zeros = torch.zeros(mask.shape, dtype=torch.float64, device=mask.device)
-        full = zeros.masked_scatter(mask, each.double())
-        chosen, chosen_ref = (
+        full = zeros.masked_scatter(mask, token_kl.double())
+        log_prob, log_prob_ref = (
             zeros.masked_scatter(mask, log_probs.gather(1, ids[mask][:, None]).squeeze(1).double())
             for log_probs in (ours, theirs)
         )
-        parts.append((full.sum(1), kl_k3(chosen, chosen_ref, mask), chosen_ref.sum(1)))
+        parts.append((full.sum(1), kl_k3(log_prob, log_prob_ref, mask), log_prob_ref.sum(1)))
     return tuple(torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
 
 
 def _log_softmax(
     model: PreTrainedModel, prompts: Prompts, ids: Tensor, mask: Tensor, temperature: float
 ) -> Float[Tensor, "counted vocab"]:
-    """Log-probs of the vocabulary before each response token that counts."""
+    """Log-probs of the vocabulary at each unmasked response token."""
     logits, _ = response_logits(model, prompts, ids, mask, temperature)
     return F.log_softmax(logits, dim=1)
 
@@ -126,22 +126,22 @@ def select_responses(
 ) -> pd.DataFrame:
     """Responses that a selection method returns from fresh reference draws.
 
-    For best-of-n, ``log_prob`` adds the estimated log-ratio S to the reference's log-prob, and
-    ``kl`` is the closed-form upper bound, which is conservative for best-of-n.
+    For best-of-n, ``log_prob`` is the reference's log-prob plus the estimated log-ratio S, and
+    ``kl`` is the closed-form upper bound in nats, which is conservative for best-of-n.
 
     Args:
         method: The method at one setting.
-        fresh: Scored draws of schema "samples" and "rewards", outside the ranking pool.
+        fresh: Scored draws, columns of schemas "samples" and "rewards", outside the ranking pool.
         pool_sorted: Ascending pool rewards of each prompt.
-        num_responses: Most responses a prompt.
+        num_responses: Maximum number of responses per prompt.
     """
     fresh = fresh.sort_values(["prompt_id", "draw"], kind="stable")
     prompts = fresh["prompt_id"].unique()
     rewards = torch.from_numpy(fresh["reward"].to_numpy().reshape(len(prompts), -1).copy())
-    chosen = method.choose(rewards, num_responses)
+    indices = method.choose(rewards, num_responses)
     start = torch.arange(len(prompts))[:, None] * rewards.shape[1]
-    picked: Any = fresh.iloc[(chosen + start).flatten().numpy()].copy()
-    picked["draw"] = np.tile(np.arange(chosen.shape[1]), len(prompts))
+    picked: Any = fresh.iloc[(indices + start).flatten().numpy()].copy()
+    picked["draw"] = np.tile(np.arange(indices.shape[1]), len(prompts))
     picked["log_prob_ref"] = picked["log_prob"]
     picked["kl"], picked["kl_k3"] = kl_upper_bound(method.n), 0.0 if method.n == 1 else np.nan
     if method.n > 1:
@@ -156,36 +156,36 @@ class Measure:
     """Loads the models once, then measures one run after the other.
 
     Args:
-        inputs: Artifact by name: prompts, samples, rewards, logf and the three models.
-        chosen: How it is measured: the task's ``evaluation`` and ``rewards``, ``max_new_tokens``,
+        inputs: Paths of artifacts by name: prompts, samples, rewards, logf and the three models.
+        settings: The task's ``evaluation`` and ``rewards``, ``max_new_tokens``,
             ``temperature``, ``test_draws`` and ``fresh_draws``.
-        seed: By which responses are sampled, unless ``chosen`` has ``sample_seeds``.
+        seed: Seed with which responses are sampled, unless ``settings`` has ``sample_seeds``.
     """
 
-    def __init__(self, inputs: dict[str, str], chosen: dict[str, Any], seed: int) -> None:
+    def __init__(self, inputs: dict[str, str], settings: dict[str, Any], seed: int) -> None:
         torch.set_num_threads(1)
-        self._inputs, self._chosen = inputs, chosen
-        self._sample_seeds = chosen.get("sample_seeds") or [seed]
-        size = chosen["batch_size"]
+        self._inputs, self._settings = inputs, settings
+        self._sample_seeds = settings.get("sample_seeds") or [seed]
+        size = settings["batch_size"]
         self._evaluator = Evaluator(
             prompts=load_prompts(inputs["prompts"]),
             reference=load_language_model(inputs["reference"]),
             tokenizer=load_tokenizer(inputs["reference"]),
-            reward_model=load_reward_model(inputs["reward_model"], size, chosen["transform"]),
+            reward_model=load_reward_model(inputs["reward_model"], size, settings["transform"]),
             evaluator=load_reward_model(inputs["evaluator"], size),
-            responses=chosen["responses"],
-            max_new_tokens=chosen["max_new_tokens"],
-            temperature=chosen["temperature"],
+            responses=settings["responses"],
+            max_new_tokens=settings["max_new_tokens"],
+            temperature=settings["temperature"],
             seed=seed,
-            rewards=chosen,
+            rewards=settings,
         )
 
     def __call__(self, method: Method, policy: str) -> pd.DataFrame:
-        """Responses of one run by every sample seed, draws numbered through.
+        """Responses of one run for every sample seed, with draws numbered consecutively.
 
         Args:
-            method: At the run's setting.
-            policy: Model folder; not looked at where the method chooses among draws.
+            method: The method at the run's setting.
+            policy: Model folder; ignored for a method that selects among reference draws.
 
         Returns:
             Table ``responses``.
@@ -194,26 +194,29 @@ class Measure:
         parts = []
         for block, sample_seed in enumerate(self._sample_seeds):
             part = answer(block, sample_seed)
-            part["draw"] += block * self._chosen["responses"]
+            part["draw"] += block * self._settings["responses"]
             parts.append(part.assign(sample_seed=sample_seed))
         return pd.concat(parts, ignore_index=True)
 
     def _sampled(self, folder: str) -> Callable[[int, int], pd.DataFrame]:
-        """Responses of a policy by the number of a sample seed, and the seed."""
+        """Function from index and value of a sample seed to responses of a policy."""
         policy = load_language_model(folder)
         return lambda _, seed: replace(self._evaluator, seed=seed).evaluate(policy)
 
     def _selected(self, method: Method) -> Callable[[int, int], pd.DataFrame]:
-        """Responses chosen among draws of the reference, others for each sample seed."""
+        """Function from index and value of a sample seed to draws that the method selects.
+
+        Each sample seed has its own block of draws.
+        """
         pools = read_table(self._inputs["logf"], "logf").set_index("prompt_id")["rewards_sorted"]
         samples = read_table(self._inputs["samples"], "samples")
         rewards = read_table(self._inputs["rewards"], "rewards")
         scored = samples.merge(rewards, on=["prompt_id", "draw"], validate="one_to_one")
-        first, size = self._chosen["test_draws"], self._chosen["fresh_draws"]
+        first, size = self._settings["test_draws"], self._settings["fresh_draws"]
         blocks = (scored["draw"] - first) // size
 
         def answer(block: int, _: int) -> pd.DataFrame:
             fresh = scored[blocks == block]
-            return select_responses(method, fresh, pools, self._chosen["responses"])
+            return select_responses(method, fresh, pools, self._settings["responses"])
 
         return answer
