@@ -84,7 +84,7 @@ def test_evaluation_replaces_the_same_responses(world):
 
 
 def test_training_replaces_rewards_before_it_computes_f(world):
-    """An unfinished response stands where the pool's unfinished ones do: nothing is below it."""
+    """An unfinished response ties with the unfinished ones of the pool, and nothing is below it."""
     rewards = read_table(world / "rewards.parquet", "rewards")
     pool = rewards.groupby("prompt_id")["reward"].agg(np.sort)
     paths = {
@@ -139,14 +139,14 @@ def test_the_history_records_an_evaluator_that_training_does_not_use():
 @pytest.mark.parametrize("transform", TRANSFORMS)
 def test_the_penalty_is_transformed_like_a_reward(transform):
     raw, finished = np.array([-9.0, -1.0, 0.5, 2.0]), np.array([True, True, False, True])
-    chosen = {"transform": transform, "missing_eos": -5.0}
-    found = replace_unfinished(TRANSFORMS[transform](raw), finished, chosen)
-    assert found.argsort().tolist() == [0, 2, 1, 3]  # between -9 and -1, whatever the transform
+    config = {"transform": transform, "missing_eos": -5.0}
+    rewards = replace_unfinished(TRANSFORMS[transform](raw), finished, config)
+    assert rewards.argsort().tolist() == [0, 2, 1, 3]  # between -9 and -1, whatever the transform
     assert (replace_unfinished(raw, finished, {"missing_eos": None}) == raw).all()
     assert (replace_unfinished(raw, finished, {}) == raw).all()
 
 
-def test_the_first_rollouts_are_those():
+def test_selected_rollouts_are_the_first_ones():
     ids = torch.arange(12).view(4, 3)
     mask = torch.ones(4, 3, dtype=torch.bool)
     rollouts = Rollouts(torch.arange(4), ids, mask, mask[:, 0], torch.zeros(4, 3), torch.ones(4, 3))

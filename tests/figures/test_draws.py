@@ -37,7 +37,7 @@ def test_minutes_are_split_and_sum_to_the_whole():
     assert first["win_rate"] == pytest.approx(0.742)
 
 
-def test_figure_4_draws_what_its_csv_says(tmp_path):
+def test_figure_4_draws_the_rows_of_its_csv(tmp_path):
     points, costs = runs()
     points.loc[0, "status"] = "diverged"
     table = figure4(points, costs, tmp_path / "figure4")
@@ -50,7 +50,7 @@ def test_figure_4_draws_what_its_csv_says(tmp_path):
 
 def test_figure_4_without_a_single_run_is_refused(tmp_path):
     points, costs = runs()
-    with pytest.raises(DataError, match="no run of figure 4 is fine"):
+    with pytest.raises(DataError, match="no run of figure 4 is 'ok'"):
         figure4(points.assign(status="diverged"), costs, tmp_path / "figure4")
 
 

@@ -34,7 +34,7 @@ def test_draws_the_estimates_of_three_prompts(tmp_path):
     assert all((tmp_path / f"figure3.{suffix}").exists() for suffix in ("pdf", "svg", "png"))
 
 
-def test_the_verb_stores_what_is_drawn(tmp_path):
+def test_the_command_stores_the_rows_drawn(tmp_path):
     rewards, prompts = tables()
     rewards = rewards.assign(reward_prob=0.5, evaluator_reward=0.0)
     prompts = prompts.assign(prompt_ids=[[1]] * len(prompts), source_id="a", domain="all")

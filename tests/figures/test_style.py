@@ -1,4 +1,4 @@
-"""Styles that stay apart, an axis that keeps its numbers, labels that cover nothing."""
+"""Distinct styles, the square-root axis, and labels that cover nothing."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from vbon.figures.style import METHODS, drawing, method_styles, square_root_axis
 
 
 def luminance(colour):
-    """Relative luminance of an sRGB colour, which is what a grey print keeps."""
+    """Relative luminance of an sRGB colour, which a grey print preserves."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
     return float(np.dot([0.2126, 0.7152, 0.0722], linear))
 
@@ -21,7 +21,7 @@ def test_no_two_methods_share_a_marker_or_a_colour():
 
 
 def test_the_papers_methods_differ_in_grey():
-    """Beside its marker each has its own luminance: neighbours differ by at least 0.03."""
+    """Luminances of neighbours differ by at least 0.03."""
     shades = sorted(luminance(METHODS[name].colour) for name in ("ppo", "dpo", "bonbon", "vbon"))
     assert min(np.diff(shades)) > 0.03
 
@@ -32,7 +32,7 @@ def test_small_letters_in_every_colour_are_readable_on_white():
         assert 1.05 / (luminance(style.text_colour) + 0.05) >= 4.5
 
 
-def test_registered_methods_get_their_own_look():
+def test_registered_methods_get_their_own_style():
     names = [f"method{i:02d}" for i in range(30)]
     styles = method_styles([*names, "vbon"])
     assert list(styles) == ["vbon", *names]
@@ -86,7 +86,7 @@ def test_labels_cover_neither_points_nor_each_other_nor_leave_the_axes():
         assert box.y1 <= frame.y1
 
 
-def test_labels_without_room_are_left_out_the_first_ones_last():
+def test_labels_without_room_are_omitted_the_least_important_first():
     crowd = np.stack(np.meshgrid(*[np.linspace(0, 1, 60)] * 2), axis=-1).reshape(-1, 2)
     assert labelled_axes([Label("N=2", 0.5, 0.5, "black")], crowd)[1:] == ([], [])
     same = [Label(f"N={i}", 0.5, 0.5, "black") for i in range(60)]

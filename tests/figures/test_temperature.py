@@ -37,7 +37,7 @@ def test_diverged_runs_are_not_drawn(tmp_path):
     frame.loc[frame["method"] == "vbon", ["status", "evaluator_win_rate"]] = "diverged", np.nan
     table = figure5(frame, "evaluator_win_rate", tmp_path / "figure5a")
     assert set(table["method"]) == {"ppo"}
-    with pytest.raises(DataError, match="column 'evaluator_win_rate' has no number"):
+    with pytest.raises(DataError, match="evaluator_win_rate: no run with status ok has a number"):
         figure5(frame.assign(status="diverged"), "evaluator_win_rate", tmp_path / "none")
 
 
@@ -56,5 +56,5 @@ def test_overoptimisation_keeps_the_order_of_training(tmp_path):
     assert table["step"].tolist() == steps.tolist()
     assert table["reward"].is_monotonic_increasing
     peak = int(table["evaluator_reward"].argmax())
-    assert 3 < peak < 8  # the evaluator turns against it on the way
+    assert 3 < peak < 8  # the evaluator's reward falls after it
     assert (tmp_path / "over.png").stat().st_size > 5000

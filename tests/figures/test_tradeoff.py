@@ -1,4 +1,4 @@
-"""Figure 2 and its relatives, drawn from a made-up sweep of every method."""
+"""Figures 2, 6 and 7, drawn from a synthetic sweep of every method."""
 
 import subprocess
 import sys
@@ -26,7 +26,7 @@ def contents(stem):
 
 @pytest.fixture(scope="module")
 def points():
-    """The sweep, and a method that only a user has."""
+    """The sweep, and a method registered by a user."""
     whole = sweep()
     mine = whole[whole["method"] == "vbon_l"].head(8).assign(method="my_method")
     return pd.concat([whole, mine.assign(kl=mine["kl"] * 1.3)], ignore_index=True)
@@ -34,7 +34,7 @@ def points():
 
 @pytest.fixture(scope="module")
 def tables(points):
-    """Everything that a figure may be drawn from."""
+    """All tables that a figure may be drawn from."""
     return {
         "points": points,
         "attainment": attainment_bands(points, 0, 50),
@@ -50,7 +50,7 @@ def win_rates(points, tmp_path_factory):
     return stem, figure2(points, "win_rate", stem, title="Figure 2a")
 
 
-def test_table_next_to_the_figure_is_what_was_drawn(win_rates):
+def test_the_table_beside_the_figure_is_the_one_drawn(win_rates):
     stem, table = win_rates
     read = pd.read_csv(f"{stem}.csv")
     pd.testing.assert_frame_equal(read, table, check_dtype=False, rtol=1e-15)
@@ -110,7 +110,7 @@ def test_two_draws_are_the_same_bytes_in_any_process_and_configuration(points, w
         [sys.executable, "-c", code, str(tmp_path)],
         check=True, capture_output=True, text=True, env={"PYTHONHASHSEED": "77"},
     )  # fmt: skip
-    assert done.stdout.split() == []  # a figure loads no model library and no global canvas
+    assert done.stdout.split() == []  # figures import neither a model library nor pyplot
     assert contents(tmp_path / "figure2a") == contents(win_rates[0])
 
 
@@ -204,7 +204,7 @@ def test_lower_panel_of_a_reward_is_against_the_measured_best_of_n(tables, tmp_p
     panel = table[table["series"] == "below_best_of_n"]
     bands = tables["attainment"].query("axes == 'reward_prob'").set_index(["method", "kl"])
     best = table[table["series"] == "best_of_n_mean"].sort_values("kl")
-    beyond = panel[panel["kl"] > best["kl"].max()]  # there best-of-n keeps its last value
+    beyond = panel[panel["kl"] > best["kl"].max()]  # best-of-n keeps its last value there
     expected = bands["median"].loc[list(zip(beyond["method"], beyond["kl"], strict=True))]
     last = best["metric"].max()
     assert beyond["metric"].to_numpy() == pytest.approx(expected.to_numpy() - last)
@@ -258,7 +258,7 @@ def test_figure_6_without_a_study_compares_attainments(tables, tmp_path):
 
 @pytest.mark.parametrize("name", ["figure2a", "figure2b", "figure6", "figure7a", "figure7b"])
 @pytest.mark.parametrize("left", [["vbon"], ["best_of_n", "ppo"], ["reference", "vbon", "vbon_l"]])
-def test_a_toy_sweep_is_drawn_with_what_it_has(name, left, tmp_path):
+def test_a_toy_sweep_is_drawn_without_missing_parts(name, left, tmp_path):
     """Few methods, one seed, one or two settings: no panel where there is nothing to compare."""
     points = sweep(diverged=False)
     few = points["method"].isin(left) & points["setting"].isin(["default", "n2", "n8", "beta1"])
@@ -271,7 +271,7 @@ def test_a_toy_sweep_is_drawn_with_what_it_has(name, left, tmp_path):
     assert (tmp_path / f"{name}.png").stat().st_size > 10_000
 
 
-def test_a_reward_without_a_probability_is_drawn_itself(tmp_path):
+def test_a_reward_without_a_probability_is_drawn_as_such(tmp_path):
     points = sweep().assign(reward_prob=np.nan, reward_prob_se=np.nan)
     points["reward"], points["reward_se"] = points["evaluator_reward"], 0.01
     drawn = FIGURES["figure2b"]({"points": points}, tmp_path / "figure2b")

@@ -1,4 +1,4 @@
-"""Figures of the paper, drawn from tables alone: no model library is imported here."""
+"""Figures of the paper, drawn from tables only; no model library is imported here."""
 
 from vbon.figures.tradeoff import figure2, figure6
 

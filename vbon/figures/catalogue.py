@@ -1,4 +1,4 @@
-"""Every figure by name: what the workflow can draw, and from which tables."""
+"""All figures by name, each a function of the workflow's tables."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,15 +17,15 @@ Tables = Mapping[str, pd.DataFrame]
 def _tradeoff(
     axis: str, title: str, without: frozenset[str] = frozenset()
 ) -> Callable[[Tables, Path], pd.DataFrame]:
-    """Figure 2 or 7, of every method but those named."""
+    """Figure 2 or 7 of every method except those in ``without``."""
 
     def draw(tables: Tables, out_stem: Path) -> pd.DataFrame:
         points = tables["points"]
         methods = [name for name in points["method"].unique() if name not in without]
         extra = {name: tables.get(name) for name in ("attainment", "pareto")}
         if axis == "reward_prob" and points[axis].isna().all():
-            # A reward without a probability, as a function gives: the reward itself, which has no
-            # part in the tables of fronts.
+            # The reward has no probability (a function's, for example): draw the reward itself,
+            # for which there are no bands and no shares.
             points = points.assign(reward_prob=points["reward"], reward_prob_se=points["reward_se"])
             extra = {"label": "Mean reward"}
             return figure2(points, axis, out_stem, title=_MEAN_REWARD, methods=methods, **extra)
@@ -58,4 +58,4 @@ FIGURES: dict[str, Callable[[Tables, Path], pd.DataFrame]] = {
     "estimators": lambda tables, stem: figure_estimators(tables["estimators"], stem),
     "optimum": lambda tables, stem: figure_optimum(tables["optimum"], tables["curves"], stem),
 }
-"""Functions of tables by name and an output path without suffix."""
+"""Functions of the tables (by name) and of an output path without suffix."""

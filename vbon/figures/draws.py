@@ -1,4 +1,4 @@
-"""What more draws a prompt buy: figure 4 of arXiv:2407.06057, and the estimators of log F."""
+"""Benefit of more draws per prompt: figure 4 of arXiv:2407.06057, and estimators of log F."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ PHASES = {
     "train_score": "their rewards",
     "train_update": "updates and the rest",
 }
-"""Where a run's time goes: making the pool, then training."""
+"""Parts of a run's time: making the pool, then training."""
 _COLOURS = ("#0072b2", "#56b4e9", "#d55e00", "#e69f00", "#bbbbbb")
 _KEYS = ["method", "setting", "seed", "m"]
 
@@ -33,14 +33,14 @@ ESTIMATORS = {
 
 
 def minutes_by_phase(points: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
-    """Minutes of each run, split by phase, beside what it attained.
+    """Minutes of each run by phase, with the metrics that it attained.
 
-    The pool of a run is a part of one that was drawn and scored once; its minutes are that part
-    of the measured ones.
+    Runs use parts of one pool that was drawn and scored once; a run is charged its part of the
+    measured minutes.
 
     Args:
-        points: Of runs that differ in m.
-        costs: Of the same runs.
+        points: Table ``points`` of runs that differ in m.
+        costs: Table ``costs`` of the same runs.
 
     Returns:
         Columns method, setting, seed, m, ``{phase}_minutes`` for each of :data:`PHASES`, minutes,
@@ -66,19 +66,19 @@ def figure4(points: pd.DataFrame, costs: pd.DataFrame, out_stem: Path) -> pd.Dat
     """Draw win rate and mean reward against minutes, one point for each m with ± sd over seeds.
 
     Args:
-        points: Of runs of one method and n that differ in m and seed.
-        costs: Of the same runs.
+        points: Table ``points`` of runs of one method and n that differ in m and seed.
+        costs: Table ``costs`` of the same runs.
         out_stem: Path without suffix of the ``.pdf``, ``.svg``, ``.png`` and ``.csv`` to write.
 
     Returns:
         The table of :func:`minutes_by_phase`, as in the ``.csv``.
 
     Raises:
-        DataError: If no run is fine.
+        DataError: If no run has status ``ok``.
     """
     table = minutes_by_phase(points[points["status"] == "ok"], costs)
     if table.empty:
-        raise DataError("points: no run of figure 4 is fine; see the status column")
+        raise DataError("points.status: no run of figure 4 is 'ok'; look at the runs' logs")
     reward = "reward" if table["reward_prob"].isna().all() else "reward_prob"
     with drawing():
         figure = Figure(figsize=(7.4, 2.9), dpi=DPI, layout="constrained")
@@ -87,7 +87,7 @@ def figure4(points: pd.DataFrame, costs: pd.DataFrame, out_stem: Path) -> pd.Dat
         label = "Mean reward" if reward == "reward" else "Mean probability of positive"
         _attained(middle, table, reward, label)
         _stacked(right, table)
-        figure.suptitle(f"vBoN, N = {points['n'].iloc[0]:g}: what more draws for log F buy", size=9)
+        figure.suptitle(f"vBoN, N = {points['n'].iloc[0]:g}: more draws for log F", size=9)
         save_figure(figure, Path(out_stem))
     save_table(table, out_stem)
     return table
@@ -104,7 +104,7 @@ def _attained(axes: Axes, table: pd.DataFrame, metric: str, label: str) -> None:
             row["minutes"], row[metric], xerr=spread.loc[m, "minutes"], yerr=spread.loc[m, metric],
             fmt="o", color=shade, markersize=5, elinewidth=0.9, capsize=2.5, zorder=3,
         )  # fmt: skip
-        side = (4, 6) if index % 2 else (4, -11)  # neighbours are close where M is small
+        side = (4, 6) if index % 2 else (4, -11)  # alternate: small M are close together
         axes.annotate(
             f"{m:g}", (row["minutes"], row[metric]), side, textcoords="offset points", size=7
         )
@@ -122,16 +122,17 @@ def _stacked(axes: Axes, table: pd.DataFrame) -> None:
         axes.bar(position, means[name], 0.72, bottom, color=colour, label=shown)
         bottom += means[name].to_numpy()
     axes.set_xticks(position, labels=[f"{m:g}" for m in means.index])
-    axes.set(xlabel="Draws a prompt for log F, M", ylabel="Minutes", ylim=(0, 1.75 * bottom.max()))
+    label = "Draws per prompt for log F, M"
+    axes.set(xlabel=label, ylabel="Minutes", ylim=(0, 1.75 * bottom.max()))
     handles, labels = axes.get_legend_handles_labels()
     axes.legend(handles[::-1], labels[::-1], loc="upper left", fontsize=6.5)
 
 
 def figure_estimators(table: pd.DataFrame, out_stem: Path) -> pd.DataFrame:
-    """Draw the error of each estimator of log F, and what a policy attains with it, against M.
+    """Draw the error of each estimator of log F, and the win rate attained with it, against M.
 
     Args:
-        table: Of :func:`vbon.analysis.estimators.estimators_table`.
+        table: Table of :func:`vbon.analysis.estimators.estimators_table`.
         out_stem: Path without suffix of the ``.pdf``, ``.svg``, ``.png`` and ``.csv`` to write.
 
     Returns:
@@ -161,7 +162,7 @@ def figure_estimators(table: pd.DataFrame, out_stem: Path) -> pd.DataFrame:
             axes.set_xticks(sorted(table["m"].unique()))
             axes.set_xticklabels([f"{m:g}" for m in sorted(table["m"].unique())])
             axes.minorticks_off()
-            axes.set_xlabel("Draws a prompt, M")
+            axes.set_xlabel("Draws per prompt, M")
         errors.set_yscale("log", base=2)
         errors.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
         errors.set_ylabel(r"RMSE of $\log F$ at F = 0.9 (nats)")

@@ -1,4 +1,4 @@
-"""How the estimate of log F settles as draws are added: figure 3 of arXiv:2407.06057."""
+"""Convergence of the estimate of log F with the number of draws: figure 3 of arXiv:2407.06057."""
 
 import textwrap
 from pathlib import Path
@@ -40,7 +40,7 @@ def figure3(pools: pd.DataFrame, out_stem: Path) -> pd.DataFrame:
 
 
 def _draw(table: pd.DataFrame, sizes: list[int], out_stem: Path) -> None:
-    """One panel a prompt on shared axes; darker curves have more draws."""
+    """One panel per prompt on shared axes; darker curves have more draws."""
     shades = colormaps["viridis_r"](np.linspace(0.12, 1.0, len(sizes)))
     with drawing():
         figure = Figure(figsize=(7.2, 2.9), dpi=DPI, layout="constrained")

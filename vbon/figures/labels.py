@@ -1,4 +1,4 @@
-"""Short labels beside points, placed where they cover neither points nor each other."""
+"""Short labels beside points, placed so that they cover neither points nor each other."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,14 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.transforms import Bbox, BboxBase
 
-# Steps from the point in units of the label's half width and half height; the near ones first.
+# Direction from point to label (right, up), in order of preference.
 _DIRECTIONS = [(1, -1), (1, 1), (-1, 1), (-1, -1), (0, -1), (0, 1), (1, 0), (-1, 0)]
 _GAPS = (4.0, 9.0, 15.0)  # points between a marker's centre and the label's nearest corner
 
 
 @dataclass(frozen=True)
 class Label:
-    """A text that belongs to a point, in data coordinates."""
+    """A text that belongs to a point (x, y) in data coordinates."""
 
     text: str
     x: float
@@ -29,12 +29,12 @@ def place_labels(
 ) -> list[Label]:
     """Write labels beside their points, each at the first free place of a fixed list.
 
-    A label that fits nowhere is left out: a figure with fewer labels says less, one with
-    overlapping labels says something wrong.
+    A label that fits nowhere is omitted: a missing label loses information, an overlapping one
+    misleads.
 
     Args:
         axes: Axes with final limits and layout.
-        labels: Wanted labels, the most important first.
+        labels: Labels to place, the most important first.
         obstacles: Points in data coordinates that no label may cover, shape (points, 2).
         size: Font size in typographic points.
 
@@ -77,7 +77,7 @@ def _free_place(
     blocked: npt.NDArray[np.float64],
     taken: list[Bbox],
 ) -> Bbox | None:
-    """The first box beside (x, y), in pixels, that is inside the frame and covers nothing."""
+    """First box beside (x, y), in pixels, that is inside the frame and covers nothing."""
     for gap in _GAPS:
         for right, up in _DIRECTIONS:
             centre_x = x + right * (gap * unit + width / 2)
@@ -91,7 +91,7 @@ def _free_place(
 
 
 def _covers(place: Bbox, points: npt.NDArray[np.float64], unit: float) -> bool:
-    """Whether a box comes closer than a marker's radius to any point."""
+    """Return True if a box comes closer than a marker's radius to any point."""
     radius = 2.5 * unit
     near_x = (points[:, 0] > place.x0 - radius) & (points[:, 0] < place.x1 + radius)
     near_y = (points[:, 1] > place.y0 - radius) & (points[:, 1] < place.y1 + radius)

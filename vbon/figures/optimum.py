@@ -1,4 +1,4 @@
-"""The enumerable task's figure: exact curves, and each trained policy at its exact coordinates."""
+"""Figure of the enumerable task: exact curves, and trained policies at exact coordinates."""
 
 from pathlib import Path
 
@@ -26,10 +26,10 @@ _CURVES = {
 
 
 def figure_optimum(optimum: pd.DataFrame, curves: pd.DataFrame, out_stem: Path) -> pd.DataFrame:
-    """Draw trained policies of the injective language beside the exact families of optima.
+    """Draw trained policies of the injective language and the exact families of optima.
 
     Filled points are tabular policies, hollow ones small transformers; all were trained with the
-    exact F. Each is placed at its exact KL and win rate, sums over all strings.
+    exact F. KL and win rate are exact sums over all strings.
 
     Args:
         optimum: The table ``optimum`` of the enumerable task.

@@ -1,4 +1,4 @@
-"""What stands below a trade-off: attainment against best-of-n, or differences with a margin."""
+"""Panels below a trade-off: attainment minus best-of-n's, or differences with a margin."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +18,9 @@ class Attainment:
     """Each method's attainment minus best-of-n's at equal KL, with its 95 % band.
 
     Attributes:
-        rows: What is drawn: ``series`` is ``below_best_of_n``, ``metric`` the median difference,
+        rows: Rows to draw: ``series`` is ``below_best_of_n``, ``metric`` the median difference,
             ``metric_low`` and ``metric_high`` its band.
-        height: Share of the figure's height, beside 1 for the trade-off.
+        height: Height of the panel relative to the trade-off's.
     """
 
     rows: pd.DataFrame
@@ -30,13 +30,13 @@ class Attainment:
     def of(
         cls, attainment: pd.DataFrame, axis: str, methods: list[str], reference: float
     ) -> "Attainment | None":
-        """The panel, or None where the tables hold nothing to compare.
+        """The panel, or None if the table has nothing to compare.
 
         Args:
             attainment: The table of :func:`vbon.analysis.attainment.attainment_bands`.
             axis: Metric of the figure.
             methods: Methods of the figure.
-            reference: The reference's metric, which best-of-1 is.
+            reference: The reference's metric, which is that of best-of-1.
         """
         bands = attainment[(attainment["axes"] == axis) & attainment["method"].isin(methods)]
         best = bands[bands["method"] == "best_of_n"].sort_values("kl")
@@ -54,7 +54,7 @@ class Attainment:
         return cls(rows)
 
     def draw(self, axes: Axes, right: float) -> None:
-        """Bands, medians and, so that grey prints tell them apart, a few of each one's markers."""
+        """Draw bands and medians, with a few markers to distinguish methods in grey prints."""
         square_root_axis(axes, right)
         axes.axhline(0, linestyle=(0, (4, 2)), **_BEST_OF_N)
         shown = self.rows[self.rows["kl"] <= right]
@@ -74,7 +74,7 @@ class Attainment:
             linewidth=0, zorder=1,
         )  # fmt: skip
         settings = marker_settings(style) | {"markersize": 0.8 * marker_size(style)}
-        every = (3 * index % 11, 11)  # shifted, or the markers of all methods would pile up
+        every = (3 * index % 11, 11)  # offset by method, so that markers do not overlap
         axes.plot(
             kl, band["metric"], color=style.colour, linewidth=1.3, zorder=4, markevery=every,
             linestyle=style.dashes, **settings,
@@ -83,14 +83,14 @@ class Attainment:
 
 @dataclass(frozen=True)
 class Differences:
-    """Difference of two methods by setting, against the margin within which they count as equal.
+    """Difference of two methods by setting, with the margin within which they are equivalent.
 
     Attributes:
-        rows: What is drawn: ``series`` is ``difference``, ``metric`` the mean difference,
+        rows: Rows to draw: ``series`` is ``difference``, ``metric`` the mean difference,
             ``metric_low`` and ``metric_high`` its 90 % interval.
-        margin: Half-width of the band of equality.
-        verdicts: Words beside each setting.
-        height: Share of the figure's height, beside 1 for the trade-off.
+        margin: Half-width of the band of equivalence.
+        verdicts: Text beside each setting.
+        height: Height of the panel relative to the trade-off's.
     """
 
     rows: pd.DataFrame
@@ -100,7 +100,7 @@ class Differences:
 
     @classmethod
     def of(cls, equivalence: pd.DataFrame) -> "Differences":
-        """The panel of the table of :func:`vbon.analysis.equivalence.equivalence_table`."""
+        """Panel from the table of :func:`vbon.analysis.equivalence.equivalence_table`."""
         rows = equivalence.rename(
             columns={"difference": "metric", "se": "metric_se", "low": "metric_low"}
         ).rename(columns={"high": "metric_high"})
@@ -109,7 +109,7 @@ class Differences:
         return cls(rows[names].assign(series="difference"), margin, list(equivalence["verdict"]))
 
     def draw(self, axes: Axes, right: float) -> None:
-        """One interval a setting from top to bottom; a setting without one is named in words."""
+        """Draw one interval per setting, from top to bottom, with its verdict as text."""
         position = np.arange(len(self.rows))[::-1]
         axes.axvspan(-self.margin, self.margin, color="#eeeeee", zorder=0)
         axes.axvline(0, **_BEST_OF_N)
@@ -121,7 +121,7 @@ class Differences:
         ends = self.rows[["metric_low", "metric_high"]].abs().to_numpy()
         reach = float(np.nanmax([1.25 * self.margin, *1.08 * ends[np.isfinite(ends)]]))
         axes.set(xlim=(-reach, 1.5 * reach), ylim=(-0.7, len(self.rows) - 0.3))
-        axes.set_yticks(position, labels=[_spelt(name) for name in self.rows["setting"]])
+        axes.set_yticks(position, labels=[_setting_text(name) for name in self.rows["setting"]])
         for y, verdict in zip(position, self.verdicts, strict=True):
             axes.text(1.48 * reach, y, verdict, ha="right", va="center", size=7.5)
         axes.set_xlabel("Win rate of vBoN minus its L bound's (90 % interval)")
@@ -135,5 +135,5 @@ def marker_size(style: MethodStyle) -> Any:
     return marker_settings(style)["markersize"]
 
 
-def _spelt(setting: str) -> str:
+def _setting_text(setting: str) -> str:
     return f"N={setting[1:]}" if setting[1:].isdigit() else setting

@@ -1,6 +1,6 @@
-"""One look for all figures: a colour and a marker a method, fonts, scales and files.
+"""Style of all figures: colour and marker of each method, fonts, scales and files.
 
-Nothing here touches pyplot, so drawing leaves no global state behind and needs no display.
+No function uses pyplot, so drawing leaves no global state behind and needs no display.
 """
 
 from collections.abc import Iterable, Iterator
@@ -22,13 +22,13 @@ INK = "#222222"
 """Colour of axes, reference curves and notes."""
 
 FAINT = 0.22
-"""Opacity of points that are shown but not meant to be read one by one."""
+"""Opacity of background points."""
 
 DPI = 200
 """Pixels per inch of the PNG files."""
 
 _SETTINGS = {
-    "font.family": "DejaVu Sans",  # ships with matplotlib: the same letters on every machine
+    "font.family": "DejaVu Sans",  # ships with matplotlib: the same on every machine
     "font.size": 8.5,
     "axes.labelsize": 9,
     "axes.titlesize": 9.5,
@@ -44,27 +44,27 @@ _SETTINGS = {
     "legend.fontsize": 8,
     "legend.frameon": False,
     "hatch.linewidth": 0.35,
-    "pdf.fonttype": 42,  # TrueType, so that letters stay letters in a paper's PDF
+    "pdf.fonttype": 42,  # TrueType, so that text stays text in a paper's PDF
     "svg.fonttype": "path",
-    "svg.hashsalt": "vbon",  # element ids follow from content alone
+    "svg.hashsalt": "vbon",  # element ids depend on content only
 }
 
 
 @dataclass(frozen=True)
 class MethodStyle:
-    """How a method looks in every figure."""
+    """Label, colour, marker and line of a method in every figure."""
 
     label: str
     colour: str
     marker: str
     hollow: bool = False
-    """White inside the outline: for what is drawn but not trained."""
+    """White inside the outline, for methods that are not trained."""
     dashes: str | tuple = "-"
     """Pattern of the method's line."""
 
     @property
     def text_colour(self) -> tuple[float, float, float]:
-        """The colour darkened until small letters in it can be read on white."""
+        """Darker shade of the colour, readable in small text on white."""
         red, green, blue = (0.62 * part for part in to_rgb(self.colour))
         return red, green, blue
 
@@ -130,7 +130,7 @@ def marker_settings(style: MethodStyle) -> dict:
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """Draw with the project's settings, whatever the user's matplotlib configuration says."""
+    """Draw with the project's settings, independent of the user's matplotlib configuration."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(_SETTINGS)
@@ -139,7 +139,7 @@ def drawing() -> Iterator[None]:
 
 @contextmanager
 def caveat(text: str) -> Iterator[None]:
-    """Put a line above every figure that is saved inside, unless it is empty."""
+    """Print ``text`` above every figure saved inside, unless it is empty."""
     _caveat.append(text)
     try:
         yield
@@ -151,15 +151,15 @@ _caveat = [""]
 
 
 def save_figure(figure: Figure, stem: Path) -> None:
-    """Write ``{stem}.pdf``, ``.svg`` and ``.png``: the same bytes for the same drawing.
+    """Write ``{stem}.pdf``, ``.svg`` and ``.png``: equal bytes for equal drawings.
 
-    Each replaces an older one only when it is whole, as does the table of :func:`save_table`.
+    Each file replaces an older one only when it is complete, as in :func:`save_table`.
 
     Args:
         figure: A figure made inside :func:`drawing`; call this inside it too.
-        stem: Path without suffix; its folder is made if missing.
+        stem: Path without suffix; its folder is created if missing.
     """
-    if _caveat[-1]:  # above, where no legend is
+    if _caveat[-1]:  # above the axes, where there is no legend
         title = "\n".join(filter(None, (figure.get_suptitle(), _caveat[-1])))
         figure.suptitle(title, size=8, color="#b2182b")
     without_date = {
@@ -174,7 +174,7 @@ def save_figure(figure: Figure, stem: Path) -> None:
 
 
 def save_table(table: pd.DataFrame, stem: str | Path) -> None:
-    """Write ``{stem}.csv``: what a figure draws, in full precision.
+    """Write ``{stem}.csv``: the rows that a figure draws, in full precision.
 
     Args:
         table: The rows.
@@ -191,10 +191,10 @@ def square_root_axis(axes: Axes, largest: float) -> None:
         axes: Axes to change.
         largest: Largest value to be shown, positive.
     """
-    # Both ends stay legible without a cut: of an axis to 30 nats, 0..6 gets 45 % of the width. To
-    # leading order in KL, every gain over the reference grows as its square root (sqrt(KL / 6) for
-    # the win rate's frontier), so curves leave the origin as straight lines instead of hugging the
-    # vertical axis; a logarithm would push the reference at KL 0 off the page.
+    # Both ends stay legible without a broken axis: on an axis to 30 nats, 0 to 6 gets 45 % of the
+    # width. To leading order every gain over the reference grows as the square root of KL
+    # (sqrt(KL / 6) for the frontier of the win rate), so curves leave the origin as straight lines
+    # instead of hugging the vertical axis; a logarithmic axis could not show KL 0.
     axes.set_xscale("function", functions=(_signed_root, _signed_square))
     root = np.sqrt(largest)
     axes.set_xlim(-((0.03 * root) ** 2), (1.03 * root) ** 2)
@@ -208,7 +208,7 @@ def square_root_axis(axes: Axes, largest: float) -> None:
 
 
 def _signed_root(values: Any) -> Any:
-    """Odd square root: the left margin of an axis that starts at 0 lies below 0."""
+    """Odd square root; the axis has a left margin below 0, where the root must be defined."""
     values = np.asarray(values, dtype=np.float64)
     return np.sign(values) * np.sqrt(np.abs(values))
 

@@ -19,19 +19,19 @@ from vbon.figures.style import (
 )
 
 DOMAINS = {"in_domain": "-", "out_of_domain": (0, (4, 2))}
-"""Line of each domain."""
+"""Line style of each domain."""
 LABELS = {
     "evaluator_win_rate": "Win rate against the reference, by the evaluator",
     "evaluator_reward": "Mean reward by the evaluator",
 }
-_SMOOTHED = 5  # rows of a history that a point of the curves is the mean of
+_SMOOTHED = 5  # window of the running mean, in rows of a history
 
 
 def figure5(points: pd.DataFrame, metric: str, out_stem: Path) -> pd.DataFrame:
-    """Draw a metric against the temperature of sampling, mean ± sd over sample seeds.
+    """Draw a metric against the sampling temperature, mean ± sd over sample seeds.
 
-    In-domain is solid, out-of-domain dashed. Of a method with several settings all are drawn, the
-    first with full markers and the others with hollow ones.
+    In-domain is solid, out-of-domain dashed. If a method has several settings, the first has
+    filled markers and the others hollow ones.
 
     Args:
         points: Rows of schema "points" at several temperatures, by domain.
@@ -42,12 +42,12 @@ def figure5(points: pd.DataFrame, metric: str, out_stem: Path) -> pd.DataFrame:
         What was drawn, as in the ``.csv``: ``method, setting, domain, temperature, mean, sd, n``.
 
     Raises:
-        DataError: If no run has a number.
+        DataError: If no run with status ``ok`` has a number in the column.
     """
     fine = points[points["status"] == "ok"]
     if fine[metric].isna().all():
-        raise DataError(f"points: column {metric!r} has no number to draw")
-    # Training seeds are averaged within a sample seed first: sd is that of sampling.
+        raise DataError(f"points.{metric}: no run with status ok has a number to draw")
+    # Average over training seeds within each sample seed first: sd is then that of sampling.
     keys = ["method", "setting", "domain", "temperature"]
     seeds = fine.groupby([*keys, "sample_seed"], sort=False)[metric].mean()
     table = seeds.groupby(keys, sort=False).agg(["mean", "std", "count"]).reset_index()
@@ -58,7 +58,7 @@ def figure5(points: pd.DataFrame, metric: str, out_stem: Path) -> pd.DataFrame:
 
 
 def _draw(table: pd.DataFrame, metric: str, out_stem: Path) -> None:
-    """One line a setting and domain, moved aside a little so that error bars stay apart."""
+    """One line per setting and domain, shifted a little so that error bars stay apart."""
     styles = method_styles(table["method"])
     places = sorted(table["temperature"].unique())
     settings = table.groupby(["method", "setting"], sort=False).ngroups
@@ -70,11 +70,11 @@ def _draw(table: pd.DataFrame, metric: str, out_stem: Path) -> None:
         ):
             first = setting == table.loc[table["method"] == method, "setting"].iloc[0]
             look = _look(styles[method], first)
-            aside = 0.012 * (index - (settings - 1) / 2)
+            shift = 0.012 * (index - (settings - 1) / 2)
             for domain, dashes in DOMAINS.items():
-                own = part[part["domain"] == domain].sort_values("temperature")
+                rows = part[part["domain"] == domain].sort_values("temperature")
                 axes.errorbar(
-                    own["temperature"] + aside, own["mean"], yerr=own["sd"].fillna(0),
+                    rows["temperature"] + shift, rows["mean"], yerr=rows["sd"].fillna(0),
                     color=styles[method].colour, linestyle=dashes, linewidth=1.1,
                     elinewidth=0.7, capsize=1.5, **look,
                 )  # fmt: skip
@@ -84,7 +84,7 @@ def _draw(table: pd.DataFrame, metric: str, out_stem: Path) -> None:
         for domain, dashes in DOMAINS.items():
             handles.append(Line2D([], [], color=INK, linestyle=dashes, label=names[domain]))
         axes.set_xticks(places, labels=[f"{place:g}" for place in places])
-        axes.set_xlabel("Temperature of sampling")
+        axes.set_xlabel("Sampling temperature")
         axes.set_ylabel(LABELS[metric])
         axes.set_title("Summarization: mean ± sd over sample seeds")
         figure.legend(handles=handles, loc="outside right upper")
@@ -98,10 +98,10 @@ def _look(style: MethodStyle, full: bool) -> dict:
 
 
 def overoptimisation(monitored: pd.DataFrame, out_stem: Path) -> pd.DataFrame:
-    """Draw the evaluator's reward against the reward that is trained on, along each training.
+    """Draw the evaluator's reward against the training reward over the course of training.
 
-    Where a curve bends down, training goes on to please the reward model while the evaluator,
-    which no method sees, is pleased less. A curve is a running mean of a history; a circle ends it.
+    Where a curve bends down, the policy still gains reward but loses by the evaluator, which no
+    method is trained on. Curves are running means of histories; a circle marks the end.
 
     Args:
         monitored: Columns ``method, setting, seed, step, reward, evaluator_reward``.
@@ -133,7 +133,7 @@ def overoptimisation(monitored: pd.DataFrame, out_stem: Path) -> pd.DataFrame:
             )  # fmt: skip
             end = part.iloc[-1]
             axes.plot(end["reward"], end["evaluator_reward"], "o", ms=4, c=styles[method].colour)
-        axes.set_xlabel("Reward that is trained on")
+        axes.set_xlabel("Training reward")
         axes.set_ylabel("Evaluator's reward")
         axes.set_title("Summarization: reward along training")
         figure.legend(loc="outside right upper")

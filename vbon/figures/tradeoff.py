@@ -1,4 +1,4 @@
-"""What a method pays in KL for what it gains: figures 2, 6 and 7 of arXiv:2407.06057."""
+"""Trade-off between a metric and KL: figures 2, 6 and 7 of arXiv:2407.06057."""
 
 import textwrap
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ COLUMNS = [
     *("kl", "kl_se", "metric", "metric_se", "metric_low", "metric_high"),
     *("on_front", "on_method_front"),
 ]
-"""Columns of the table next to each figure. ``series`` is ``run`` (a point, diverged ones too),
+"""Columns of the table beside each figure. ``series`` is ``run`` (a point, also if diverged),
 ``best_of_n_mean`` (the line through BoN's points), ``best_of_n_analytic``, ``frontier``,
 ``share`` (of the pooled front, in the legend), or that of the lower panel: ``below_best_of_n``
 (attainment minus best-of-n's at equal KL) or ``difference`` (figure 6)."""
@@ -64,15 +64,14 @@ def figure2(
     kl_limit: float = 50.0,
     label: str | None = None,
 ) -> pd.DataFrame:
-    r"""Draw one metric against KL(policy ‖ reference), one point a run.
+    r"""Draw one metric against KL(policy ‖ reference), one point per run.
 
     Points off the Pareto front of their own method are faint. Best-of-n's points are joined, and
     for the win rate two closed forms are added: best-of-n at its KL bound,
     :math:`(\log n - \frac{n-1}{n},\, \frac{n}{n+1})` for real :math:`n`, and the frontier above
     which no policy can be (:func:`vbon.objectives.frontier.win_rate_frontier`). Bars are one
     standard error over prompts. With ``attainment`` a lower panel shows each method's attainment
-    minus best-of-n's at equal KL, where methods that share a few percent of the upper panel come
-    apart.
+    minus best-of-n's at equal KL, which separates methods that overlap in the upper panel.
     Figure 7 is the same drawing with one more method.
 
     Args:
@@ -80,15 +79,15 @@ def figure2(
         axis: ``"win_rate"``, ``"reward_prob"`` or ``"evaluator_reward"``.
         out_stem: Path without suffix of the ``.pdf``, ``.svg``, ``.png`` and ``.csv`` to write.
         title: Text above the axes.
-        methods: Methods to draw; all by default. Fronts are those of all ``points`` in any case,
-            so that a figure agrees with the table of shares.
+        methods: Methods to draw; all by default. Fronts are always those of all ``points``, so
+            that a figure agrees with the table of shares.
         attainment: The table of :func:`vbon.analysis.attainment.attainment_bands`.
         pareto: The table of :func:`vbon.analysis.pareto.pareto_table`, whose shares the legend
             shows.
-        front: Pool of ``on_front`` and of the shares: ``"paper"`` or ``"all"``
+        front: Pool of ``on_front`` and of the shares, ``"paper"`` or ``"all"``
             (:func:`vbon.analysis.pareto.membership`).
         kl_limit: Runs beyond this many nats are arrows at the right edge, counted in a note.
-        label: Of the vertical axis; the metric's own by default.
+        label: Label of the vertical axis; by default that of the metric.
 
     Returns:
         What was drawn, as in the ``.csv``: columns :data:`COLUMNS`.
@@ -118,10 +117,10 @@ def figure6(
     """Draw vBoN's exact reward against its L bound: figure 2a of these two methods.
 
     Args:
-        points: Rows of the points table with ``vbon`` and ``vbon_l``.
+        points: Rows of the points table that include ``vbon`` and ``vbon_l``.
         out_stem: Path without suffix of the files to write.
         title: Text above the axes.
-        attainment: The table of attainments, for the lower panel where there is no study.
+        attainment: The table of attainments, for the lower panel if there is no study.
         equivalence: The table of :func:`vbon.analysis.equivalence.equivalence_table`: the lower
             panel then shows the differences at equal n and seeds against their margin.
         kl_limit: As in :func:`figure2`.
@@ -151,7 +150,7 @@ def _figure(
     shares: pd.DataFrame,
     label: str | None = None,
 ) -> pd.DataFrame:
-    """Draw the trade-off of some runs and the panel below it, and write what was drawn."""
+    """Draw the trade-off of some runs and the panel below it, and write figure and table."""
     drawn = runs.dropna(subset=["kl", "metric"])
     drawn = drawn[drawn["status"] == "ok"]
     if drawn.empty:
@@ -170,11 +169,11 @@ def _figure(
         axes.set_ylabel(label or AXIS_LABELS[axis])
         styles = method_styles(drawn["method"])
         _draw_curves(axes, curves)
-        for name in sorted(styles, key=lambda name: name == "reference"):  # the star on top
+        for name in sorted(styles, key=lambda name: name == "reference"):  # its star on top
             _draw_method(axes, drawn[drawn["method"] == name], styles[name], kl_limit)
         if panel and lower:
             panel.draw(lower, right)
-            if isinstance(panel, Attainment):  # one horizontal axis for both
+            if isinstance(panel, Attainment):  # both share one horizontal axis
                 axes.set(xlabel="", xticklabels=[])
                 lower.set_xlabel(KL_LABEL)
         handles = _legend(styles, curves, shares, panel)
@@ -182,8 +181,8 @@ def _figure(
             handles=handles, loc="outside lower center", ncols=3 - bool(len(shares)),
             columnspacing=1.2, title=SHARES if len(shares) else None, title_fontsize=7.5,
         )  # fmt: skip
-        figure.draw_without_rendering()  # the layout decides where the labels have room ...
-        figure.set_layout_engine("none")  # ... and must not move once they are placed
+        figure.draw_without_rendering()  # the layout determines where labels have room ...
+        figure.set_layout_engine("none")  # ... and must not change after they are placed
         place_labels(axes, _setting_labels(drawn, styles, kl_limit), _obstacles(drawn, curves))
         save_figure(figure, out_stem)
     save_table(table, out_stem)
@@ -191,7 +190,7 @@ def _figure(
 
 
 def _layout(lower: float) -> tuple[Axes, Axes | None]:
-    """Axes of the trade-off and of the panel below it, if that has a height."""
+    """Axes of the trade-off, and of a panel below it unless its height is 0."""
     size = (SIZE[0], SIZE[1] + 3.3 * lower)
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     if not lower:
@@ -203,7 +202,7 @@ def _layout(lower: float) -> tuple[Axes, Axes | None]:
 def _set_plane(
     axes: Axes, drawn: pd.DataFrame, right: float, axis: str, title: str, notes: list[str]
 ) -> None:
-    """Scales, labels and the lines that count what is not shown."""
+    """Set scales, labels and the notes that count runs not shown."""
     square_root_axis(axes, right)
     _set_metric_range(axes, drawn["metric"], axis)
     axes.set(xlabel=KL_LABEL)
@@ -212,11 +211,11 @@ def _set_plane(
 
 
 def _shares(pareto: pd.DataFrame, axis: str, front: str, runs: pd.DataFrame) -> pd.DataFrame:
-    """Share of each drawn method of the pooled front, as rows of the figure's table."""
-    own = pareto[(pareto["front"] == front) & (pareto["axes"] == axis)]
-    own = own[own["method"].isin(runs["method"])]
+    """Share of the pooled front of each drawn method, as rows of the figure's table."""
+    rows = pareto[(pareto["front"] == front) & (pareto["axes"] == axis)]
+    rows = rows[rows["method"].isin(runs["method"])]
     names = {"share": "metric", "share_low": "metric_low", "share_high": "metric_high"}
-    return own[["method", *names]].rename(columns=names).assign(series="share")
+    return rows[["method", *names]].rename(columns=names).assign(series="share")
 
 
 def _runs(
@@ -253,7 +252,7 @@ def _closed_forms(runs: pd.DataFrame, right: float) -> list[pd.DataFrame]:
 
 
 def _set_metric_range(axes: Axes, metric: pd.Series, axis: str) -> None:
-    """Vertical limits: all points, and for the win rate the whole way from chance to certainty."""
+    """Set vertical limits that include all points, and for the win rate 0.5 to 1."""
     low, high = metric.min(), metric.max()
     if axis == "win_rate":
         low, high = min(low, 0.5), 1.0
@@ -262,7 +261,7 @@ def _set_metric_range(axes: Axes, metric: pd.Series, axis: str) -> None:
 
 
 def _draw_curves(axes: Axes, curves: pd.DataFrame) -> None:
-    """Lines behind the points; the region that no policy can reach is hatched."""
+    """Draw lines behind the points, and hatch the region that no policy can reach."""
     frontier = curves[curves["series"] == "frontier"]
     if len(frontier):
         top = axes.get_ylim()[1]
@@ -279,11 +278,11 @@ def _draw_curves(axes: Axes, curves: pd.DataFrame) -> None:
 
 
 def _draw_method(axes: Axes, runs: pd.DataFrame, style: MethodStyle, kl_limit: float) -> None:
-    """Points and error bars of one method; those on its own front opaque and on top."""
+    """Draw points and error bars of one method, those on its own front opaque and on top."""
     inside = runs[runs["kl"] <= kl_limit]
     for on_front, part in inside.groupby(inside["on_method_front"].astype(bool)):
         alpha, zorder = (1.0, 5) if on_front else (FAINT, 3)
-        if on_front:  # bars of background points would outweigh the points; the table has them
+        if on_front:  # bars of background points would hide the points; the table has them
             axes.errorbar(
                 part["kl"], part["metric"], xerr=part["kl_se"], yerr=part["metric_se"],
                 fmt="none", ecolor=style.colour, elinewidth=0.6, alpha=0.7, zorder=4,
@@ -301,7 +300,7 @@ def _draw_method(axes: Axes, runs: pd.DataFrame, style: MethodStyle, kl_limit: f
 
 
 def _notes(runs: pd.DataFrame, drawn: pd.DataFrame, kl_limit: float) -> list[str]:
-    """Lines that count the runs which the picture cannot show, by method."""
+    """Lines that count, by method, the runs that the figure does not show."""
     lost = runs[~runs.index.isin(drawn.index)]
     diverged = lost["status"] == "diverged"
     beyond = drawn[drawn["kl"] > kl_limit]
@@ -325,7 +324,7 @@ def _legend(
     shares: pd.DataFrame,
     panel: Attainment | Differences | None,
 ) -> list[Line2D | Patch]:
-    """One entry a method and a curve, below the axes where nothing is hidden."""
+    """Legend entries: one per method, one per curve, and the marks."""
     words = {row.method: _share_text(row) for row in shares.itertuples()}
     banded = set(panel.rows["method"]) if isinstance(panel, Attainment) else set()
     handles: list[Line2D | Patch] = []
@@ -365,13 +364,13 @@ def _share_text(row: tuple) -> str:
 def _setting_labels(
     drawn: pd.DataFrame, styles: dict[str, MethodStyle], kl_limit: float
 ) -> list[Label]:
-    """The two ends of each method's own front, named by their swept setting."""
+    """Labels with the swept setting at the two ends of each method's own front."""
     labels = []
     moved = drawn["kl"] > 2 * drawn["kl_se"].fillna(0)  # a label on the reference says nothing
     shown = drawn[moved & (drawn["kl"] <= kl_limit) & drawn["on_method_front"].astype(bool)]
     for name, style in reversed(styles.items()):  # vBoN before its baselines
-        own = shown[shown["method"] == name].sort_values("kl")
-        ends = own.iloc[[0, -1]] if len(own) > 1 else own
+        front = shown[shown["method"] == name].sort_values("kl")
+        ends = front.iloc[[0, -1]] if len(front) > 1 else front
         for row in ends.itertuples():
             if name != "reference":
                 labels.append(Label(_setting_text(row), row.kl, row.metric, style.text_colour))
@@ -379,7 +378,7 @@ def _setting_labels(
 
 
 def _setting_text(row: tuple) -> str:
-    """N or beta of a run as the paper writes it, else the setting's own name."""
+    """N or β of a run as the paper writes it, else the name of the setting."""
     setting = str(row.setting)
     if setting.startswith("n") and np.isfinite(row.n):
         return f"N={row.n:.4g}"
