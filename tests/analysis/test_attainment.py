@@ -249,7 +249,7 @@ def test_unusable_tables_are_refused(points):
         matched_table(points, 0, 0)
     with pytest.raises(DataError, match=r"points\.status: column is missing"):
         matched_table(points.drop(columns="status"), 0, 10)
-    with pytest.raises(DataError, match="none of the metrics"):
+    with pytest.raises(DataError, match="none of the columns"):
         matched_table(points[["method", "status", "kl", "setting"]], 0, 10)
     with pytest.raises(DataError, match=r"points\.domain"):
         matched_table(points.assign(domain=["a", "b"] * 102 + ["a"]), 0, 10)

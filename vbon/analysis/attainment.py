@@ -1,14 +1,18 @@
 """Methods compared at equal KL: attainment curves, their bands, and values at given budgets.
 
 The *attainment* of a method at a budget of ``k`` nats is the best metric that it reaches with a
-KL of at most ``k``. It is taken along the method's *mean curve*: the runs of a setting are
-averaged over seeds first, and the best setting so far counts, joined by a monotone cubic over the
-square root of KL. Each step has its reason. The best single run would favour whoever has more
-seeds, because the luckiest of three beats the luckiest of two. A staircase would favour whoever
-has the denser grid. So would straight lines: chords run below a curve that bends down, by up to
-0.02 of a win rate on the paper's grids (0.04 over KL itself, whose root every gain grows as near
-the reference), which is more than many differences between methods; the cubic stays within 0.007.
-Below its smallest KL a method has no value; beyond its largest it keeps what it has.
+KL of at most ``k``. It is read off the method's *mean curve*: average the runs of each setting
+over seeds, take the best setting up to each KL, and interpolate by a monotone cubic over the
+square root of KL. Simpler definitions would be biased:
+
+- The best single run favours methods with more seeds: the luckiest of three beats that of two.
+- A step function favours methods with a denser grid.
+- So do straight lines, since chords lie below a concave curve: over the square root of KL by up
+  to 0.02 of a win rate on the paper's grids, more than many differences between methods, and over
+  KL itself by 0.04. (Near the reference every gain grows as the square root of KL.) The cubic stays
+  within 0.007.
+
+Below its smallest KL a method has no value; beyond its largest it keeps its last value.
 """
 
 from collections.abc import Sequence
@@ -48,7 +52,7 @@ class Curve(NamedTuple):
 
 
 class Sweep(NamedTuple):
-    """One method: its curve, and resamples of it with shape (replicates, settings)."""
+    """Mean curve of one method, and resamples of it with shape (replicates, settings)."""
 
     mean: Curve
     drawn: Curve
@@ -71,7 +75,7 @@ def best_of_n_win_rate(kl: Sequence[float] | Floats) -> Floats:
         >>> best_of_n_win_rate([0.0, 0.6363]).round(4).tolist()  # best-of-4 has 0.6363 nats
         [0.5, 0.8]
     """
-    inside = np.clip(kl, 1e-15, 700.0)  # the branch point itself is not computable, nor 1 / u at 0
+    inside = np.clip(kl, 1e-15, 700.0)  # avoids NaN at the branch point KL = 0, and 1 / u at u = 0
     u = -lambertw(-np.exp(-1 - inside)).real
     return np.asarray(win_rate(1 / u))
 
@@ -91,9 +95,9 @@ def attained(curve: Curve, budgets: Floats) -> Floats:
         >>> attained(curve, np.array([0.5, 1.0, 2.0, 2.5, 9.0])).round(2).tolist()
         [nan, 0.7, 0.7, 0.77, 0.9]
     """
-    known = ~(np.isnan(curve.kl) | np.isnan(curve.metric))
-    kl, metric = np.where(known, curve.kl, np.inf), np.where(known, curve.metric, -np.inf)
-    order = np.lexsort((-metric, kl), axis=-1)  # among equal KLs the best first
+    valid = ~(np.isnan(curve.kl) | np.isnan(curve.metric))
+    kl, metric = np.where(valid, curve.kl, np.inf), np.where(valid, curve.metric, -np.inf)
+    order = np.lexsort((-metric, kl), axis=-1)  # by KL; among equals the best metric first
     kl = np.take_along_axis(kl, order, -1)
     best = np.maximum.accumulate(np.take_along_axis(metric, order, -1), axis=-1)
     kl, at = np.sqrt(kl), np.sqrt(budgets)
@@ -112,14 +116,14 @@ def attained(curve: Curve, budgets: Floats) -> Floats:
 def sweeps(points: pd.DataFrame, axis: str, seed: int, replicates: int) -> dict[str, Sweep]:
     """Mean curve of each method, and bootstrap resamples of it.
 
-    Runs are drawn within each setting: of ``s`` seeds ``s - 1``, with replacement, so that the
-    variance of the resampled means is the unbiased estimate of the mean's, also for two seeds,
-    where drawing ``s`` would halve it (Rao and Wu, JASA 83, 1988). The seeds' spread holds the
-    noise of training and all of a run's own sampling noise. What it does not hold is what the
-    runs share: the test prompts and the random numbers that responses are drawn with. That part
-    moves all runs of all methods together, by one normal number times each run's own standard
-    error, so that it widens values but not differences of methods; the standard error is an upper
-    bound for it. A setting with a single run shows no spread and is moved on its own instead.
+    Of the ``s`` runs of a setting, ``s - 1`` are drawn with replacement: the variance of the
+    resampled means is then an unbiased estimate of that of the mean, also for two seeds, where
+    drawing ``s`` would halve it (Rao and Wu, JASA 83, 1988). The spread over seeds includes the
+    noise of training and each run's own sampling noise, and misses the noise that all runs share:
+    that of the test prompts and of the common random numbers of sampling. This part shifts all
+    runs of all methods together, by one normal number times each run's standard error, an upper
+    bound of it; so it widens intervals of values, not of differences between methods. A setting
+    with a single run has no spread over seeds and gets an independent shift instead.
 
     Args:
         points: Rows of the points table: one task, one temperature, one domain.
@@ -128,7 +132,7 @@ def sweeps(points: pd.DataFrame, axis: str, seed: int, replicates: int) -> dict[
         replicates: Number of resamples.
 
     Returns:
-        By method, in order of appearance; the reference, a single point, is left out.
+        Sweeps by method, in order of appearance, without the reference, which is a single point.
 
     Raises:
         DataError: If the axis is unknown, a column is missing or the rows mix tasks.
@@ -136,29 +140,29 @@ def sweeps(points: pd.DataFrame, axis: str, seed: int, replicates: int) -> dict[
     check_plane(points, "all", axis)
     prompts = np.random.default_rng(derive_seed(seed, "matched", axis, "prompts"))
     shared = prompts.standard_normal((2, replicates, 1))
-    found = {}
+    by_method = {}
     for method in pd.unique(points["method"]):
-        own = points[points["method"] == method]
+        runs = points[points["method"] == method]
         if method != "reference":
             rng = np.random.default_rng(derive_seed(seed, "matched", axis, "runs", method))
-            found[method] = _sweep(own, axis, shared, rng)
-    return found
+            by_method[method] = _sweep(runs, axis, shared, rng)
+    return by_method
 
 
-def _sweep(own: pd.DataFrame, axis: str, shared: Floats, rng: np.random.Generator) -> Sweep:
+def _sweep(runs: pd.DataFrame, axis: str, shared: Floats, rng: np.random.Generator) -> Sweep:
     """Mean and resampled coordinates of one method's settings."""
-    kl, metric = coordinates(own, axis)
+    kl, metric = coordinates(runs, axis)
     replicates = shared.shape[1]
-    shift = np.broadcast_to(shared, (2, replicates, len(own))).copy()
-    alone = own.assign(good=~np.isnan(kl + metric)).groupby("setting")["good"].transform("sum") < 2
+    shift = np.broadcast_to(shared, (2, replicates, len(runs))).copy()
+    alone = runs.assign(good=~np.isnan(kl + metric)).groupby("setting")["good"].transform("sum") < 2
     shift[:, :, alone] = rng.standard_normal((2, replicates, int(alone.sum())))
     moved = in_range(
-        kl + shift[0] * standard_error(own, "kl"),
-        metric + shift[1] * standard_error(own, axis),
+        kl + shift[0] * standard_error(runs, "kl"),
+        metric + shift[1] * standard_error(runs, axis),
         axis,
     )
     means, drawn = [], []
-    for rows in own.groupby("setting", sort=False).indices.values():
+    for rows in runs.groupby("setting", sort=False).indices.values():
         good = rows[~(np.isnan(kl[rows]) | np.isnan(metric[rows]))]
         if good.size == 0:
             continue
@@ -172,7 +176,7 @@ def _sweep(own: pd.DataFrame, axis: str, shared: Floats, rng: np.random.Generato
 def matched_table(
     points: pd.DataFrame, seed: int, replicates: int, *, budgets: Sequence[float] = BUDGETS
 ) -> pd.DataFrame:
-    """What each method attains at given KL budgets, with bootstrap intervals.
+    """Attainment of each method at given KL budgets, with bootstrap intervals.
 
     Args:
         points: Rows of the points table: one task, one temperature, one domain.
@@ -182,9 +186,9 @@ def matched_table(
 
     Returns:
         Columns ``axes, kl, method, value, low, high`` (95 % interval), ``best_of_n`` (closed form,
-        win rate only), ``difference, difference_low, difference_high`` (value minus that),
-        ``reaches`` (KL of the strongest setting: beyond it the value stays), ``runs, diverged``.
-        Values are NaN below a method's smallest KL.
+        win rate only), ``difference, difference_low, difference_high`` (``value`` minus
+        ``best_of_n``), ``reaches`` (largest KL of a setting, beyond which the value is constant),
+        ``runs, diverged``. Values are NaN below a method's smallest KL.
 
     Raises:
         DataError: If a column is missing, no metric has a number, or ``replicates`` is below 1.
@@ -199,16 +203,16 @@ def matched_table(
     """
     at = np.asarray(budgets, dtype=np.float64)
     blocks = []
-    for axis, found in all_sweeps(points, seed, replicates).items():
-        known = best_of_n_win_rate(at) if axis == "win_rate" else np.full(at.shape, np.nan)
-        for method, (mean, drawn) in found.items():
+    for axis, by_method in all_sweeps(points, seed, replicates).items():
+        best = best_of_n_win_rate(at) if axis == "win_rate" else np.full(at.shape, np.nan)
+        for method, (mean, drawn) in by_method.items():
             value, ends = attained(mean, at), percentile_interval(attained(drawn, at), CONFIDENCE)
             low, high = (np.where(np.isnan(value), np.nan, end) for end in ends)
-            shown = {"axes": axis, "kl": at, "method": method, "value": value}
-            shown |= {"low": low, "high": high, "best_of_n": known, "difference": value - known}
-            shown |= {"difference_low": low - known, "difference_high": high - known}
+            block = {"axes": axis, "kl": at, "method": method, "value": value}
+            block |= {"low": low, "high": high, "best_of_n": best, "difference": value - best}
+            block |= {"difference_low": low - best, "difference_high": high - best}
             reaches = np.nanmax([*mean.kl, np.nan]) if mean.kl.size else np.nan
-            blocks.append(pd.DataFrame({**shown, "reaches": reaches, **_counts(points, method)}))
+            blocks.append(pd.DataFrame({**block, "reaches": reaches, **_counts(points, method)}))
     table = pd.concat(blocks, ignore_index=True)
     return table.sort_values(["axes", "kl"], kind="stable", key=_in_order).reset_index(drop=True)
 
@@ -222,23 +226,23 @@ def attainment_bands(
         points: Rows of the points table: one task, one temperature, one domain.
         seed: Seed of the resamples (:func:`sweeps`).
         replicates: Number of resamples, at least 1.
-        num: Points of a band, from the method's smallest KL to its largest.
+        num: Number of points of a band, from the method's smallest KL to its largest.
 
     Returns:
-        Tidy rows: columns ``axes, method, kl, value, median, low, high``; a method whose runs all
-        diverged has none.
+        Columns ``axes, method, kl, value, median, low, high``, one row per point; no rows for a
+        method whose runs all diverged.
 
     Raises:
         DataError: If a column is missing, no metric has a number, or ``replicates`` is below 1.
     """
     blocks = []
-    for axis, found in all_sweeps(points, seed, replicates).items():
-        for method, (mean, drawn) in found.items():
+    for axis, by_method in all_sweeps(points, seed, replicates).items():
+        for method, (mean, drawn) in by_method.items():
             if not mean.kl.size:
                 continue
             ends_of_curve = mean.kl.min(), mean.kl.max()
             at = np.linspace(*np.sqrt(ends_of_curve), num) ** 2
-            at = np.clip(at, *ends_of_curve)  # the square may round past an end
+            at = np.clip(at, *ends_of_curve)  # squaring may round beyond an end
             values = attained(drawn, at)
             ends = percentile_interval(values, CONFIDENCE)
             middle = percentile_interval(values, 0.0).low
@@ -251,26 +255,26 @@ def attainment_bands(
 def all_sweeps(
     points: pd.DataFrame, seed: int, replicates: int, axes: Sequence[str] = AXES
 ) -> dict[str, dict[str, Sweep]]:
-    """:func:`sweeps` of each of some metrics that has numbers, by axis.
+    """:func:`sweeps` by metric, for those of ``axes`` that have numbers.
 
     Raises:
-        DataError: If there is no such metric, or ``replicates`` is below 1.
+        DataError: If no metric has a number, or ``replicates`` is below 1.
     """
     if replicates < 1:
         raise DataError(f"replicates: need at least 1 resample, got {replicates}")
     measured = [axis for axis in axes if axis in points and points[axis].notna().any()]
-    found = {axis: sweeps(points, axis, seed, replicates) for axis in measured}
-    if not any(found.values()):
-        raise DataError(f"points: none of the metrics {', '.join(axes)} has a number to compare")
-    return found
+    by_axis = {axis: sweeps(points, axis, seed, replicates) for axis in measured}
+    if not any(by_axis.values()):
+        raise DataError(f"points: none of the columns {', '.join(axes)} has a number to compare")
+    return by_axis
 
 
 def _counts(points: pd.DataFrame, method: str) -> dict[str, int]:
-    """How many runs a method has, and how many of them are lost."""
-    own = points[points["method"] == method]
-    return {"runs": len(own), "diverged": int((own["status"] == "diverged").sum())}
+    """Number of runs of a method, and of those that diverged."""
+    runs = points[points["method"] == method]
+    return {"runs": len(runs), "diverged": int((runs["status"] == "diverged").sum())}
 
 
 def _in_order(column: pd.Series) -> pd.Series:
-    """Metrics in the order of :data:`AXES`, numbers as they are."""
+    """Sort key: metrics in the order of :data:`AXES`, numbers unchanged."""
     return column.map(AXES.index) if column.name == "axes" else column

@@ -1,25 +1,25 @@
-r"""Two results folders held against each other: what changed by more than noise.
+r"""Comparison of two results folders: differences beyond noise.
 
 **Unit.** A row is a metric of one setting (task, study, method, setting, temperature, domain). Its
 runs are paired by training seed; sample seeds of one run are averaged first. With differences
 :math:`d_s` (B minus A) of seeds :math:`s = 1, \dots, k`, the row shows their mean.
 
-**Noise.** Each run's standard error over prompts gives
-:math:`v_s = \mathrm{se}_A^2 + \mathrm{se}_B^2`. It is too large where both folders answer the same
-prompts, and it lacks what training adds: another machine rounds differently, and training amplifies
-that. Therefore it is scaled by the spread of seeds (the Birge ratio):
+**Noise.** The runs' standard errors over prompts give the variance
+:math:`v_s = \mathrm{se}_A^2 + \mathrm{se}_B^2` of a difference. It is too large if both folders
+answer the same prompts, and it lacks the noise of training, which amplifies the different rounding
+of another machine. It is therefore scaled by the spread over seeds (the Birge ratio):
 
 .. math:: \phi = \nu^{-1} \sum (d_s - \bar d)^2 / v_s, \quad
     \mathrm{se}(\bar d) = k^{-1} \sqrt{\max(1, \phi) \sum v_s}
 
-with the first sum over all settings of a method and study, and :math:`\nu` that of their
-:math:`k - 1`. The difference over its standard error is held against Student's t with :math:`\nu`
-degrees of freedom if :math:`\phi > 1`, else with those of the prompts. A method with a single seed
-has no :math:`\phi`: a mark there says that these two policies differ, not that the change made them
-differ, since another seed might as well.
+where the first sum is over all seeds and settings of a method and study, and :math:`\nu` is the sum
+of :math:`k - 1` over these settings. The difference divided by its standard error is compared with
+Student's t with :math:`\nu` degrees of freedom if :math:`\phi > 1`, else with those of the prompts.
+A method with a single seed has no :math:`\phi`: a mark then means that these two policies differ,
+but not why, since another seed might have made the same difference.
 
-**Marks.** Of all rows together a share of at most 5 % of the marked ones is false, on average
-(Benjamini and Hochberg). Differences up to 1e-9 of the value are rounding and are never marked.
+**Marks.** On average at most 5 % of all marked rows are marked falsely (Benjamini and Hochberg).
+Differences up to 1e-9 of the value are rounding and are never marked.
 """
 
 import numpy as np
@@ -36,16 +36,16 @@ _RUN = [*SETTING, "seed"]
 
 
 def compare_points(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
-    """Differences of every metric of every setting that both have, with marks.
+    """Difference of every metric of every setting that both folders have, with marks.
 
     Args:
         a: Rows of points tables with a column ``study`` (empty for the task itself).
-        b: The same of the other folder.
+        b: The same for the other folder.
 
     Returns:
         Columns :data:`COLUMNS`: means over the seeds that both have, ``difference`` (b minus a)
-        with its standard error, degrees of freedom and p-value, and whether it is beyond noise.
-        ``p`` is NaN where the noise is unknown: one seed on one prompt.
+        with its standard error, degrees of freedom and p-value; ``differs`` marks rows beyond
+        noise. ``p`` is NaN if the noise is unknown: one seed on one prompt.
 
     Example:
         >>> point = {"task": "t", "study": "", "method": "ppo", "setting": "x", "temperature": 1.0,
@@ -74,52 +74,52 @@ def compare_points(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
 
 
 def _by_run(points: pd.DataFrame) -> pd.DataFrame:
-    """One row a run and metric: its value and standard error, sample seeds averaged.
+    """One row per run and metric: value and standard error, averaged over sample seeds.
 
-    Sample seeds share prompts, so that averaging over them makes the error no smaller.
+    Sample seeds share prompts, so averaging over them does not reduce the standard error.
     """
     good = points[points["status"] == "ok"]
     parts = []
     for metric in METRICS:
         if metric in good and good[metric].notna().any():
-            own = good.assign(metric=metric, value=good[metric], se=good.get(f"{metric}_se"))
-            parts.append(own[[*_RUN, "metric", "value", "se", "num_prompts"]])
+            rows = good.assign(metric=metric, value=good[metric], se=good.get(f"{metric}_se"))
+            parts.append(rows[[*_RUN, "metric", "value", "se", "num_prompts"]])
     columns = [*_RUN, "metric", "value", "se", "num_prompts"]
     if not parts:
         return pd.DataFrame(columns=columns)
-    known = pd.concat(parts, ignore_index=True).dropna(subset="value")
-    return known.groupby([*_RUN, "metric"], sort=False).mean().reset_index()
+    values = pd.concat(parts, ignore_index=True).dropna(subset="value")
+    return values.groupby([*_RUN, "metric"], sort=False).mean().reset_index()
 
 
 def _spread(pairs: pd.DataFrame) -> pd.DataFrame:
-    """How much wider seeds spread than their standard errors say: phi and its degrees of freedom.
+    """Ratio phi of the spread over seeds to the standard errors, with its degrees of freedom.
 
-    Settings with several temperatures or domains share their runs: these count once.
+    A run that appears at several temperatures or domains counts once.
     """
     keys = [*SETTING, "metric"]
-    own = pairs[pairs["v"] > 0].copy()
-    own["squared"] = (own["d"] - own.groupby(keys)["d"].transform("mean")) ** 2 / own["v"]
+    noisy = pairs[pairs["v"] > 0].copy()
+    noisy["squared"] = (noisy["d"] - noisy.groupby(keys)["d"].transform("mean")) ** 2 / noisy["v"]
     family = ["task", "study", "method", "metric"]
-    runs = own.groupby([*family, "setting"]).agg(seeds=("seed", "nunique"), rows=("d", "size"))
+    runs = noisy.groupby([*family, "setting"]).agg(seeds=("seed", "nunique"), rows=("d", "size"))
     runs["planes"] = runs["rows"] / runs["seeds"]
-    runs["squared"] = own.groupby([*family, "setting"])["squared"].sum() / runs["planes"]
+    runs["squared"] = noisy.groupby([*family, "setting"])["squared"].sum() / runs["planes"]
     runs["nu"] = runs["seeds"] - 1
-    found = runs.groupby(family)[["squared", "nu"]].sum().reset_index()
-    found["phi"] = found["squared"] / found["nu"].where(found["nu"] > 0)
-    return found.drop(columns="squared")
+    spread = runs.groupby(family)[["squared", "nu"]].sum().reset_index()
+    spread["phi"] = spread["squared"] / spread["nu"].where(spread["nu"] > 0)
+    return spread.drop(columns="squared")
 
 
 def _marked(table: pd.DataFrame) -> pd.DataFrame:
-    """Add p-values, and marks such that few of them are false."""
+    """Add p-values, and marks that control the false discovery rate."""
     rounding = ROUNDING * np.maximum(1.0, table["a"].abs())
     same = table["difference"].abs() <= rounding
-    noise = table["se"].where(table["se"] > 0, rounding)  # a closed form has none
+    noise = table["se"].where(table["se"] > 0, rounding)  # closed forms have no noise
     p = 2 * scipy.stats.t.sf((table["difference"].abs() / noise), table["df"])
     p = np.where(same, 1.0, np.where(table["se"].isna(), np.nan, p))
-    known = ~np.isnan(p)
+    valid = ~np.isnan(p)
     adjusted = np.ones(len(table))
-    if known.any():
-        adjusted[known] = scipy.stats.false_discovery_control(p[known])
+    if valid.any():
+        adjusted[valid] = scipy.stats.false_discovery_control(p[valid])
     return table.assign(p=p, differs=adjusted <= FALSE_MARKS)
 
 
@@ -129,7 +129,7 @@ def runs_of_one(a: pd.DataFrame, b: pd.DataFrame) -> tuple[list[str], list[str],
     status = [table.drop_duplicates(keys).set_index(keys)["status"] for table in (a, b)]
     both = status[0].index.intersection(status[1].index)
     changed = both[(status[0].loc[both] != status[1].loc[both]).to_numpy()]
-    alone = [own.index.difference(other.index) for own, other in (status, status[::-1])]
+    alone = [ours.index.difference(theirs.index) for ours, theirs in (status, status[::-1])]
     only_a, only_b, ended = ([_name(run) for run in runs] for runs in (*alone, changed))
     return only_a, only_b, ended
 
@@ -140,7 +140,7 @@ def _name(run: tuple[str, str, str, str, int]) -> str:
 
 
 def changed_claims(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
-    """Claims whose verdict is another: columns ``task, claim, a, b``."""
+    """Claims with a changed verdict: columns ``task, claim, a, b``."""
     keys = ["task", "claim"]
     both = a[[*keys, "verdict"]].merge(b[[*keys, "verdict"]], on=keys, suffixes=("_a", "_b"))
     both = both.rename(columns={"verdict_a": "a", "verdict_b": "b"})

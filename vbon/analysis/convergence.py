@@ -1,4 +1,4 @@
-"""Whether training had come to rest when it stopped: what its last quarter still moved."""
+"""Convergence of training: movement of win rate, reward and KL over its last quarter."""
 
 from collections.abc import Iterable
 
@@ -10,21 +10,21 @@ from vbon.errors import DataError
 
 QUANTITIES = ("win_rate", "reward", "kl")
 LAST = 0.25
-"""Share of training that is looked at."""
+"""Share of training, counted from the end, over which movement is measured."""
 AT_REST = 0.01
 """Movement of the win rate below which a curve counts as converged."""
 
 
 def movement(history: pd.DataFrame, quantity: str) -> tuple[float, float]:
-    """How far a quantity moves over the last quarter of training, by a straight line.
+    """Movement of a quantity over the last quarter of training, from a straight-line fit.
 
     Args:
-        history: Rows of one run, schema "history", of measurements at equal distances.
+        history: Rows of one run, schema "history", at equally spaced steps.
         quantity: Name of its column.
 
     Returns:
         Slope times length of the quarter, and its standard error, in the unit of the column; NaN
-        where fewer than three measurements are in the quarter or one is missing.
+        if the quarter has fewer than three measurements or one is missing.
 
     Example:
         >>> history = pd.DataFrame({"kl": [0.0, 1.0, 2.0, 2.5, 2.75, 2.8, 2.8, 2.8] * 2})
@@ -36,7 +36,7 @@ def movement(history: pd.DataFrame, quantity: str) -> tuple[float, float]:
     if len(values) < 3 or np.isnan(values).any():
         return np.nan, np.nan
     line = scipy.stats.linregress(np.arange(len(values)), values)
-    # Rounding leaves no standard error of a perfect line.
+    # By rounding, the standard error of an exact line may be NaN.
     error = float(np.nan_to_num(line.stderr))
     return float(line.slope * len(values)), error * len(values)
 
@@ -49,8 +49,8 @@ def convergence_table(runs: Iterable[tuple[str, str, pd.DataFrame]]) -> pd.DataF
 
     Returns:
         Columns ``method, setting, seeds`` and, for each of :data:`QUANTITIES`, its mean movement
-        and standard error (``*_se``); ``at_rest`` says whether the win rate's is below
-        :data:`AT_REST`, and is empty where no win rate was recorded in training.
+        and standard error (``*_se``); ``at_rest`` is True if that of the win rate is below
+        :data:`AT_REST`, and empty if no win rate was recorded in training.
 
     Raises:
         DataError: If no run has a history.
@@ -63,7 +63,7 @@ def convergence_table(runs: Iterable[tuple[str, str, pd.DataFrame]]) -> pd.DataF
                     for end, value in zip(("", "_se"), pair, strict=True)}  # fmt: skip
             rows.append({"method": method, "setting": setting, **flat})
     if not rows:
-        raise DataError("history: no run has one, so there is nothing to see converge")
+        raise DataError("history: no run has a training history, so convergence is undefined")
     columns = [f"{name}{end}" for name in QUANTITIES for end in ("", "_se")]
     frame = pd.DataFrame(rows).reindex(columns=["method", "setting", *columns])
     grouped = frame.groupby(["method", "setting"], sort=False)
@@ -72,6 +72,6 @@ def convergence_table(runs: Iterable[tuple[str, str, pd.DataFrame]]) -> pd.DataF
     for name in QUANTITIES:
         table[f"{name}_se"] /= np.sqrt(seeds)
     table.insert(2, "seeds", seeds)
-    known = table["win_rate"].notna()
-    table["at_rest"] = (table["win_rate"].abs() < AT_REST).astype("boolean").where(known)
+    recorded = table["win_rate"].notna()
+    table["at_rest"] = (table["win_rate"].abs() < AT_REST).astype("boolean").where(recorded)
     return table

@@ -1,10 +1,10 @@
-r"""Table 1 of arXiv:2407.06057: how many draws a prompt's distribution function needs.
+r"""Table 1 of arXiv:2407.06057: number of draws per prompt needed to estimate F.
 
-The paper compares the first M draws of a prompt with all 600 of them by a two-sample
-Kolmogorov-Smirnov test and counts rejections. The two samples share M draws, so the test is far
-too lenient, by an amount that depends on M and 600 alone: the rates say how nested the samples are,
-nothing about the prompts. Independent samples are rejected at the test's level for every M. What
-matters for training is the error of log F where a good policy's responses lie, given beside them.
+The paper compares the first M draws of a prompt with all 600 by a two-sample Kolmogorov-Smirnov
+test and counts rejections. The two samples share M draws, so the test is far too lenient, by an
+amount that depends on M and 600 only: the rates show how much the samples overlap and nothing
+about the prompts. Independent samples are rejected at the test's level for every M. For training,
+the error of log F where a good policy's responses lie matters; the table gives it as well.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import scipy  # with its `stats` where they are first used: Snakefiles import this module
+import scipy  # loads `scipy.stats` only when used, since Snakefiles import this module
 from jaxtyping import Float64
 
 from vbon.errors import ArtifactError
@@ -22,7 +22,7 @@ SIZES = (5, 20, 100, 200, 250)
 POOL = 600
 LEVEL = 0.05
 QUANTILES = (0.5, 0.9, 0.99)
-"""Where the error of log F is reported: the median response, and what best-of-n returns."""
+"""Values of F where the error of log F is reported: the median, and those of best-of-n."""
 
 COLUMNS = (
     *("variant", "m", "rejection_rate", "mean_statistic", "mean_p", "prompts"),
@@ -36,25 +36,25 @@ def ks_statistics(
     r"""Two-sample Kolmogorov-Smirnov statistic :math:`\sup_t |F_1(t) - F_2(t)|` of each prompt.
 
     Args:
-        first: One sample of each prompt, in any order.
-        pool: The other.
+        first: First sample of each prompt, in any order.
+        pool: Second sample of each prompt, in any order.
 
     Example:
         >>> ks_statistics(np.array([[0.0, 1.0]]), np.array([[0.0, 1.0, 2.0, 3.0]])).tolist()
         [0.5]
     """
     first, pool = np.sort(first, 1), np.sort(pool, 1)
-    found = np.empty(len(first))
+    statistics = np.empty(len(first))
     for row, (ours, theirs) in enumerate(zip(first, pool, strict=True)):
         at = np.concatenate((ours, theirs))
         gap = np.searchsorted(ours, at, "right") / len(ours)
         gap -= np.searchsorted(theirs, at, "right") / len(theirs)
-        found[row] = np.abs(gap).max()
-    return found
+        statistics[row] = np.abs(gap).max()
+    return statistics
 
 
 def nested_rate(m: int, pool: int = POOL, level: float = LEVEL) -> float:
-    r"""Rejection rate of the test where the smaller sample is part of the larger one.
+    r"""Rejection rate of the test if the smaller sample is part of the larger one.
 
     The difference of the two distribution functions is then smaller than the test presumes, by
     :math:`\sqrt{(\text{pool} - m) / (\text{pool} + m)}`, whatever the distribution
@@ -69,7 +69,7 @@ def nested_rate(m: int, pool: int = POOL, level: float = LEVEL) -> float:
 
 
 def log_f_rmse(m: int, u: float) -> float:
-    r"""Root mean squared error of the estimate :math:`\log \frac{K+1}{m+1}` where F is ``u``.
+    r"""Root mean square error of the estimate :math:`\log \frac{K+1}{m+1}` where F is ``u``.
 
     An exact sum over :math:`K \sim \mathrm{Binomial}(m, u)`.
 
@@ -86,10 +86,10 @@ def table1(rewards: pd.DataFrame, sizes: Sequence[int] = SIZES, pool: int = POOL
     """Compare samples of each size with the pool, nested and independent, over all prompts.
 
     Args:
-        rewards: Columns prompt_id, draw, reward: at least ``pool`` draws a prompt, and for the
+        rewards: Columns prompt_id, draw, reward: at least ``pool`` draws per prompt, and for the
             independent comparison as many more as the largest size.
-        sizes: Draws of the smaller sample.
-        pool: Draws of the larger one, the first of each prompt.
+        sizes: Numbers of draws of the smaller sample.
+        pool: Number of draws of the larger one, the first of each prompt.
 
     Returns:
         Columns :data:`COLUMNS`, a row for each variant (``nested``: the pool's first m draws, as in
@@ -104,8 +104,8 @@ def table1(rewards: pd.DataFrame, sizes: Sequence[int] = SIZES, pool: int = POOL
     values, needed = table.to_numpy(), pool + max(sizes)
     if values.shape[1] < needed or np.isnan(values[:, :needed]).any():
         raise ArtifactError(
-            f"rewards: table 1 needs {needed} draws of each prompt ({pool} and {max(sizes)} "
-            "others), some have fewer; raise sampling.train_draws"
+            f"rewards: table 1 needs {needed} draws per prompt ({pool} and {max(sizes)} others), "
+            f"some prompts have fewer; raise sampling.train_draws to {needed}"
         )
     larger, outside = values[:, :pool], values[:, pool:]
     rows = []
@@ -123,10 +123,10 @@ def table1(rewards: pd.DataFrame, sizes: Sequence[int] = SIZES, pool: int = POOL
 
 
 def _rejected(smaller: Floats, larger: Floats) -> dict[str, float]:
-    """Share of prompts at which the test rejects, and their mean statistic and p."""
+    """Share of prompts for which the test rejects, and their mean statistic and p-value."""
     statistics = ks_statistics(smaller, larger)
     p = np.empty(len(statistics))
-    # The p-value depends on the statistic and the two sizes alone, and takes long to compute.
+    # The p-value depends only on the statistic and the two sizes, and is slow to compute.
     for value in np.unique(statistics):
         rows = np.flatnonzero(statistics == value)
         p[rows] = scipy.stats.ks_2samp(smaller[rows[0]], larger[rows[0]]).pvalue
@@ -139,10 +139,10 @@ def _rejected(smaller: Floats, larger: Floats) -> dict[str, float]:
 
 
 def _errors(smaller: Floats, larger: Floats) -> dict[str, float]:
-    """Error of the smaller sample's log F at quantiles of the larger one, over prompts."""
-    ordered, found = np.sort(larger, 1), {}
+    """RMSE over prompts of the smaller sample's log F at quantiles of the larger sample."""
+    ordered, errors = np.sort(larger, 1), {}
     for u in QUANTILES:
         at = ordered[:, round(u * larger.shape[1])]
         estimate = ((smaller < at[:, None]).sum(1) + 1) / (smaller.shape[1] + 1)
-        found[f"rmse_{round(100 * u)}"] = float(np.sqrt((np.log(estimate / u) ** 2).mean()))
-    return found
+        errors[f"rmse_{round(100 * u)}"] = float(np.sqrt((np.log(estimate / u) ** 2).mean()))
+    return errors

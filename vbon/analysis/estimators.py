@@ -1,9 +1,9 @@
-r"""How well log F is estimated from M draws a prompt, and what that leaves for a policy to attain.
+r"""Error of estimates of log F from M draws per prompt, and the win rate attainable with them.
 
-Estimates from a prompt's first draws are held against the share of its remaining draws below a
-reward, which no estimator saw. An ideal optimiser of the bound L would reach
+Estimates from a prompt's first draws are compared with the share of its remaining draws, unseen
+by the estimator, that have a lower reward. An ideal optimiser of the bound L would reach
 :math:`\pi_\mathrm{ref} \hat F^{n-1}` (arXiv:2407.06057, theorem 2); its win rate and KL are sums
-over those remaining draws. What training attained stands beside it.
+over the remaining draws. Results of training are listed beside it.
 """
 
 import warnings
@@ -20,9 +20,9 @@ from vbon.pool import logf
 from vbon.pool.shared import SharedCDF
 
 SIZES = (4, 8, 16, 32, 64, 128, 250)
-"""Draws a prompt that estimates are made from, as far as twice as many are left to judge them."""
+"""Draws per prompt to estimate from; a size is used if at least twice as many are left to test."""
 MOST_BLOCKS = 6
-"""Disjoint blocks of so many draws over which errors are averaged."""
+"""Maximum number of disjoint blocks of draws over which errors are averaged."""
 
 Rewards = Float64[np.ndarray, "prompts _"]
 _ATTAINED = ("win_rate", "win_rate_se", "kl")
@@ -30,7 +30,7 @@ _ATTAINED = ("win_rate", "win_rate_se", "kl")
 
 @runtime_checkable
 class Fit(Protocol):
-    """Learns a distribution over all prompts from a block of their draws."""
+    """Function that fits a distribution shared by all prompts to a block of their draws."""
 
     def __call__(self, pools: Rewards) -> SharedCDF: ...
 
@@ -41,17 +41,18 @@ def estimators_table(
     """Compare the estimators of log F at each number of draws.
 
     Args:
-        rewards: Of each prompt's draws, in the order of drawing.
-        fit: How ``"shared"`` learns from a block of them.
-        n: Best-of-n that an ideal optimiser aims at.
+        rewards: Rewards of each prompt's draws, in the order of drawing.
+        fit: Fit of the estimator ``"shared"`` to a block of draws.
+        n: n of the best-of-n that an ideal optimiser aims at.
         points: Points of runs with columns m and estimator, whose means over seeds are added.
 
     Returns:
-        A row for each estimator and m. ``bias_*`` and ``rmse_*``: error of log F in nats where the
-        judging draws have F = 0.5, 0.9, 0.99 (their own sampling error included). ``saturation``:
-        share of best-of-n's responses above the whole pool, beside its expectation n / (n + m).
-        ``ideal_win_rate``, ``ideal_kl``: of the ideal optimiser. ``win_rate``, ``win_rate_se``,
-        ``kl``, ``runs``: attained by training, NaN where no run did so.
+        One row per estimator and m. ``bias_*`` and ``rmse_*``: error of log F in nats where the
+        test draws have F = 0.5, 0.9, 0.99 (their own sampling error included). ``saturation``:
+        share of best-of-n's responses above the whole pool, and ``saturation_expected`` its
+        expectation n / (n + m). ``ideal_win_rate``, ``ideal_kl`` (nats): of the ideal optimiser.
+        ``win_rate``, ``win_rate_se``, ``kl`` (nats), ``runs``: means over runs and their number,
+        NaN if there are none.
 
     Raises:
         ArtifactError: If there are too few draws for the smallest size.
@@ -71,10 +72,10 @@ def estimators_table(
     sizes = [m for m in SIZES if 3 * m <= rewards.shape[1]]
     if not sizes:
         raise ArtifactError(
-            f"rewards: {rewards.shape[1]} draws a prompt are too few to compare estimators; give "
-            f"sampling.train_draws {3 * SIZES[0]} or more"
+            f"rewards: {rewards.shape[1]} draws per prompt are too few to compare estimators; "
+            f"set sampling.train_draws to {3 * SIZES[0]} or more"
         )
-    judging = np.sort(rewards[:, sizes[-1] :], axis=1)
+    test_draws = np.sort(rewards[:, sizes[-1] :], axis=1)
     rows = []
     for m in sizes:
         blocks = [
@@ -82,24 +83,25 @@ def estimators_table(
             for start in range(0, min(sizes[-1] - m + 1, MOST_BLOCKS * m), m)
         ]
         for name in (*logf.POOL_ESTIMATORS, "shared"):
-            parts = [_judged(name, block, judging, fit, n) for block in blocks]
+            parts = [_evaluated(name, block, test_draws, fit, n) for block in blocks]
             rows.append({"estimator": name, "m": m, "n": n, "prompts": len(rewards)})
             rows[-1] |= _combined(parts) | {"saturation_expected": n / (n + m)}
     return _with_runs(pd.DataFrame(rows), points)
 
 
-def _judged(name: str, block: Rewards, judging: Rewards, fit: Fit, n: float) -> dict[str, Any]:
-    """Errors of one estimator on one block of draws, and what its ideal optimiser attains."""
+def _evaluated(
+    name: str, block: Rewards, test_draws: Rewards, fit: Fit, n: float
+) -> dict[str, Any]:
+    """Errors of one estimator on one block of draws, and metrics of its ideal optimiser."""
     pools = np.sort(block, axis=1)
-    prior = fit(block) if name == "shared" else None
-
-    given = None
-    if prior is not None:
-        given = prior.share_below(np.arange(len(judging))[:, None], judging), prior.worth
+    prior = None
+    if name == "shared":
+        shared, prompts = fit(block), np.arange(len(test_draws))[:, None]
+        prior = shared.share_below(prompts, test_draws), shared.worth
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", logf.FitWarning)  # add1 then, as in training
-        estimates = logf.estimate(judging, pools, name, prior=given)
-    size = judging.shape[1]
+        warnings.simplefilter("ignore", logf.FitWarning)  # falls back to add1, as in training
+        estimates = logf.estimate(test_draws, pools, name, prior=prior)
+    size = test_draws.shape[1]
     errors = estimates[:, [int(u * size) for u in QUANTILES]] - np.log(QUANTILES)
     log_weights = (n - 1) * estimates
     weights = np.exp(log_weights - log_weights.max(1, keepdims=True))
@@ -109,25 +111,25 @@ def _judged(name: str, block: Rewards, judging: Rewards, fit: Fit, n: float) -> 
         "errors": errors,
         "ideal_win_rate": float((weights @ shares).mean()),
         "ideal_kl": float((weights * np.log(np.maximum(weights * size, 1e-300))).sum(1).mean()),
-        "saturation": 1 - _best_below(judging, pools[:, -1], n),
+        "saturation": 1 - _best_below(test_draws, pools[:, -1], n),
     }
 
 
-def _best_below(judging: Rewards, best: Float64[np.ndarray, " prompts"], n: float) -> float:
-    """Probability that best-of-n's reward does not exceed the pool's best."""
-    return float((((judging <= best[:, None]).mean(1)) ** n).mean())
+def _best_below(test_draws: Rewards, best: Float64[np.ndarray, " prompts"], n: float) -> float:
+    """Probability that best-of-n's reward does not exceed the best of the pool."""
+    return float((((test_draws <= best[:, None]).mean(1)) ** n).mean())
 
 
 def _combined(parts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Bias and error over blocks and prompts; means of the rest over blocks."""
+    """Bias and RMSE over blocks and prompts; means over blocks of the other numbers."""
     errors = np.concatenate([part["errors"] for part in parts])
-    found = {}
+    summary = {}
     for column, u in enumerate(QUANTILES):
-        found[f"bias_{round(100 * u)}"] = float(errors[:, column].mean())
-        found[f"rmse_{round(100 * u)}"] = float(np.sqrt((errors[:, column] ** 2).mean()))
+        summary[f"bias_{round(100 * u)}"] = float(errors[:, column].mean())
+        summary[f"rmse_{round(100 * u)}"] = float(np.sqrt((errors[:, column] ** 2).mean()))
     for name in ("saturation", "ideal_win_rate", "ideal_kl"):
-        found[name] = float(np.mean([part[name] for part in parts]))
-    return found
+        summary[name] = float(np.mean([part[name] for part in parts]))
+    return summary
 
 
 def _with_runs(table: pd.DataFrame, points: pd.DataFrame | None) -> pd.DataFrame:
@@ -138,6 +140,6 @@ def _with_runs(table: pd.DataFrame, points: pd.DataFrame | None) -> pd.DataFrame
     groups = points.groupby(["estimator", "m"])
     attained = groups[["win_rate", "kl"]].mean()
     attained["runs"] = groups.size()
-    # Seeds share prompts, so that averaging over them makes the error no smaller than this.
+    # Seeds share prompts, so averaging over seeds does not reduce the standard error over prompts.
     attained["win_rate_se"] = groups["win_rate_se"].mean()
     return table.merge(attained[columns].reset_index(), on=["estimator", "m"], how="left")

@@ -1,4 +1,4 @@
-"""What the report shows of runs and models: thinned histories, sample responses, model cards."""
+"""Tables for the report: thinned histories, sample responses, and cards of texts and models."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -9,29 +9,29 @@ import pandas as pd
 from vbon.errors import DataError
 
 SIZES = (10, 25, 50, 100, 200, 400, 600)
-"""Numbers of draws that log F is estimated from; smaller samples are the first of larger ones."""
+"""Numbers of draws that log F is estimated from; smaller samples begin larger ones."""
 
 KINDS = {"adversarial": 0.0, "neutral": 0.5, "positive": 1.0}
-"""Prompts shown: the quantiles of their mean reward."""
+"""Prompts shown in figure 3, each by the quantile of its mean reward."""
 
 ROWS = 40
-"""Rows that are kept of one run's history, each the mean of its neighbours."""
+"""Maximum number of rows per run in thinned histories."""
 PROMPTS = 3
-"""Test prompts whose responses are shown."""
+"""Number of test prompts whose responses are shown."""
 _MEANS = ("reward", "kl", "win_rate", "evaluator_reward")
 _RUN = ("method", "setting", "seed")
 
 
 def thinned(history: pd.DataFrame, rows: int = ROWS) -> pd.DataFrame:
-    """A history in fewer rows: the means of neighbouring ones, at the place of the last of them.
+    """Reduce a history to fewer rows: means of neighbouring rows, at the step of the last one.
 
     Args:
         history: Rows of one run, schema "history".
-        rows: Largest number of rows to return.
+        rows: Maximum number of rows to return.
 
     Returns:
-        Columns ``step, episodes`` and, of reward, kl (nats), win_rate and evaluator_reward, those
-        that were recorded. A quantity that was not measured within a row is NaN there.
+        Columns ``step, episodes`` and those of reward, kl (nats), win_rate and evaluator_reward
+        that were recorded; NaN in rows where a quantity was not measured.
 
     Example:
         >>> history = pd.DataFrame({"step": range(4), "episodes": [8, 16, 24, 32],
@@ -47,10 +47,10 @@ def thinned(history: pd.DataFrame, rows: int = ROWS) -> pd.DataFrame:
 
 
 def training_table(runs: Iterable[tuple[Mapping[str, Any], pd.DataFrame]]) -> pd.DataFrame:
-    """Thinned histories of all runs that have one, below each other.
+    """Concatenated thinned histories of all runs that have one.
 
     Args:
-        runs: Each run's record and history.
+        runs: Record and history of each run.
 
     Returns:
         Columns ``method, setting, seed, step, episodes, reward, kl, win_rate, evaluator_reward``.
@@ -66,10 +66,10 @@ def training_table(runs: Iterable[tuple[Mapping[str, Any], pd.DataFrame]]) -> pd
 
 
 def shown_prompts(prompts: pd.DataFrame, count: int = PROMPTS) -> pd.DataFrame:
-    """The prompts whose responses are shown: from the first on, at equal distances.
+    """Evenly spaced prompts, from the first on, whose responses are shown.
 
     Raises:
-        DataError: If there is none.
+        DataError: If there are no prompts.
 
     Example:
         >>> prompts = pd.DataFrame({"prompt_id": list("abcdef"), "prompt": list("uvwxyz")})
@@ -77,36 +77,38 @@ def shown_prompts(prompts: pd.DataFrame, count: int = PROMPTS) -> pd.DataFrame:
         ['a', 'c', 'e']
     """
     if prompts.empty:
-        raise DataError("prompts: there is none to show responses to; set prompts.num_test")
+        raise DataError("prompts: no test prompt to show responses to; raise prompts.num_test")
     return prompts.iloc[:: max(1, len(prompts) // count)].head(count).reset_index(drop=True)
 
 
 def samples_table(
     prompts: pd.DataFrame, runs: Iterable[tuple[Mapping[str, Any], pd.DataFrame]]
 ) -> pd.DataFrame:
-    """The first response of every run to each of some prompts.
+    """First response of every run to each of the given prompts.
 
     Args:
-        prompts: Of :func:`shown_prompts`.
-        runs: Each run's record and responses (schema "responses").
+        prompts: Table of :func:`shown_prompts`.
+        runs: Record and responses (schema "responses") of each run.
 
     Returns:
         Columns ``method, setting, seed, prompt_id, prompt, response, reward, reward_prob,
         evaluator_reward``, in the order of runs and prompts.
 
     Raises:
-        DataError: If a run has no response to one of them.
+        DataError: If a run has no response to one of the prompts.
     """
     numbers = ["reward", "reward_prob", "evaluator_reward"]
     parts = []
     for record, responses in runs:
         first = responses.sort_values("draw").drop_duplicates("prompt_id")
-        own = prompts[["prompt_id", "prompt"]].merge(first, on="prompt_id", validate="one_to_one")
-        if len(own) < len(prompts):
-            missed = prompts.loc[~prompts["prompt_id"].isin(own["prompt_id"]), "prompt_id"].iloc[0]
+        rows = prompts[["prompt_id", "prompt"]].merge(first, on="prompt_id", validate="one_to_one")
+        if len(rows) < len(prompts):
+            missed = prompts.loc[~prompts["prompt_id"].isin(rows["prompt_id"]), "prompt_id"].iloc[0]
             name = "/".join(str(record[key]) for key in _RUN)
-            raise DataError(f"responses of {name}: column 'prompt_id' lacks {missed!r}")
-        parts.append(own.assign(**{name: record[name] for name in _RUN}))
+            raise DataError(
+                f"responses of {name}: column 'prompt_id' lacks {missed!r}; evaluate the run again"
+            )
+        parts.append(rows.assign(**{name: record[name] for name in _RUN}))
     columns = [*_RUN, "prompt_id", "prompt", "response", *numbers]
     return (pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()).reindex(
         columns=columns
@@ -114,14 +116,14 @@ def samples_table(
 
 
 def models_table(cards: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """What the texts and models of a task are, and how well they do, one quantity a row.
+    """Settings and measured quality of the texts and models of a task, one quantity per row.
 
     Args:
-        cards: By role, what a card says: ``settings`` and, for a model, ``metrics``.
+        cards: Cards by role, with ``settings`` and, for a model, ``metrics``.
 
     Returns:
-        Columns ``role, kind, quantity, value``; ``kind`` is ``setting`` or ``measured``, names of
-        nested settings are joined by dots, and what is not set is left out.
+        Columns ``role, kind, quantity, value``; ``kind`` is ``setting`` or ``measured``. Names of
+        nested settings are joined by dots; settings that are None are omitted.
 
     Example:
         >>> card = {"settings": {"model": {"id": None, "build": {"layers": 1}}},
@@ -141,7 +143,7 @@ def models_table(cards: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def _flat(values: Mapping[str, Any], above: Sequence[str] = ()) -> Iterable[tuple[str, Any]]:
-    """Leaves of nested settings that are set, by their dotted names."""
+    """Dotted name and value of each leaf of nested settings that is not None."""
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from _flat(value, (*above, name))
@@ -150,31 +152,34 @@ def _flat(values: Mapping[str, Any], above: Sequence[str] = ()) -> Iterable[tupl
 
 
 def _written(value: Any) -> str:
-    """A setting as it is written: whole numbers without a decimal point."""
+    """Text of a setting's value, whole numbers without a decimal point."""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def shown_pools(rewards: pd.DataFrame, prompts: pd.DataFrame) -> pd.DataFrame:
-    """Rewards of three prompts: those of the lowest, the median and the highest mean reward.
+    """Rewards of the three prompts with the lowest, the median and the highest mean reward.
 
     Args:
         rewards: Columns prompt_id, draw, reward of the training prompts.
         prompts: Columns prompt_id, prompt.
 
     Returns:
-        Columns ``kind, prompt_id, prompt, draw, reward``, as many draws a prompt as the largest of
-        :data:`SIZES` that all prompts have.
+        Columns ``kind, prompt_id, prompt, draw, reward``. The number of draws per prompt is the
+        largest of :data:`SIZES` that all prompts have.
 
     Raises:
-        DataError: If no prompt has as many draws as the smallest sample.
+        DataError: If a prompt has fewer draws than the smallest of :data:`SIZES`.
     """
     pools = rewards.sort_values("draw").groupby("prompt_id", sort=True)["reward"].agg(np.array)
     most = int(pools.map(len).min())
     sizes = [m for m in SIZES if m <= most]
     if not sizes:
-        raise DataError(f"rewards: {most} draws a prompt; figure 3 needs {SIZES[0]}")
+        raise DataError(
+            f"rewards: a prompt has only {most} draws; figure 3 needs at least {SIZES[0]} per "
+            "prompt; raise sampling.train_draws"
+        )
     order = pools.map(np.mean).sort_values(kind="stable").index
     texts = prompts.set_index("prompt_id")["prompt"]
     parts = []

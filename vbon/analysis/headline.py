@@ -1,4 +1,4 @@
-"""A few numbers a method, for comparing one state of the project with another."""
+"""Headline numbers per method, to compare two states of the project."""
 
 import math
 from typing import Any
@@ -10,16 +10,16 @@ _FRONT = ("share", "hypervolume")
 
 
 def headline(points: pd.DataFrame, pareto: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """What ``dvc metrics`` shows of a task.
+    """Numbers of a task that ``dvc metrics`` shows.
 
     Args:
         points: Rows of schema "points" of one task.
-        pareto: Rows of schema "pareto", none where the task has no fronts.
+        pareto: Rows of schema "pareto"; none if the task has no fronts.
 
     Returns:
-        By method: ``runs`` and how many of them ``diverged``; the means of its setting with the
-        largest mean win rate; its share of the pooled front of win rates and its hypervolume.
-        Numbers that there are not are left out.
+        By method: numbers of ``runs`` and of those that ``diverged``; mean metrics of the setting
+        with the largest mean win rate; share of the pooled front of win rates, and hypervolume.
+        Missing numbers are omitted.
 
     Example:
         >>> points = pd.DataFrame({
@@ -29,16 +29,19 @@ def headline(points: pd.DataFrame, pareto: pd.DataFrame) -> dict[str, dict[str, 
         {'runs': 3, 'diverged': 0, 'win_rate': 0.75, 'kl': 1.0}
     """
     front = pareto[(pareto["front"] == "paper") & (pareto["axes"] == "win_rate")]
-    found: dict[str, dict[str, float]] = {}
+    by_method: dict[str, dict[str, float]] = {}
     for method, part in points.groupby("method", sort=False):
         runs = part.drop_duplicates(["setting", "seed"])
         means = part[part["status"] == "ok"].groupby("setting")[list(_MEANS)].mean()
         best = means.sort_values("win_rate").iloc[-1] if len(means) else pd.Series(dtype=float)
-        own = front[front["method"] == method]
-        numbers: dict[str, Any] = {**best, **(dict(own.iloc[0][list(_FRONT)]) if len(own) else {})}
-        found[str(method)] = {
+        shares = front[front["method"] == method]
+        numbers: dict[str, Any] = {
+            **best,
+            **(dict(shares.iloc[0][list(_FRONT)]) if len(shares) else {}),
+        }
+        by_method[str(method)] = {
             "runs": len(runs),
             "diverged": int((runs["status"] == "diverged").sum()),
             **{name: float(value) for name, value in numbers.items() if math.isfinite(value)},
         }
-    return found
+    return by_method

@@ -1,4 +1,4 @@
-"""What one returned response costs: tokens and seconds of best-of-n and of trained policies."""
+"""Cost of one returned response, in tokens and seconds, of best-of-n and trained policies."""
 
 import time
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from vbon.rewards import RewardModel, full_texts
 from vbon.sampling import sample
 from vbon.seeding import derive_seed
 
-_ROWS = 4096  # responses decoded at a time, by all alike
-_LONG = 2.0  # seconds; what was measured for as long is not measured again
+_ROWS = 4096  # responses decoded at a time, for every method
+_LONG = 2.0  # total seconds of measurement after which no further one is made
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class Cost:
     """Cost of one returned response.
 
     Attributes:
-        tokens: Generated tokens, the end-of-sequence token included.
-        sample_seconds: Of generating them, in batches of many prompts.
-        score_seconds: Of choosing one by reward.
+        tokens: Number of generated tokens, including the end-of-sequence token.
+        sample_seconds: Seconds to generate them, in batches of many prompts.
+        score_seconds: Seconds to select one response by reward.
     """
 
     tokens: float
@@ -31,23 +31,23 @@ class Cost:
 
     @property
     def seconds(self) -> float:
-        """Both together."""
+        """Sum of the two."""
         return self.sample_seconds + self.score_seconds
 
 
 @dataclass(frozen=True)
 class Server:
-    """Answers prompts, and takes the time.
+    """Answers prompts and measures the time.
 
     Attributes:
-        prompts: Each gets one response.
-        tokenizer: Of the reference.
-        reward_model: What best-of-n chooses by.
-        max_new_tokens: Length limit.
-        temperature: Of sampling.
-        seed: Of sampling.
-        repeats: Measurements, of which the fastest counts: others waited for the machine. One that
-            takes seconds is not repeated, as it has slow and fast moments of its own.
+        prompts: Prompts, each of which gets one response.
+        tokenizer: Tokenizer of the reference.
+        reward_model: Reward by which best-of-n selects.
+        max_new_tokens: Length limit in tokens.
+        temperature: Sampling temperature.
+        seed: Sampling seed.
+        repeats: Number of measurements; the fastest counts, since slower ones waited for the
+            machine. A measurement of seconds is not repeated: slow and fast moments average out.
     """
 
     prompts: Prompts
@@ -61,14 +61,14 @@ class Server:
     def cost(
         self, model: PreTrainedModel, reference: PreTrainedModel, draws: int = 1
     ) -> tuple[Cost, Cost]:
-        """Cost of the best of so many draws of a model, and of one draw of the reference.
+        """Cost of the best of ``draws`` draws of a model, and of one draw of the reference.
 
-        The two are measured in turn, so that a machine that is slow for a while is slow for both.
+        Measurements of the two alternate, so that a temporary slowdown affects both.
 
         Args:
             model: Policy or reference.
             reference: The reference.
-            draws: Draws a prompt; more than one are scored.
+            draws: Draws per prompt; rewards are computed if more than one.
         """
         ours, theirs = [], []
         for _ in range(self.repeats):
@@ -78,14 +78,14 @@ class Server:
         return tuple(min(costs, key=lambda cost: cost.seconds) for costs in (ours, theirs))
 
     def _serve(self, model: PreTrainedModel, draws: int) -> Cost:
-        """Answer every prompt once."""
+        """Cost per prompt of answering every prompt once."""
         tokens, sampled, scored = 0, 0.0, 0.0
         for rows in torch.arange(len(self.prompts)).split(max(1, _ROWS // draws)):
-            asked = self.prompts.select(rows)
+            batch = self.prompts.select(rows)
             started = time.perf_counter()
             rollouts = sample(
                 model,
-                asked,
+                batch,
                 draws=draws,
                 max_new_tokens=self.max_new_tokens,
                 eos_token_id=self.tokenizer.eos_token_id,
@@ -96,7 +96,7 @@ class Server:
             tokens += int(rollouts.response_mask.sum())
             if draws > 1:
                 started = time.perf_counter()
-                ids = asked.select(rollouts.prompt_index).id_lists()
+                ids = batch.select(rollouts.prompt_index).id_lists()
                 texts = full_texts(self.tokenizer, ids, rollouts.response_lists())
                 self.reward_model(texts).reward.reshape(len(rows), draws).argmax(1)
                 scored += time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""Tables of the enumerable task: trained policies and estimates against exact optima."""
+"""Tables of the enumerable task: trained policies and estimates compared with exact optima."""
 
 import warnings
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ _LONGER = 3  # tokens beyond the task's limit up to which J and L are compared
 
 @dataclass(frozen=True)
 class Language:
-    """Every response to every prompt, with its log-prob under the reference and its reward."""
+    """All responses to every prompt, with log-probs under the reference (nats) and rewards."""
 
     prompts: Prompts
     responses: list[list[int]]
@@ -46,20 +46,21 @@ class Language:
         )
 
     def __iter__(self) -> Any:
-        """Pairs of log-probs and rewards, prompt by prompt."""
+        """Iterate over prompts: pairs of reference log-probs and rewards of all responses."""
         return zip(self.log_ref, self.rewards, strict=True)
 
 
 def compare(run: Run, section: Mapping[str, Any], language: Language) -> dict[str, Any] | None:
-    """One row of ``optimum``: a trained policy against the optimum of its method.
+    """One row of ``optimum``: a trained policy compared with the optimum of its method.
 
     All numbers are exact sums over strings, averaged over prompts. ``tv_to_optimum`` and
-    ``kl_to_optimum`` (KL(policy ‖ optimum)) refer to the optimum for the exact F, also where
-    the method was trained on an estimate of it; ``tv_to_estimated`` to that of the estimate, where
-    it comes from a pool.
+    ``kl_to_optimum`` (KL(policy ‖ optimum), nats) refer to the optimum for the exact F, even if
+    the method was trained on an estimate; ``tv_to_estimated`` refers to the optimum for the
+    estimate if that comes from a pool, else to the same optimum.
 
     Returns:
-        None for a run without a policy of its own, and for a method that has no finite optimum.
+        The row by column; None for a run without a trained policy and for a method without a
+        finite optimum.
     """
     method = run.instance
     if not method.trained or method.is_reference or method.optimum is None:
@@ -113,20 +114,20 @@ def compare(run: Run, section: Mapping[str, Any], language: Language) -> dict[st
 
 
 def _logf_settings(run: Run, section: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Settings of log F of a run; of its section where it needs none."""
+    """Settings of log F of a run; those of its section if the run has none."""
     if section["exact_cdf"]:
         return {"estimator": "exact"}
     return run.spec.get("logf", section["logf"])
 
 
 def _pools_of(run: Run) -> list[Draws]:
-    """The pools that a run estimates log F from, none if it has none."""
+    """Pools that a run estimates log F from; empty if it uses none."""
     path = run.inputs().get("logf")
     return [] if path is None else read_table(path, "logf")["rewards_sorted"].tolist()
 
 
 def _policies(run: Run, language: Language) -> Any:
-    """The policy's exact log-probs with reference and rewards, prompt by prompt."""
+    """Iterate over prompts: index, and exact log-probs of policy and reference with rewards."""
     import torch
 
     from vbon.models.language_model import load_language_model
@@ -141,14 +142,14 @@ def _policies(run: Run, language: Language) -> Any:
 def pool_study(
     language: Language, settings: Mapping[str, Any], optima: pd.DataFrame, seed: int
 ) -> pd.DataFrame:
-    """How far an estimated F moves the optimum of L, per estimator, M and N.
+    """Shift of the optimum of L when F is estimated, per estimator, M and N.
 
-    For each of ``num_pools`` pools of M reference draws the optimum of pi_ref * F_hat^(n-1) is
-    taken exactly and compared with that of the exact F. ``trained_tv`` is what training on one
-    such pool attained, where a study of the config did so. ``digamma`` and ``posterior`` differ
-    by a constant, which no optimum can see. A share of best-of-n's responses lies above the whole
-    pool, ``saturation``, which is ``saturation_continuous`` = n / (n + m) where strings have no
-    mass.
+    For each of ``num_pools`` pools of M reference draws, the optimum pi_ref * F_hat^(n-1) is
+    computed exactly and compared with that for the exact F. ``trained_tv`` is the distance that
+    training on such a pool attained, where a study of the config did so. The estimates of
+    ``digamma`` and ``posterior`` differ by a constant, which does not change the optimum.
+    ``saturation`` is the share of best-of-n's responses with a reward above the whole pool; it
+    equals ``saturation_continuous`` = n / (n + m) if no string has positive mass.
 
     Returns:
         Columns estimator, m, n, pools, tv, tv_se, kl, win_rate, win_rate_exact, saturation,
@@ -161,7 +162,7 @@ def pool_study(
         pools = [_draw_pools(parts, m, settings["num_pools"], generator) for parts in language]
         for estimator in logf.POOL_ESTIMATORS:
             for n in settings["n"]:
-                found = pd.DataFrame(
+                metrics = pd.DataFrame(
                     [
                         _moved(log_ref, rewards, pool, estimator, n)
                         for (log_ref, rewards), drawn in zip(language, pools, strict=True)
@@ -175,13 +176,13 @@ def pool_study(
                         "estimator": estimator,
                         "m": m,
                         "n": n,
-                        "pools": len(found),
-                        "tv": found["tv"].mean(),
-                        "tv_se": found["tv"].sem(),
-                        "kl": found["kl"].mean(),
-                        "win_rate": found["win_rate"].mean(),
-                        "win_rate_exact": found["win_rate_exact"].mean(),
-                        "saturation": found["saturation"].mean(),
+                        "pools": len(metrics),
+                        "tv": metrics["tv"].mean(),
+                        "tv_se": metrics["tv"].sem(),
+                        "kl": metrics["kl"].mean(),
+                        "win_rate": metrics["win_rate"].mean(),
+                        "win_rate_exact": metrics["win_rate_exact"].mean(),
+                        "saturation": metrics["saturation"].mean(),
                         "saturation_continuous": n / (n + m),
                         "trained_tv": trained.loc[match, "tv_to_optimum"].mean(),
                     }
@@ -200,10 +201,10 @@ def _draw_pools(
 def _moved(
     log_ref: Strings, rewards: Strings, pool: Draws, estimator: str, n: float
 ) -> dict[str, float]:
-    """One pool's optimum of L against the exact one."""
+    """Metrics of the optimum of L for one pool, compared with that for the exact F."""
     exact = oracle.optimum("lower_bound", log_ref, rewards, n=n)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", logf.FitWarning)  # add1 then, as in training
+        warnings.simplefilter("ignore", logf.FitWarning)  # falls back to add1, as in training
         below = logf.estimate(rewards, pool, estimator)
     moved = oracle.optimum("lower_bound", log_ref, rewards, n=n, log_below=below)
     measured = oracle.metrics(moved, log_ref, rewards)
@@ -221,9 +222,9 @@ def _moved(
 def exact_and_bound(section: Mapping[str, Any], seed: int) -> pd.DataFrame:
     """Distance between the optima of J (best-of-n) and L as responses grow longer.
 
-    The two differ through the mass of single strings, which vanishes with length: for real
-    language models they are the same problem. Strings that end early keep their mass at any
-    limit, so the language here is the reference's strings of exactly that many letters.
+    The two differ because single strings have positive mass. This mass vanishes with length, so
+    for real language models the two problems coincide. Strings that end early keep their mass at
+    any limit, so this language has only the strings of exactly ``length`` letters.
 
     Returns:
         Columns length, strings, largest_probability, n, tv, kl.
@@ -232,16 +233,16 @@ def exact_and_bound(section: Mapping[str, Any], seed: int) -> pd.DataFrame:
 
     rows = []
     for limit in range(1, section["sampling"]["max_new_tokens"] + _LONGER + 1):
-        prompts = enumerable.make_prompts(section["num_letters"], 1)
-        asked = Prompts.from_lists(prompts["prompt_ids"].tolist(), prompts["prompt_id"].tolist())
+        table = enumerable.make_prompts(section["num_letters"], 1)
+        prompts = Prompts.from_lists(table["prompt_ids"].tolist(), table["prompt_id"].tolist())
         every = enumerable.all_responses(section["num_letters"], limit)
         responses = [row for row in every if section["num_letters"] not in row]  # no end token
         tabular = {**section, "policy_class": "tabular"}
-        reference = enumerable.build_reference(tabular, limit, asked, seed)
-        log_ref = enumerable.log_probs(reference, asked, responses)[0].numpy()
+        reference = enumerable.build_reference(tabular, limit, prompts, seed)
+        log_ref = enumerable.log_probs(reference, prompts, responses)[0].numpy()
         log_ref = log_ref - np.logaddexp.reduce(log_ref)
         rewards = enumerable.make_rewards(
-            prompts, responses, section["num_letters"], "injective", seed
+            table, responses, section["num_letters"], "injective", seed
         )["reward"].to_numpy()
         for n in (2, 4, 8, 16):
             exact = oracle.optimum("best_of_n", log_ref, rewards, n=n)
@@ -260,7 +261,7 @@ def exact_and_bound(section: Mapping[str, Any], seed: int) -> pd.DataFrame:
 
 
 def limits(language: Language) -> pd.DataFrame:
-    """The ends of each family of optima: the reference on one side, the best string on the other.
+    """Distance of each family of optima to its limits: the reference and the best string.
 
     Returns:
         Columns optimum, parameter, value, tv_to_reference, tv_to_argmax (means over prompts).
@@ -274,12 +275,12 @@ def limits(language: Language) -> pd.DataFrame:
         for value in values:
             parts = []
             for log_ref, rewards in language:
-                found = oracle.optimum(name, log_ref, rewards, **{parameter: value})
+                policy = oracle.optimum(name, log_ref, rewards, **{parameter: value})
                 best = np.where(np.arange(len(rewards)) == rewards.argmax(), 0.0, -np.inf)
                 parts.append(
                     (
-                        oracle.total_variation(found, log_ref),
-                        oracle.total_variation(found, best),
+                        oracle.total_variation(policy, log_ref),
+                        oracle.total_variation(policy, best),
                     )
                 )
             reference, argmax = np.mean(parts, axis=0)
@@ -300,7 +301,7 @@ def curves(language: Language) -> pd.DataFrame:
         ("kl_rl", "kl_coef", np.geomspace(50, 0.02, 60)),
     ):
         for value in values:
-            found = pd.DataFrame(
+            means = pd.DataFrame(
                 [
                     oracle.metrics(
                         oracle.optimum(name, log_ref, rewards, **{key: float(value)}),
@@ -310,5 +311,5 @@ def curves(language: Language) -> pd.DataFrame:
                     for log_ref, rewards in language
                 ]
             ).mean()
-            rows.append((name, float(value), max(found["kl"], 0.0), found["win_rate"]))
+            rows.append((name, float(value), max(means["kl"], 0.0), means["win_rate"]))
     return pd.DataFrame(rows, columns=["series", "parameter", "kl", "win_rate"])

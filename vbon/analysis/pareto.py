@@ -1,9 +1,9 @@
 """Pareto fronts of runs in the plane of KL (less is better) and a metric (more is better).
 
 A run is one row of the points table. It is *on the front* of a pool of runs if no run of the pool
-has at most its KL and at least its metric, one of them strictly. Runs with the same coordinates
-are all kept; diverged runs and runs without a number are never on a front but stay in every
-count, so that a method pays for the runs it loses.
+has at most its KL and at least its metric, one of them strictly. Runs with equal coordinates are
+all kept. Diverged runs and runs without a number are never on a front, yet every count includes
+them, so that a method is charged for the runs it loses.
 """
 
 from collections.abc import Iterator
@@ -17,11 +17,11 @@ from vbon.seeding import derive_seed
 from vbon.statistics import percentile_interval
 
 AXES = ("win_rate", "reward_prob", "evaluator_reward")
-"""Metrics that a front may trade against KL, all to be maximised."""
+"""Metrics that a front may trade off with KL, all to be maximised."""
 
 LEFT_OUT = {"paper": frozenset({"reference", "best_of_n", "bon_sft"}), "all": frozenset()}
-"""Methods outside each pool. The shares in the captions of arXiv:2407.06057 sum to 100 over the
-fine-tuned policies without BoN-SFT: they are parts of one pooled front."""
+"""Methods excluded from each pool. The shares in the captions of arXiv:2407.06057 sum to 100 over
+the fine-tuned policies without BoN-SFT, so they are shares of one pooled front."""
 
 CONFIDENCE = 0.95
 
@@ -30,7 +30,7 @@ Bools = npt.NDArray[np.bool_]
 
 
 def non_dominated(kl: Floats, metric: Floats) -> Bools:
-    """Which points of a pool no other point dominates.
+    """Mark the points of a pool that no other point dominates.
 
     Args:
         kl: KL in nats, shape (..., runs); leading axes are separate pools.
@@ -45,22 +45,22 @@ def non_dominated(kl: Floats, metric: Floats) -> Bools:
         >>> non_dominated(np.array([0.0, 1.0, 1.0, 2.0]), np.array([0.5, 0.7, 0.7, 0.6])).tolist()
         [True, True, True, False]
     """
-    known = ~(np.isnan(kl) | np.isnan(metric))
-    kl, metric = np.where(known, kl, np.inf), np.where(known, metric, -np.inf)
+    valid = ~(np.isnan(kl) | np.isnan(metric))
+    kl, metric = np.where(valid, kl, np.inf), np.where(valid, metric, -np.inf)
     order = np.lexsort((-metric, kl), axis=-1)  # by KL; among equals the largest metric first
     kl, metric = np.take_along_axis(kl, order, -1), np.take_along_axis(metric, order, -1)
     position = np.broadcast_to(np.arange(kl.shape[-1]), kl.shape)
     new_kl = kl[..., 1:] > kl[..., :-1]
     starts = np.where(np.insert(new_kl, 0, True, axis=-1), position, 0)
-    first = np.maximum.accumulate(starts, axis=-1)  # where the run of equal KLs begins
+    first = np.maximum.accumulate(starts, axis=-1)  # start of each group of equal KLs
     best_at_kl = np.take_along_axis(metric, first, -1)
     best_so_far = np.maximum.accumulate(metric, axis=-1)
     best_below = np.where(
         first > 0, np.take_along_axis(best_so_far, np.maximum(first - 1, 0), -1), -np.inf
     )
-    front = np.empty_like(known)
+    front = np.empty_like(valid)
     np.put_along_axis(front, order, (metric == best_at_kl) & (metric > best_below), -1)
-    return front & known
+    return front & valid
 
 
 def hypervolume(kl: Floats, metric: Floats, kl_max: float, floor: float) -> Floats | float:
@@ -82,8 +82,8 @@ def hypervolume(kl: Floats, metric: Floats, kl_max: float, floor: float) -> Floa
         >>> float(hypervolume(np.array([1.0, 2.0]), np.array([0.7, 0.9]), kl_max=4.0, floor=0.5))
         1.0
     """
-    known = ~(np.isnan(kl) | np.isnan(metric))
-    kl, metric = np.where(known, kl, np.inf), np.where(known, metric, -np.inf)
+    valid = ~(np.isnan(kl) | np.isnan(metric))
+    kl, metric = np.where(valid, kl, np.inf), np.where(valid, metric, -np.inf)
     order = np.argsort(kl, axis=-1, kind="stable")
     kl, metric = np.take_along_axis(kl, order, -1), np.take_along_axis(metric, order, -1)
     height = np.maximum(np.maximum.accumulate(metric, axis=-1) - floor, 0)
@@ -92,7 +92,7 @@ def hypervolume(kl: Floats, metric: Floats, kl_max: float, floor: float) -> Floa
 
 
 def membership(points: pd.DataFrame, front: str, axis: str) -> pd.DataFrame:
-    """Which runs are on the pooled front and on the front of their own method.
+    """Mark the runs on the pooled front and on the front of their own method.
 
     Args:
         points: Rows of the points table: one task, one temperature, one domain.
@@ -122,8 +122,8 @@ def membership(points: pd.DataFrame, front: str, axis: str) -> pd.DataFrame:
     on_front[pooled] = non_dominated(kl[pooled], metric[pooled])
     on_method_front = np.zeros(len(points), dtype=bool)
     for name in pd.unique(method):
-        own = method == name
-        on_method_front[own] = non_dominated(kl[own], metric[own])
+        mask = method == name
+        on_method_front[mask] = non_dominated(kl[mask], metric[mask])
     return pd.DataFrame(
         {"on_front": on_front, "on_method_front": on_method_front}, index=points.index
     )
@@ -134,27 +134,27 @@ def pareto_table(
 ) -> pd.DataFrame:
     """Share of the pooled front and hypervolume of each method, with bootstrap intervals.
 
-    A resample draws each method's runs with replacement (as many as it has) and moves every run by
-    normal noise with the standard errors of its KL and metric, which stand for the prompts. The
-    ends are the 2.5 % and 97.5 % quantiles over resamples. What they aim at is the expected share
-    and area of a sweep of this size. A resample holds fewer distinct runs than a sweep and so
-    dominates less, by one to two standard deviations in simulated sweeps; the resampled areas are
-    therefore shifted to have the estimate as their mean. The noise of different runs counts as
-    independent although all runs answer the same prompts.
+    A resample draws each method's runs with replacement (as many as it has) and adds to each run
+    normal noise with the standard errors of its KL and metric, which are over prompts. Interval
+    ends are the 2.5 % and 97.5 % quantiles over resamples, for the expected share and area of a
+    sweep of this size. A resample has fewer distinct runs than a sweep and so dominates less, by
+    one to two standard deviations in simulated sweeps; the resampled areas are therefore shifted
+    to have the estimate as their mean. The noise of different runs is treated as independent
+    although all runs answer the same prompts.
 
     Args:
         points: Rows of the points table: one task, one temperature, one domain. A metric without
-            any number is left out of the table; one without a ``*_se`` column gets no noise.
+            any number is omitted; one without a ``*_se`` column gets no noise.
         seed: Seed of the resamples; the same seed gives the same table.
         replicates: Number of resamples, at least 1.
         kl_max: Right edge of the hypervolume in nats; by default the largest KL among all runs,
-            fixed over resamples and equal for both fronts.
+            the same in all resamples and for both fronts.
 
     Returns:
         Columns ``front, axes, method, runs, on_front, share, share_low, share_high, hypervolume,
-        hypervolume_low, hypervolume_high``. ``runs`` counts diverged runs as well; hypervolume is
-        in nats times the unit of the metric above 0.5 (win rate) or the reference's mean (other
-        metrics), NaN where that reference was not evaluated.
+        hypervolume_low, hypervolume_high``. ``runs`` includes diverged runs; hypervolume is in
+        nats times the unit of the metric, above 0.5 for the win rate and above the reference's
+        mean for other metrics (NaN if the reference was not evaluated).
 
     Raises:
         DataError: If a column is missing, the rows mix tasks, temperatures or domains, or
@@ -185,7 +185,7 @@ def pareto_table(
             block.insert(1, "axes", axis)
             blocks.append(block)
     if not blocks:
-        raise DataError(f"points: none of the metrics {', '.join(AXES)} has a number to compare")
+        raise DataError(f"points: none of the columns {', '.join(AXES)} has a number to compare")
     return pd.concat(blocks, ignore_index=True)
 
 
@@ -197,7 +197,7 @@ def _shares_and_areas(
     replicates: int,
     rng: np.random.Generator,
 ) -> pd.DataFrame:
-    """One row a method of one pool and one axis, in order of first appearance."""
+    """One row per method, in order of first appearance, for one pool and one axis."""
     kl, metric = coordinates(pool, axis)
     method = pool["method"].to_numpy()
     owners = {name: method == name for name in pd.unique(method)}
@@ -213,7 +213,7 @@ def _shares_and_areas(
     return pd.DataFrame(
         {
             "method": list(owners),
-            "runs": [int(own.sum()) for own in owners.values()],
+            "runs": [int(mask.sum()) for mask in owners.values()],
             "on_front": counts.astype(int),
             "share": shares,
             "share_low": share_ends.low,
@@ -228,7 +228,7 @@ def _shares_and_areas(
 def share_replicates(
     pool: pd.DataFrame, axis: str, seed: int, replicates: int
 ) -> tuple[dict[str, float], Floats]:
-    """Shares of one front that all given runs form, and the same of resampled sweeps.
+    """Each method's share of the front of all given runs, and the shares in resampled sweeps.
 
     Args:
         pool: Rows of the points table, of the methods that share the front.
@@ -254,12 +254,14 @@ def share_replicates(
 def _summaries(
     kl: Floats, metric: Floats, owners: dict[str, Bools], kl_max: float, floor: float
 ) -> tuple[npt.NDArray[np.int64], Floats, Floats]:
-    """Runs on the front, share and hypervolume of each method: arrays (..., methods)."""
+    """Number of runs on the front, share and hypervolume by method: arrays (..., methods)."""
     front = non_dominated(kl, metric)
-    counts = np.stack([front[..., own].sum(axis=-1) for own in owners.values()], axis=-1)
+    counts = np.stack([front[..., mask].sum(axis=-1) for mask in owners.values()], axis=-1)
     total = counts.sum(axis=-1, keepdims=True)
     shares = np.where(total > 0, counts / np.maximum(total, 1), np.nan)
-    areas = [hypervolume(kl[..., own], metric[..., own], kl_max, floor) for own in owners.values()]
+    areas = [
+        hypervolume(kl[..., mask], metric[..., mask], kl_max, floor) for mask in owners.values()
+    ]
     return counts, shares, np.stack(areas, axis=-1)
 
 
@@ -270,23 +272,23 @@ def resamples(
     replicates: int,
     rng: np.random.Generator,
 ) -> Iterator[tuple[Floats, Floats]]:
-    """Chunks of resampled coordinates, shape (chunk, runs), grouped by method as in the pool."""
+    """Yield resampled coordinates in chunks, shape (chunk, runs), each run from its own method."""
     kl, metric = coordinates(pool, axis)
     kl_se, metric_se = standard_error(pool, "kl"), standard_error(pool, axis)
     chunk = 500  # bounds the memory: a few arrays of 500 x runs
     for start in range(0, replicates, chunk):
         size = min(chunk, replicates - start)
         pick = np.empty((size, len(pool)), dtype=np.int64)
-        for own in owners.values():
-            rows = np.flatnonzero(own)
-            pick[:, own] = rng.choice(rows, size=(size, rows.size))
+        for mask in owners.values():
+            rows = np.flatnonzero(mask)
+            pick[:, mask] = rng.choice(rows, size=(size, rows.size))
         noisy_kl = kl[pick] + kl_se[pick] * rng.standard_normal(pick.shape)
         noisy_metric = metric[pick] + metric_se[pick] * rng.standard_normal(pick.shape)
         yield in_range(noisy_kl, noisy_metric, axis)
 
 
 def in_range(kl: Floats, metric: Floats, axis: str) -> tuple[Floats, Floats]:
-    """Noisy coordinates, cut where no policy can be: below KL 0, outside [0, 1] for a rate."""
+    """Noisy coordinates clipped to possible values: KL to [0, ∞), rates to [0, 1]."""
     inside = metric if axis == "evaluator_reward" else np.clip(metric, 0, 1)
     return np.maximum(kl, 0), inside
 
@@ -307,14 +309,19 @@ def standard_error(points: pd.DataFrame, column: str) -> Floats:
 
 
 def floor_of(points: pd.DataFrame, axis: str) -> float:
-    """Lower edge of the hypervolume: what the reference reaches without any training."""
+    """Lower edge of the hypervolume: the metric of the reference."""
     if axis == "win_rate":
         return 0.5
     return float(points.loc[points["method"] == "reference", axis].mean())
 
 
 def check_plane(points: pd.DataFrame, front: str, axis: str | None) -> None:
-    """Refuse unknown names, missing columns and rows that do not belong in one plane."""
+    """Check names and columns, and that all rows belong to one task, temperature and domain.
+
+    Raises:
+        DataError: If the front or axis is unknown, a column is missing, or the rows mix tasks,
+            temperatures or domains.
+    """
     if front not in LEFT_OUT:
         raise DataError(f"front: {front!r} is unknown; choose one of {', '.join(LEFT_OUT)}")
     if axis is not None and axis not in AXES:
@@ -324,8 +331,8 @@ def check_plane(points: pd.DataFrame, front: str, axis: str | None) -> None:
             raise DataError(f"points.{column}: column is missing; aggregate the runs again")
     for column in ("task", "temperature", "domain"):
         if column in points and points[column].nunique() > 1:
-            found = ", ".join(map(str, sorted(points[column].dropna().unique())))
+            values = ", ".join(map(str, sorted(points[column].dropna().unique())))
             raise DataError(
-                f"points.{column}: found {found}; a front compares runs of one {column}, "
-                "select it first"
+                f"points.{column}: found {values}; a front compares runs of one {column}, so "
+                "select the rows of one"
             )

@@ -1,10 +1,10 @@
-"""Movie reviews from a seeded grammar: the text of the embedded sentiment task.
+"""Movie reviews from a seeded grammar: the texts of the embedded sentiment task.
 
-Every evaluative word carries a grade in about [-3, 3], and a review's sentiment is the sum over
-its clauses of grade × intensity × importance of the aspect. A review leans one way (its
-tendency), but each clause draws its own polarity around that, so a short prefix leaves the
-sentiment open while a continuation carries a graded, nearly continuous sentiment.
-The reviews are synthetic: only quantities that do not depend on English carry over to real text.
+Every evaluative word has a grade in about [-3, 3], and a review's sentiment is the sum over its
+clauses of grade × intensity × importance of the aspect. A review leans one way (its tendency),
+but each clause draws its own polarity around it, so a short prefix leaves the sentiment open and
+a continuation has a graded, nearly continuous sentiment.
+The reviews are synthetic: only results that do not depend on English carry over to real text.
 """
 
 import math
@@ -17,7 +17,7 @@ import pandas as pd
 from vbon.errors import ConfigError
 from vbon.seeding import derive_seed
 
-# How far reviews lean, how much clauses of one review differ, how sharply words follow a grade.
+# Standard deviations of reviews' tendencies, of clauses within a review, of words around a grade.
 TENDENCY_SD, CLAUSE_SD, WORD_SD = 1.1, 1.4, 0.6
 # Reviewers disagree: the label is drawn with log-odds LABEL_SLOPE × sentiment.
 LABEL_SLOPE = 1.0
@@ -126,7 +126,7 @@ def _weights(category: str, tenths: int) -> tuple[float, ...]:
 
 
 class _Writer:
-    """Writes one review after another from one stream of random numbers."""
+    """Writer of successive reviews from one stream of random numbers."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
@@ -142,7 +142,7 @@ class _Writer:
         return self.random.gauss(self.tendency, CLAUSE_SD)
 
     def graded(self, category: str, target: float) -> Clause:
-        """A word whose grade is near the target."""
+        """Draw a word whose grade is near the target."""
         words = list(GRADED[category].items())
         tenths = round(10 * max(-3.0, min(3.0, target)))
         return self.random.choices(words, _weights(category, tenths))[0]
@@ -205,7 +205,7 @@ class _Writer:
         return self.random.choice(templates)(), 0.0
 
     def opening(self) -> Clause:
-        """The first sentence: mostly neutral, of many shapes."""
+        """The first sentence: mostly neutral, from many templates."""
         neutral, draw = self.neutral, self.random.random()
         kind = f"this {neutral('kind')}"
         if draw < 0.2:
@@ -270,8 +270,8 @@ def write_reviews(num_reviews: int, seed: int) -> pd.DataFrame:
     and their best prediction is a graded score rather than a saturating one.
 
     Args:
-        num_reviews: How many reviews; at least one.
-        seed: The same seed gives the same reviews.
+        num_reviews: Number of reviews, at least 1.
+        seed: Equal seeds give equal reviews.
 
     Returns:
         Columns ``source_id`` (str), ``text`` (str) and ``label`` (1 positive, 0 negative).
@@ -287,7 +287,7 @@ def write_reviews(num_reviews: int, seed: int) -> pd.DataFrame:
         True
     """
     if num_reviews < 1:
-        raise ConfigError(f"reviews.num_reviews is {num_reviews}; give at least 1")
+        raise ConfigError(f"reviews.num_reviews is {num_reviews}; set it to at least 1")
     writer = _Writer(derive_seed(seed, "grammar"))
     sentiments: dict[str, float] = {}
     while len(sentiments) < num_reviews:

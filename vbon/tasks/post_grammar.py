@@ -1,10 +1,10 @@
-"""Posts that ask for advice, and summaries of them, from a seeded grammar.
+"""Posts that ask for advice, with summaries of them, from a seeded grammar.
 
-A post states a handful of facts (who, for how long, what happened to what, how it feels, what to
-do), each in words of a class of its own, between sentences that do not matter. A summary repeats
-some of the facts, perhaps wrongly, and perhaps rambles; its hidden quality adds these up. What a
-summary should say is therefore known, which for real posts it never is.
-The posts are synthetic: only quantities that do not depend on English carry over to real text.
+A post states a few facts (who, for how long, what happened to what, how it feels, what to do),
+each with words from its own class, among irrelevant sentences. A summary repeats some of the
+facts, possibly wrongly, and may ramble; its hidden quality is the sum over these. Unlike for real
+posts, the content of an ideal summary is therefore known.
+The posts are synthetic: only results that do not depend on English carry over to real text.
 """
 
 import math
@@ -24,7 +24,7 @@ def _listed(text: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _Topic:
-    """What is particular to a subreddit."""
+    """Words of a subreddit, by class."""
 
     who: tuple[str, ...]
     did: tuple[str, ...]
@@ -60,7 +60,7 @@ TOPICS: Mapping[str, _Topic] = {
         _listed("train, adopt, walk, feed"),
     ),
 }
-"""Subreddits; the first two are about the same things."""
+"""Subreddits; the first two share a topic."""
 
 OPEN = {
     "span": _listed("two, three, four, five, six, seven, eight, nine"),
@@ -70,40 +70,40 @@ OPEN = {
     "weather": _listed("rainy, sunny, cold, windy, foggy"),
     "day": _listed("monday, friday, sunday, tuesday"),
 }
-"""Words that every subreddit uses; the last three are beside the point."""
+"""Words that every subreddit uses; the last three classes occur only in irrelevant sentences."""
 
 EVENTS = (
     "my {who} {did} the {what}",
     "my {who} just {did} the {what}",
     "so my {who} {did} the {what}",
 )
-"""How a summary begins."""
+"""Beginnings of a summary."""
 
 CLAUSES = {
     ("span", "unit"): ("after {span} {unit}", "{span} {unit} in", "{span} {unit} together"),
     ("feeling",): ("feeling {feeling}", "left me {feeling}", "{feeling} since"),
     ("plan",): ("wondering whether to {plan}", "could {plan}", "maybe {plan}"),
 }
-"""What may follow in any order, by the facts that it states."""
+"""Clauses that may follow in any order, by the facts that they state."""
 
 WORTH = {"who": 1.2, "did": 1.2, "what": 1.2, "span": 0.5, "unit": 0.5, "feeling": 0.7, "plan": 1.0}
-"""What a summary gains by a right fact."""
+"""Quality that each right fact adds to a summary."""
 WRONG_COST = 0.5
-"""What a wrong fact costs, as a share of the worth of the right one."""
+"""Quality that a wrong fact costs, as a share of the worth of the right one."""
 RAMBLE_COST = 1.0
-"""What each clause beside the point costs."""
+"""Quality that an irrelevant clause costs."""
 RATER_SLOPE = 3.0
-"""Raters prefer the better of two summaries with log-odds of this times the difference."""
+"""Log-odds of preferring one of two summaries, per unit of difference in quality."""
 LAZY_SHARE = 0.1
-"""Share of the rated pairs in which one summary is but the beginning of the post."""
+"""Share of the rated pairs in which one summary is only the beginning of the post."""
 LAZY_COST = 2.0
-"""What that costs, whatever facts are in it."""
+"""Quality that such a beginning costs, whatever facts it has."""
 SKILLS = (0.4, 0.6, 0.8, 0.95)
-"""How likely a writer is to get each thing right; every summary has a writer of one of these."""
+"""Skills of writers, one drawn per summary: a higher one makes right facts more likely."""
 
 
 class _Writer:
-    """Writes one post after another from one stream of random numbers."""
+    """Writer of successive posts from one stream of random numbers."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
@@ -115,7 +115,7 @@ class _Writer:
         return {name: self.pick(subreddit, name) for name in WORTH}
 
     def aside(self) -> str:
-        """A sentence that does not matter."""
+        """An irrelevant sentence."""
         food, weather, day = (self.random.choice(OPEN[name]) for name in ("food", "weather", "day"))
         return self.random.choice(
             (f"we had {food} on {day}.", f"it was {weather} here.", f"i do like {food}.")
@@ -133,7 +133,7 @@ class _Writer:
         )
 
     def post(self, facts: Mapping[str, str]) -> str:
-        """All facts in any order, the question last, two paragraphs."""
+        """Two paragraphs with all facts in random order and the question last."""
         long = f"{facts['span']} {facts['unit']}"
         first = self.random.choice(
             (f"i met my {facts['who']} {long} ago.", f"my {facts['who']} came {long} ago.")
@@ -150,7 +150,7 @@ class _Writer:
         return "\n".join((" ".join(sentences[:2]), " ".join((*sentences[2:], question))))
 
     def summary(self, subreddit: str, facts: Mapping[str, str]) -> tuple[str, float]:
-        """A summary by some writer, and its hidden quality."""
+        """A summary by a writer of random skill, and its hidden quality."""
         draw, skill = self.random.random, self.random.choice(SKILLS)
         said, value = dict(facts), dict(WORTH)
         for name, worth in WORTH.items():
@@ -174,7 +174,7 @@ class _Writer:
 
 
 def _beginning(post: str, facts: Mapping[str, str], words: int) -> tuple[str, float]:
-    """The first words of a post in the place of a summary, and their hidden quality."""
+    """The first words of a post in place of a summary, and their hidden quality."""
     lead = " ".join(post.split()[:words])
     said = set(lead.replace(".", " ").replace("?", " ").split())
     quality = sum(worth for name, worth in WORTH.items() if facts[name] in said)
@@ -189,8 +189,8 @@ def write_posts(num_posts: int, seed: int) -> pd.DataFrame:
     :math:`q_1, q_2`; the first is preferred with log-odds :math:`\lambda (q_1 - q_2)`.
 
     Args:
-        num_posts: How many posts; at least one.
-        seed: The same seed gives the same posts.
+        num_posts: Number of posts, at least 1.
+        seed: Equal seeds give equal posts.
 
     Returns:
         Columns ``subreddit``, ``title``, ``post``, ``summary``, ``chosen``, ``rejected``: text.
@@ -204,7 +204,7 @@ def write_posts(num_posts: int, seed: int) -> pd.DataFrame:
         (100, True, True)
     """
     if num_posts < 1:
-        raise ConfigError(f"posts.num_posts is {num_posts}; give at least 1")
+        raise ConfigError(f"posts.num_posts is {num_posts}; set it to at least 1")
     writer = _Writer(derive_seed(seed, "posts"))
     subreddits = list(TOPICS)
     shares = [0.25, 0.25, *[0.5 / (len(subreddits) - 2)] * (len(subreddits) - 2)]
@@ -221,7 +221,7 @@ def write_posts(num_posts: int, seed: int) -> pd.DataFrame:
 
 
 def _rated(writer: _Writer, subreddit: str, facts: Mapping[str, str], post: str) -> dict[str, str]:
-    """Two differing summaries in the order in which a rater put them."""
+    """Two different summaries, the one that the rater prefers first."""
     first, second = writer.summary(subreddit, facts), writer.summary(subreddit, facts)
     if writer.random.random() < LAZY_SHARE:
         second = _beginning(post, facts, writer.random.randint(8, 20))
