@@ -73,5 +73,5 @@ def test_a_prefix_leaves_the_sentiment_open(reviews):
 
 
 def test_no_reviews_is_refused():
-    with pytest.raises(ConfigError, match=r"reviews\.num_reviews is 0; give at least 1"):
+    with pytest.raises(ConfigError, match=r"reviews\.num_reviews is 0; set it to at least 1"):
         write_reviews(0, seed=0)
