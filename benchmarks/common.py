@@ -1,7 +1,7 @@
-"""What the benchmarks and their peers share: the workload, the clock, the peak and the table.
+"""Shared by the benchmarks and their peers: workload, timing, matmul peak and printed tables.
 
-Imports PyTorch and transformers only, in versions old and new, because the peers' environments
-import this file too.
+Imports only PyTorch and transformers, and works with old and new versions, because the peers'
+environments import this file too.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 VOCAB, LAYERS, WIDTH, HEADS, CONTEXT = 2000, 4, 128, 4, 64
 NEW_TOKENS, SHORTEST, LONGEST = 40, 2, 8
 EOS = VOCAB
-"""An end token that no model here can sample: every response has all its tokens, in all peers."""
+"""End token outside every model's vocabulary: all responses of all peers have full length."""
 
 
 def use_one_core() -> None:
@@ -34,7 +34,7 @@ def use_one_core() -> None:
 def build_model(seed: int = 0) -> GPT2LMHeadModel:
     """A GPT-2 of 1.07 M parameters with random weights, dropout off.
 
-    The weights are wide enough for the distribution of tokens to be far from uniform.
+    The weights are large enough for the distribution of tokens to be far from uniform.
     """
     config = GPT2Config(
         vocab_size=VOCAB,
@@ -58,7 +58,7 @@ def build_model(seed: int = 0) -> GPT2LMHeadModel:
 
 
 def fingerprint(model: GPT2LMHeadModel) -> float:
-    """A number that tells whether two processes have the same model: a log-prob."""
+    """A log-prob of the model, to check that two processes have the same weights."""
     tokens = torch.arange(1, CONTEXT + 1)[None]
     with torch.no_grad():
         log_probs = model(tokens).logits.log_softmax(-1)
@@ -66,7 +66,7 @@ def fingerprint(model: GPT2LMHeadModel) -> float:
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """One word a token; the end token is one past the model's vocabulary."""
+    """Tokenizer with one token per word and its end token just outside the model's vocabulary."""
     words = {"<pad>": 0} | {f" word{index}": index for index in range(1, VOCAB)} | {"<eos>": EOS}
     core = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
     core.decoder = decoders.Fuse()
@@ -86,7 +86,7 @@ def random_prompts(count: int, seed: int) -> list[list[int]]:
 
 
 def count_good_words(texts: Sequence[str]) -> list[float]:
-    """The reward of PPO's workload: how many words of each text are among 100 good ones."""
+    """Reward of PPO's workload: number of words of each text that are among 100 good ones."""
     return [float(sum(word in _GOOD for word in text.split())) for text in texts]
 
 
@@ -94,10 +94,10 @@ _GOOD = frozenset(f"word{index}" for index in range(0, VOCAB, 20))
 
 
 def forward_flops(prompt_length: int, draws: int = 1) -> float:
-    """Operations to encode a prompt once and score or sample ``draws`` responses to it.
+    """Floating-point operations to encode a prompt once and score or sample ``draws`` responses.
 
-    Two for each multiply-add of the matrices and of attention; the output layer is counted at
-    response tokens only, and nothing for padding. No implementation can do with less.
+    Two per multiply-add of matrices and of attention; the output layer counts at response tokens
+    only, padding not at all. This is a lower bound for any implementation.
     """
     steps = NEW_TOKENS - 1  # the last token is not fed back
     pairs = steps * prompt_length + steps * (steps + 1) / 2
@@ -120,14 +120,14 @@ def matmul_peak(seconds: float = 0.5) -> float:
 
 @dataclass
 class Timing:
-    """What one round of one contestant took.
+    """Measured time of one round of one contestant.
 
     Attributes:
-        units: Tokens or episodes made.
-        flops: Operations that making them needs at least.
+        units: Number of tokens, episodes or pairs processed.
+        flops: Lower bound of the operations for them.
         wall: Elapsed seconds.
-        cpu: Seconds of processor time, which a busy machine disturbs less.
-        parts: Seconds of named parts.
+        cpu: Seconds of processor time, which are less affected by other load.
+        parts: Seconds by named part.
     """
 
     units: int
@@ -145,25 +145,25 @@ class Timing:
 @contextlib.contextmanager
 def timed() -> Iterator[dict[str, float]]:
     """Time a block; the dictionary has ``wall`` and ``cpu`` after it."""
-    took: dict[str, float] = {}
+    elapsed: dict[str, float] = {}
     wall, cpu = time.perf_counter(), time.process_time()
-    yield took
-    took |= {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+    yield elapsed
+    elapsed |= {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
 
 
 @dataclass
 class Rounds:
-    """Timings of all contestants, round by round, with the peak measured between them."""
+    """Timings of all contestants by round, the matmul peak in FLOP/s and the load before rounds."""
 
     timings: dict[str, list[Timing]]
     peak: float
     load: list[float]
 
     def ratio(self, ours: str, peers: Sequence[str], clock: str = "wall") -> list[float]:
-        """Our units per second over those of the round's fastest peer, one number a round."""
+        """Our units per second divided by those of the fastest peer, one ratio per round."""
         best = [
-            max(t.units / getattr(t, clock) for t in made)
-            for made in zip(*(self.timings[peer] for peer in peers), strict=True)
+            max(t.units / getattr(t, clock) for t in timings)
+            for timings in zip(*(self.timings[peer] for peer in peers), strict=True)
         ]
         return [
             t.units / getattr(t, clock) / rate
@@ -171,15 +171,15 @@ class Rounds:
         ]
 
     def share_of_peak(self, name: str) -> float:
-        """Median share of the matmul peak that the necessary operations ran at."""
+        """Median rate of the necessary operations as a share of the matmul peak."""
         return statistics.median(t.flops / t.wall for t in self.timings[name]) / self.peak
 
 
 def alternate(rounds: int, contestants: dict[str, Callable[[], Timing]]) -> Rounds:
-    """Run every contestant once a round, in turn, and measure the matmul peak before each.
+    """Run every contestant once per round, in turn, and measure the matmul peak before each.
 
     Raises:
-        AssertionError: If a contestant seems to beat the peak, so cannot have done the work.
+        AssertionError: If a contestant is faster than the peak and so cannot have done the work.
     """
     timings: dict[str, list[Timing]] = {name: [] for name in contestants}
     peaks, load = [], []
@@ -191,8 +191,8 @@ def alternate(rounds: int, contestants: dict[str, Callable[[], Timing]]) -> Roun
             print(
                 f"round {number + 1}/{rounds}  {name}: {timings[name][-1].rate:,.1f}/s", flush=True
             )
-    for name, made in timings.items():
-        for timing in made:
+    for name, measured in timings.items():
+        for timing in measured:
             fastest = timing.flops / min(timing.wall, timing.cpu)
             assert fastest <= max(peaks), (
                 f"{name}: {fastest / 1e9:.0f} GFLOP/s is above the peak {max(peaks) / 1e9:.0f}; "
@@ -202,13 +202,13 @@ def alternate(rounds: int, contestants: dict[str, Callable[[], Timing]]) -> Roun
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
-    """Median and range."""
+    """Median and range as text."""
     low, high = min(values), max(values)
     return f"{statistics.median(values):,.{digits}f} ({low:,.{digits}f}-{high:,.{digits}f})"
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print aligned columns, the first to the left."""
+    """Print aligned columns, the first left-aligned and the others right-aligned."""
     lines = [list(head), *map(list, rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     print()
@@ -219,7 +219,7 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def machine() -> dict[str, str | int]:
-    """What it ran on."""
+    """Processor, cores, threads and PyTorch version of this process."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
@@ -234,19 +234,19 @@ def report(rounds: Rounds, unit: str, ours: str, peers: Sequence[str]) -> dict[s
     """Print rates and ratios; return everything as plain values.
 
     Args:
-        rounds: What was measured.
-        unit: Name of what is counted.
+        rounds: The measurements.
+        unit: Name of the unit of ``Timing.units``.
         ours: Name of our contestant.
-        peers: Contestants whose fastest is compared with, round by round.
+        peers: Contestants, the fastest of which in each round is compared with ours.
     """
     rows = [
-        [name, spread([t.rate for t in made], 1), f"{rounds.share_of_peak(name):.0%}"]
-        for name, made in rounds.timings.items()
+        [name, spread([t.rate for t in timings], 1), f"{rounds.share_of_peak(name):.0%}"]
+        for name, timings in rounds.timings.items()
     ]
     print_table(("", f"{unit}/s: median (range)", "share of peak"), rows)
     ratios = {clock: rounds.ratio(ours, peers, clock) for clock in ("wall", "cpu")}
     label = f"{ours} / {peers[0]}" if len(peers) == 1 else f"{ours} / fastest of {len(peers)}"
-    head = ("ratio a round: median (range)", "elapsed time", "processor time")
+    head = ("ratio per round: median (range)", "elapsed time", "processor time")
     print_table(head, [[label, spread(ratios["wall"]), spread(ratios["cpu"])]])
     on = machine()
     print(
@@ -259,11 +259,11 @@ def report(rounds: Rounds, unit: str, ours: str, peers: Sequence[str]) -> dict[s
         "peak_flops": rounds.peak,
         "load": rounds.load,
         "ratios": ratios,
-        "timings": {name: [asdict(t) for t in made] for name, made in rounds.timings.items()},
+        "timings": {name: [asdict(t) for t in each] for name, each in rounds.timings.items()},
     }
 
 
 def write_json(path: Path, values: dict[str, object]) -> None:
-    """Write results, indented."""
+    """Write results as indented JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(values, indent=2) + "\n")

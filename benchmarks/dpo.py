@@ -1,8 +1,8 @@
-"""DPO speed: vbon's loop against TRL 1.16's ``DPOTrainer``, in pairs a second.
+"""DPO speed of vbon's loop and TRL 1.16's ``DPOTrainer``, in pairs per second.
 
-``python benchmarks/dpo.py`` times them in turn on one core: 32 pairs an update with responses of 40
-tokens, the same pairs in the same order, the reference's log-probs given to both. Time runs from
-the end of the first update to the end of the last.
+``python benchmarks/dpo.py`` times them in turn on one core: 32 pairs per update with responses of
+40 tokens, the same pairs in the same order, with the reference's log-probs precomputed. Time is
+measured from the end of the first update to the end of the last.
 """
 
 import argparse
@@ -63,11 +63,11 @@ SETTINGS = OfflineSettings(
 
 @dataclass
 class Work:
-    """Counted where the work is done, not read from settings.
+    """Counters, increased where the work is done and not derived from settings.
 
     Attributes:
-        rows: Sequences that went through a forward pass with gradient.
-        columns: Length of the batches they were padded to, summed over sequences.
+        rows: Number of sequences in forward passes with gradient.
+        columns: Padded length of these sequences, summed over sequences.
         ends: Elapsed and processor time at the end of each optimiser step.
     """
 
@@ -76,20 +76,20 @@ class Work:
     ends: list[tuple[float, float]] = field(default_factory=list)
 
     def add_step(self, *_: object) -> None:
-        """An optimiser step has been made."""
+        """Record the end of an optimiser step."""
         self.ends.append((time.perf_counter(), time.process_time()))
 
     def add_forward(self, input_ids: Tensor, hidden: Tensor) -> None:
-        """A batch has been encoded."""
+        """Count a forward pass if it has a gradient."""
         if hidden.requires_grad:
             self.rows += len(input_ids)
             self.columns += input_ids.numel()
 
     def timing(self, updates: int, flops: float) -> Timing:
-        """Time of all updates but the first, once it is the workload, no more and no less."""
+        """Time of all updates except the first, after a check that the workload was done."""
         assert len(self.ends) == updates, self
         assert self.rows == 2 * BATCH * updates, self
-        # The longest prompt and the response, whose last token need not be fed back.
+        # Batches have the length of the longest prompt and the response without its last token.
         longest = self.columns / self.rows - NEW_TOKENS
         assert 6.5 <= longest <= 8, f"batches are {longest:.2f} tokens longer than a response"
         (wall, cpu), (wall_end, cpu_end) = self.ends[0], self.ends[-1]
@@ -98,7 +98,7 @@ class Work:
 
 @contextlib.contextmanager
 def counted(policy: torch.nn.Module) -> Iterator[Work]:
-    """Count a policy's updates and training batches in a block, whoever makes them."""
+    """Count updates and training batches of a policy in a block, in either loop."""
     work, forward = Work(), gpt2.hidden_states
 
     def ours(model: torch.nn.Module, input_ids: Tensor, *rest: Any) -> Tensor:
@@ -146,7 +146,7 @@ class Workload:
         self.ended: dict[str, float] = {}
 
     def round(self, name: str, train: Callable[[OfflineTrainer], object]) -> Timing:
-        """Train a fresh policy; both loops must end at the same one."""
+        """Train a new policy; both loops must end with the same weights."""
         policy = build_model()
         parts = policy, METHOD, self.environment, self.examples, SETTINGS
         trainer = OfflineTrainer(*parts, seed=0)
@@ -154,7 +154,7 @@ class Workload:
             train(trainer)
         self.ended[name] = fingerprint(policy)
         difference = max(self.ended.values()) - min(self.ended.values())
-        assert difference < 1e-2, f"the loops end at other policies: log-probs {self.ended}"
+        assert difference < 1e-2, f"the loops end with different policies: log-probs {self.ended}"
         return work.timing(self.updates, self.flops)
 
 
@@ -163,10 +163,10 @@ def _no_score(_: Prompts, rollouts: Rollouts) -> Tensor:
 
 
 def main() -> None:
-    """Time both, print."""
+    """Time both loops and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5, help="alternated rounds (default 5)")
-    parser.add_argument("--updates", type=int, default=17, help="in a round (default 17)")
+    parser.add_argument("--updates", type=int, default=17, help="per round (default 17)")
     parser.add_argument("--out", type=Path, help="also write the results to this JSON file")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -179,7 +179,7 @@ def main() -> None:
     }
     rounds = alternate(arguments.rounds, contestants)
     results = report(rounds, "pairs", "vbon, DPO", [peer])
-    print(f"target: {TARGET} times TRL's pairs a second")
+    print(f"target: {TARGET} times TRL's pairs per second")
     if arguments.out:
         write_json(arguments.out, results)
 

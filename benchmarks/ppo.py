@@ -1,7 +1,7 @@
-"""PPO speed: vbon's loop against TRL 0.11.4's ``PPOTrainer``, in episodes a second.
+"""PPO speed of vbon's loop and TRL 0.11.4's ``PPOTrainer``, in episodes per second.
 
-``python benchmarks/ppo.py`` makes TRL's environment where it is missing, then times both in turn
-on one core: 128 responses of 40 tokens an iteration, 4 epochs, minibatches of 32.
+``python benchmarks/ppo.py`` creates TRL's environment if it is missing, then times both in turn on
+one core: 128 responses of 40 tokens per iteration, 4 epochs, minibatches of 32.
 """
 
 import argparse
@@ -47,7 +47,7 @@ LOOKUP_LIMIT = 0.01
 
 
 class Contestant:
-    """Our loop as it ships, its work counted from outside."""
+    """Our loop, unchanged, with its work counted by hooks."""
 
     def __init__(self, method: Online, cdf: RewardCDF | None, history: Path) -> None:
         lists = workload.prompts()
@@ -71,22 +71,22 @@ class Contestant:
         return torch.tensor(count_good_words(texts), dtype=torch.float64)
 
     def iterate(self) -> None:
-        """One iteration, its row of the history written to a file."""
+        """Run one iteration and append its history row to a file."""
         row = next(self._rows)
         with self._history.open("a") as file:
             print(json.dumps(row), file=file)
         self.work.kl = row["kl"]
 
     def round(self, iterations: int) -> Timing:
-        """Train; the first iteration is neither timed nor counted."""
+        """Train for one warm-up iteration, then for ``iterations`` that are timed and counted."""
         self.iterate()
         self.work, before = workload.Work(), dict(self.trainer.seconds)
-        with counted(self.work), timed() as took:
+        with counted(self.work), timed() as elapsed:
             for _ in range(iterations):
                 self.iterate()
         self.work.check(iterations)
         parts = {name: value - before[name] for name, value in self.trainer.seconds.items()}
-        return Timing(self.work.episodes, self.work.flops, **took, parts=parts)
+        return Timing(self.work.episodes, self.work.flops, **elapsed, parts=parts)
 
 
 _SETTINGS = OnlineSettings(
@@ -115,7 +115,7 @@ _SETTINGS = OnlineSettings(
 
 @contextlib.contextmanager
 def counted(work: workload.Work) -> Iterator[None]:
-    """Count our optimiser steps and training batches in a block, where they happen."""
+    """Count our optimiser steps and training batches in a block, by hooks."""
     forward = gpt2.hidden_states
 
     def count_step(*_: object) -> None:
@@ -137,7 +137,7 @@ def counted(work: workload.Work) -> Iterator[None]:
 
 
 def synthetic_cdf() -> EstimatedCDF:
-    """A pool of 600 rewards a prompt; a lookup costs the same whatever they are."""
+    """A pool of 600 random rewards per prompt; the time of a lookup does not depend on them."""
     generator = torch.Generator().manual_seed(0)
     shares = torch.full((workload.TRAINING_PROMPTS, POOL), 0.05, dtype=torch.float64)
     rewards = torch.binomial(torch.full_like(shares, NEW_TOKENS), shares, generator=generator)
@@ -146,7 +146,7 @@ def synthetic_cdf() -> EstimatedCDF:
 
 
 def peer_round(worker: Worker, iterations: int) -> Timing:
-    """One round of the peer, its work checked."""
+    """Run one round of the peer and check its work."""
     answer = worker.ask(iterations=iterations)
     work = workload.Work(**answer.pop("work"))
     work.check(iterations)
@@ -154,24 +154,24 @@ def peer_round(worker: Worker, iterations: int) -> Timing:
 
 
 def print_split(timings: dict[str, list[Timing]]) -> float:
-    """Print where our time goes; return the share of the log F lookup in a vBoN-L run."""
+    """Print the shares of parts of our time; return that of the log F lookup in vBoN-L."""
     rows, lookup = [], math.nan
-    for name, made in timings.items():
+    for name, measured in timings.items():
         shares = {
-            part: statistics.median(timing.parts[part] / timing.wall for timing in made)
-            for part in made[0].parts
+            part: statistics.median(timing.parts[part] / timing.wall for timing in measured)
+            for part in measured[0].parts
         }
         lookup = shares["lookup"]
         rows.append([name, *(f"{share:.2%}" for share in shares.values())])
-    print_table(("share of our iteration", *made[0].parts), rows)
+    print_table(("share of our iteration", *measured[0].parts), rows)
     return lookup
 
 
 def main() -> None:
-    """Time both, print."""
+    """Time both loops and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5, help="alternated rounds (default 5)")
-    parser.add_argument("--iterations", type=int, default=3, help="timed in a round (default 3)")
+    parser.add_argument("--iterations", type=int, default=3, help="timed per round (default 3)")
     parser.add_argument("--out", type=Path, help="also write the results to this JSON file")
     arguments = parser.parse_args()
     use_one_core()
@@ -191,7 +191,7 @@ def main() -> None:
         rounds = alternate(arguments.rounds, contestants)
     worker.close()
     results = report(rounds, "episodes", "vbon, PPO", ["TRL 0.11.4, PPO"])
-    lookup = print_split({n: made for n, made in rounds.timings.items() if n.startswith("vbon")})
+    lookup = print_split({n: each for n, each in rounds.timings.items() if n.startswith("vbon")})
     print(f"\nlog F lookup from {POOL} draws: {lookup:.3%} of a vBoN-L iteration (limit 1 %)")
     assert lookup < LOOKUP_LIMIT, "the lookup takes too long"
     if arguments.out:

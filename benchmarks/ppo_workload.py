@@ -1,4 +1,4 @@
-"""The PPO workload that every contestant runs, and the count of what it did."""
+"""The PPO workload of every contestant, and counters of the work done."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -16,16 +16,17 @@ def prompts() -> list[list[int]]:
 
 @dataclass
 class Work:
-    """Counted where the work is done, not read from settings.
+    """Counters, increased where the work is done and not derived from settings.
 
     Attributes:
-        episodes: Responses scored.
-        tokens: Tokens of these responses.
-        flops: Operations their sampling, scoring under the reference and training need at least.
-        steps: Optimiser steps.
-        rows: Sequences that went through a forward pass with gradient.
-        columns: Length of the batches they were padded to, summed over sequences.
-        kl: The last KL that was reported, to see that it trains.
+        episodes: Number of responses scored.
+        tokens: Number of tokens of these responses.
+        flops: Lower bound of the operations to sample them, score them under the reference and
+            train on them.
+        steps: Number of optimiser steps.
+        rows: Number of sequences in forward passes with gradient.
+        columns: Padded length of these sequences, summed over sequences.
+        kl: Last reported KL in nats, which shows that training has an effect.
     """
 
     episodes: int = 0
@@ -37,22 +38,22 @@ class Work:
     kl: float = float("nan")
 
     def add_rollouts(self, prompt_lengths: Sequence[int], response_lengths: Sequence[int]) -> None:
-        """Count sampled responses: one pass to sample, one for the reference, three an epoch."""
+        """Count sampled responses: one pass to sample, one by the reference, three per epoch."""
         self.episodes += len(response_lengths)
         self.tokens += sum(response_lengths)
         self.flops += (2 + 3 * EPOCHS) * sum(map(forward_flops, prompt_lengths))
 
     def add_training(self, rows: int, columns: int) -> None:
-        """Count a batch that was trained on."""
+        """Count a training batch."""
         self.rows += rows
         self.columns += rows * columns
 
     def as_dict(self) -> dict[str, float]:
-        """As plain values."""
+        """Counters by name."""
         return asdict(self)
 
     def check(self, iterations: int) -> None:
-        """Raise AssertionError unless it is the workload, no more and no less."""
+        """Raise AssertionError unless the counters are exactly those of the workload."""
         assert self.episodes == iterations * ROLLOUTS, self
         assert self.tokens == self.episodes * NEW_TOKENS, self
         assert self.steps == iterations * EPOCHS * ROLLOUTS // MINIBATCH, self

@@ -1,6 +1,7 @@
-"""Seconds a run takes by method, and the share spent outside the models' passes and AdamW.
+"""Seconds per run by method, and the share spent outside the models' passes and AdamW.
 
-Run it where `make benchmark` has been (it reads the task's models and draws, and writes nothing):
+Run it in a checkout with the results of `make benchmark`; it reads the task's models and draws, and
+writes nothing:
 
     .venv/bin/python benchmarks/runs.py [--task sentiment] [--configfile config/extended.yaml]
 """
@@ -24,13 +25,13 @@ from vbon.training.runs import Inputs, carry_out
 
 
 class Passes:
-    """Adds up the time inside forward passes, backward passes and optimiser steps."""
+    """Total time inside forward passes, backward passes and optimiser steps."""
 
     def __init__(self) -> None:
         self.seconds, self._depth = 0.0, 0
 
     def timed(self, function: Callable) -> Callable:
-        """The function, its time added up unless it is called from another timed one."""
+        """Wrap a function to add its time to the total, unless a timed function calls it."""
 
         def call(*args: Any, **options: Any) -> Any:
             self._depth += 1
@@ -71,7 +72,7 @@ class Passes:
 
 
 def measure(run: Run) -> dict[str, Any]:
-    """Carry a run out once more, in a temporary folder."""
+    """Repeat a run in a temporary folder, and return its time and the share outside of passes."""
     paths = run.inputs()
     inputs = Inputs({k: path for k, path in paths.items() if k != "pairs"}, dict(run.spec))
     _ = inputs.environment
@@ -81,23 +82,23 @@ def measure(run: Run) -> dict[str, Any]:
         plain = run.to_json() | {"inputs": paths, "root": folder}
         started = time.perf_counter()
         status = carry_out(plain, run.instance, inputs, run.provenance())
-        took = time.perf_counter() - started
-    named = {"method": run.method, "setting": run.setting, "status": status, "seconds": took}
-    return named | {"outside": 1 - passes.seconds / took}
+        elapsed = time.perf_counter() - started
+    row = {"method": run.method, "setting": run.setting, "status": status, "seconds": elapsed}
+    return row | {"outside": 1 - passes.seconds / elapsed}
 
 
 def main() -> None:
-    """One run of each method that is trained, at the middle of its grid."""
+    """Measure one run of each trained method, at the middle of its grid, and print a table."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--task", default="sentiment")
     options.add_argument("--configfile", nargs="*", default=[])
     args = options.parse_args()
     use_one_core()
-    chosen: dict[str, list[Run]] = {}
+    runs_by_method: dict[str, list[Run]] = {}
     for run in expand(load(["config.yaml", *args.configfile])):
         if run.task == args.task and run.instance.trained and not run.instance.is_reference:
-            chosen.setdefault(run.method, []).append(run)
-    rows = [measure(runs[len(runs) // 2]) for runs in chosen.values()]
+            runs_by_method.setdefault(run.method, []).append(run)
+    rows = [measure(runs[len(runs) // 2]) for runs in runs_by_method.values()]
     print(pd.DataFrame(rows).round({"seconds": 2, "outside": 3}).to_string(index=False))
 
 

@@ -1,7 +1,7 @@
-"""Sampling speed: vbon's default sampler against ``transformers.generate``, in tokens a second.
+"""Sampling speed of vbon's default sampler and ``transformers.generate``, in tokens per second.
 
 ``python benchmarks/sampling.py`` checks that both draw from the same distribution, then times
-them in turn on one core: 16 prompts, 64 responses each, 40 tokens a response.
+them in turn on one core: 16 prompts, 64 responses per prompt, 40 tokens per response.
 """
 
 import argparse
@@ -78,23 +78,23 @@ def check_log_probs(model: GPT2LMHeadModel, prompt_lists: list[list[int]]) -> fl
 def check_frequencies(
     model: GPT2LMHeadModel, prompt: list[int], draws: int = 20_000
 ) -> list[float]:
-    """Total variation of both samplers' first tokens, over what exact sampling would give."""
+    """Total variation error of both samplers' first tokens, relative to that of exact sampling."""
     with torch.no_grad():
         probs = model(torch.tensor([prompt])).logits[0, -1].double().softmax(0)
     ours = draw(model, Prompts.from_lists([prompt], ["0"]), draws, 1, seed=2).response_ids[:, 0]
     theirs = torch.cat(generate(model, [prompt] * draws, 1000, new_tokens=1))[:, 0]
     counts = torch.distributions.Multinomial(draws, probs).sample((20,))
     noise = (counts / draws - probs).abs().sum(1).mean() / 2
-    found = []
+    ratios = []
     for name, tokens in (("vbon", ours), ("transformers", theirs)):
-        seen = torch.bincount(tokens, minlength=VOCAB) / draws
-        found.append(((seen - probs).abs().sum() / 2 / noise).item())
-        assert found[-1] < 1.1, f"{name}: first tokens are {found[-1]:.2f} x noise off"
-    return found
+        frequencies = torch.bincount(tokens, minlength=VOCAB) / draws
+        ratios.append(((frequencies - probs).abs().sum() / 2 / noise).item())
+        assert ratios[-1] < 1.1, f"{name}: first tokens are off by {ratios[-1]:.2f} x the noise"
+    return ratios
 
 
 def main() -> None:
-    """Check, time, print."""
+    """Check both samplers, time them and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5, help="alternated rounds (default 5)")
     parser.add_argument("--out", type=Path, help="also write the results to this JSON file")
@@ -113,22 +113,22 @@ def main() -> None:
     flops = sum(forward_flops(len(prompt), DRAWS) for prompt in prompt_lists)
 
     def run_ours() -> Timing:
-        with timed() as took:
+        with timed() as elapsed:
             rollouts = draw(model, prompts, DRAWS, NEW_TOKENS, seed=0)
         assert int(rollouts.response_mask.sum()) == tokens
-        return Timing(tokens, flops, **took)
+        return Timing(tokens, flops, **elapsed)
 
     def run_theirs(batch: int) -> Timing:
-        with timed() as took:
+        with timed() as elapsed:
             responses = generate(model, repeated, batch)
         assert sum(map(torch.Tensor.numel, responses)) == tokens
-        return Timing(tokens, flops, **took)
+        return Timing(tokens, flops, **elapsed)
 
     contestants = {"vbon": run_ours}
     for batch in BATCHES:
         contestants[f"generate, batch {batch}"] = lambda batch=batch: run_theirs(batch)
     for run in contestants.values():
-        run()  # the first run of each pays for set-up
+        run()  # warm-up
     rounds = alternate(arguments.rounds, contestants)
     peers = [name for name in contestants if name != "vbon"]
     results = report(rounds, "tokens", "vbon", peers) | {"log_prob_difference": difference}

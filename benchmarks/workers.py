@@ -1,4 +1,4 @@
-"""Peers that need packages of their own: a virtual environment each, a process each."""
+"""Peers that need other packages: one virtual environment and one process per peer."""
 
 import hashlib
 import json
@@ -11,10 +11,10 @@ HERE = Path(__file__).parent
 
 
 def environment(name: str) -> Path:
-    """Python of the virtual environment of ``requirements-<name>.txt``, made where missing.
+    """Python of the virtual environment of ``requirements-<name>.txt``, created if missing.
 
-    PyTorch is installed first, in the one version that all peers share, so that no other
-    requirement chooses it.
+    PyTorch is installed first, in the version that all peers share, so that no other requirement
+    determines it.
     """
     requirements = HERE / f"requirements-{name}.txt"
     folder = HERE / ".venvs" / name
@@ -36,9 +36,9 @@ def environment(name: str) -> Path:
 
 
 class Worker:
-    """A peer's process: one JSON line asks for a round, one JSON line answers.
+    """Process of a peer: one JSON line requests a round, one JSON line answers.
 
-    Imports and set-up are over when the constructor returns; what the peer prints goes to a log.
+    Imports and set-up are done when the constructor returns; the peer's output goes to a log.
     """
 
     def __init__(self, name: str, script: str) -> None:
@@ -55,12 +55,12 @@ class Worker:
         self.facts = self._read()
 
     def ask(self, **request: object) -> dict:
-        """Send a request and wait for its answer."""
+        """Send a request, wait for its answer and return it."""
         print(json.dumps(request), file=self._process.stdin, flush=True)
         return self._read()
 
     def close(self) -> None:
-        """Let the process end."""
+        """End the process."""
         self._process.stdin.close()
         self._process.wait(timeout=60)
 

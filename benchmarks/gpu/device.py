@@ -1,4 +1,4 @@
-"""Shapes, clocks and limits that the benchmarks of this folder share."""
+"""Shared by the benchmarks of this folder: model shapes, timing, and limits of the device."""
 
 import argparse
 import json
@@ -18,17 +18,19 @@ from vbon.planning.cost import Shape
 
 SHAPES = {"gpt2": Shape(12, 768, 50257), "tiny": Shape(2, 64, 500)}
 PROMPT = 6
-"""Tokens of every prompt, so that nothing is padding."""
+"""Number of tokens of every prompt; equal lengths avoid padding."""
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
 
 
 def options(summary: str) -> argparse.ArgumentParser:
-    """Options that both benchmarks have."""
+    """Parser with the options of both benchmarks."""
     parser = argparse.ArgumentParser(description=summary)
     usual = "gpt2" if torch.cuda.is_available() else "tiny"
-    parser.add_argument("--shape", choices=SHAPES, default=usual, help=f"here {usual}")
+    parser.add_argument(
+        "--shape", choices=SHAPES, default=usual, help=f"default on this machine: {usual}"
+    )
     parser.add_argument("--precision", nargs="+", choices=DTYPES, default=list(DTYPES))
-    parser.add_argument("--rounds", type=int, default=5, help="timed, after one that is not")
+    parser.add_argument("--rounds", type=int, default=5, help="timed rounds, after one warm-up")
     parser.add_argument("--out", type=Path, help="also write the numbers to this JSON file")
     return parser
 
@@ -53,15 +55,15 @@ def prompts(count: int, shape: Shape) -> Prompts:
 
 
 def seconds(function: Callable[[], object], rounds: int) -> list[float]:
-    """Elapsed seconds of each call but the first, which pays for set-up."""
-    took = []
+    """Elapsed seconds of each call after a warm-up call."""
+    elapsed = []
     for _ in range(rounds + 1):
         _wait()
         started = time.perf_counter()
         function()
         _wait()
-        took.append(time.perf_counter() - started)
-    return took[1:]
+        elapsed.append(time.perf_counter() - started)
+    return elapsed[1:]
 
 
 def _wait() -> None:
@@ -71,11 +73,11 @@ def _wait() -> None:
 
 @dataclass(frozen=True)
 class Limits:
-    """What this device was measured to reach at a precision.
+    """Measured limits of this device at one precision.
 
     Attributes:
-        flops: Operations a second of a product of large matrices.
-        bandwidth: Bytes a second that a copy reads and writes.
+        flops: Operations per second of a product of large matrices.
+        bandwidth: Bytes per second that a copy reads and writes.
     """
 
     flops: float
@@ -83,7 +85,7 @@ class Limits:
 
     @classmethod
     def measure(cls, precision: str) -> "Limits":
-        """Measure both, the fastest of ten."""
+        """Measure both, each as the fastest of ten calls."""
         torch.backends.cuda.matmul.allow_tf32 = precision != "fp32"
         size = 8192 if torch.cuda.is_available() else 1024
         left = torch.randn(size, size, device=device(), dtype=DTYPES[precision])
@@ -95,31 +97,31 @@ class Limits:
 
 
 def report(
-    precision: str, took: list[float], units: float, unit: str, flop: float, read: float
+    precision: str, elapsed: list[float], units: float, unit: str, flop: float, read: float
 ) -> dict[str, object]:
     """Print one line and return its numbers.
 
     Args:
         precision: As in the config.
-        took: Seconds of each round.
-        units: Made in a round.
-        unit: Their name.
-        flop: Operations that a round needs at least.
-        read: Bytes of weights and cache that its decoding reads at least.
+        elapsed: Seconds of each round.
+        units: Number of units per round.
+        unit: Name of the unit.
+        flop: Lower bound of the operations per round.
+        read: Lower bound of the bytes of weights and cache that decoding reads per round.
     """
-    limits, typical = Limits.measure(precision), statistics.median(took)
+    limits, typical = Limits.measure(precision), statistics.median(elapsed)
     floor = flop / limits.flops + read / limits.bandwidth
     print(
-        f"{precision}: {units / typical:,.0f} {unit}/s ({min(took):.3g} to {max(took):.3g} s a "
+        f"{precision}: {units / typical:,.0f} {unit}/s ({min(elapsed):.3g} to {max(elapsed):.3g} s per "
         f"round), {flop / typical / limits.flops:.1%} of a matrix product's "
         f"{limits.flops / 1e12:.3g} TFLOP/s; the floor is {floor:.3g} s"
     )
-    return {"seconds": took, "rate": units / typical, "flop": flop, "read": read, "floor": floor,
+    return {"seconds": elapsed, "rate": units / typical, "flop": flop, "read": read, "floor": floor,
             "limits": vars(limits)}  # fmt: skip
 
 
-def write(path: Path | None, found: dict[str, object]) -> None:
-    """Write the numbers with what they were measured on."""
+def write(path: Path | None, numbers: dict[str, object]) -> None:
+    """Write the numbers and the hardware, unless ``path`` is None."""
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"hardware": hardware(), **found}, indent=2) + "\n")
+        path.write_text(json.dumps({"hardware": hardware(), **numbers}, indent=2) + "\n")

@@ -1,9 +1,9 @@
-"""PPO: episodes a second of the training loop, by precision, on one GPU or several.
+"""PPO: episodes per second of the training loop, by precision, on one or several GPUs.
 
 ``python benchmarks/gpu/ppo.py`` trains in one process, ``torchrun --nproc-per-node 4
-benchmarks/gpu/ppo.py`` in four; on a machine without GPU a tiny model. 128 responses of 40 tokens
-an iteration, 4 epochs, minibatches of 32: the loop of config/paper-sentiment.yaml, but all of the
-model is trained.
+benchmarks/gpu/ppo.py`` in four; on a machine without GPU, a tiny model. 128 responses of 40 tokens
+per iteration, 4 epochs, minibatches of 32: the loop of config/paper-sentiment.yaml, except that all
+weights of the model are trained.
 """
 
 import torch
@@ -21,12 +21,12 @@ TOKENS, ROLLOUTS, EPOCHS, MINIBATCH = 40, 128, 4, 32
 
 
 def score(prompts: Prompts, rollouts: Rollouts) -> Tensor:
-    """How many tokens are even: a reward that costs nothing."""
+    """Number of even tokens: a reward that takes no time to compute."""
     return ((rollouts.response_ids % 2 == 0) & rollouts.response_mask).double().sum(1)
 
 
 def trainer(shape: Shape, compute: Compute, iterations: int) -> OnlineTrainer:
-    """The loop, ready to go."""
+    """Trainer of the benchmark's loop."""
     environment = Environment(
         prompts=prompts(512, shape),
         reference=build(shape, TOKENS).requires_grad_(False),
@@ -61,28 +61,28 @@ def trainer(shape: Shape, compute: Compute, iterations: int) -> OnlineTrainer:
 
 
 def main() -> None:
-    """Time, print."""
+    """Time the loop and print the results."""
     parser = options(__doc__.splitlines()[0])
     parser.add_argument("--rows-per-pass", type=int, help="rows_per_pass of the config")
-    chosen = parser.parse_args()
+    args = parser.parse_args()
     if parallel.is_launched():
         parallel.join()
-    shape, found = SHAPES[chosen.shape], {}
-    passes = 2 + 3 * EPOCHS  # to draw, for the reference, and three an update
-    for precision in chosen.precision:
-        loop = trainer(shape, Compute(precision, chosen.rows_per_pass), chosen.rounds + 1)
+    shape, numbers = SHAPES[args.shape], {}
+    passes = 2 + 3 * EPOCHS  # sampling, the reference, and three per update
+    for precision in args.precision:
+        loop = trainer(shape, Compute(precision, args.rows_per_pass), args.rounds + 1)
         rows = iter(loop)
-        took = seconds(lambda rows=rows: next(rows), chosen.rounds)
+        elapsed = seconds(lambda rows=rows: next(rows), args.rounds)
         length = loop.environment.prompts.ids.shape[1]
         flop = passes * shape.forward(ROLLOUTS, length, TOKENS) / parallel.count()
         read = shape.decoding_reads(ROLLOUTS / parallel.count(), 1, length, TOKENS)
         if parallel.is_main():
-            found[precision] = report(precision, took, ROLLOUTS, "episodes", flop, read)
+            numbers[precision] = report(precision, elapsed, ROLLOUTS, "episodes", flop, read)
             parts = {name: round(value, 2) for name, value in loop.seconds.items()}
             print(f"      {parallel.count()} processes; seconds of all rounds by part: {parts}")
     if parallel.is_main():
         peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
-        write(chosen.out, {"shape": vars(shape), "memory": peak, **found})
+        write(args.out, {"shape": vars(shape), "memory": peak, **numbers})
     parallel.leave()
 
 

@@ -1,8 +1,8 @@
-"""The training of an offline trainer by TRL's ``SFTTrainer`` and ``DPOTrainer``.
+"""Training of an offline trainer's policy by TRL's ``SFTTrainer`` and ``DPOTrainer``.
 
-They are used as they are where their loss is the method's; another loss replaces that of
-``DPOTrainer`` in a subclass. Examples are token ids, because both trainers would otherwise append
-an end-of-sequence token to every response.
+They are used unchanged if their loss is the method's; otherwise a subclass of ``DPOTrainer``
+replaces the loss. Examples are token ids, because both trainers would append an end-of-sequence
+token to every text.
 """
 
 import tempfile
@@ -21,7 +21,7 @@ def train(native: OfflineTrainer, tokenizer: PreTrainedTokenizerBase) -> list[di
     """Train the policy of a trainer with TRL's loop instead of its own: the same updates.
 
     Args:
-        native: Not trained yet, at temperature 1; its optimiser and schedule are used.
+        native: Untrained trainer at temperature 1, whose optimiser and schedule are used.
         tokenizer: Only its padding and end tokens are used.
 
     Returns:
@@ -63,28 +63,28 @@ def train(native: OfflineTrainer, tokenizer: PreTrainedTokenizerBase) -> list[di
         )
         trainer.native, trainer.rows = native, []
         trainer.train()
-    native.policy.__dict__.pop("forward", None)  # TRL puts its own in front of the class's
+    native.policy.__dict__.pop("forward", None)  # TRL sets it on the instance
     native.policy.eval()
     return trainer.rows
 
 
 def _columns(native: OfflineTrainer) -> dict[str, list[Any]]:
-    """Examples in the order of training, as token ids."""
+    """Columns of the data set: examples as token ids, in the order of training."""
     examples, prompts = native.examples, native.environment.prompts.id_lists()
     chosen, rejected = examples.chosen[native.order], examples.rejected[native.order]
 
     def ids(rows: Tensor) -> list[list[int]]:
         return [examples.response_ids[row, : examples.lengths[row]].tolist() for row in rows]
 
-    asked = [prompts[index] for index in examples.prompt_index[chosen]]
+    prompt_ids = [prompts[index] for index in examples.prompt_index[chosen]]
     if not native.method.contrastive:
-        joined = list(zip(asked, ids(chosen), strict=True))
+        joined = list(zip(prompt_ids, ids(chosen), strict=True))
         return {
             "input_ids": [prompt + response for prompt, response in joined],
             "labels": [[-100] * len(prompt) + response for prompt, response in joined],
         }
     return {
-        "prompt_ids": asked,
+        "prompt_ids": prompt_ids,
         "chosen_ids": ids(chosen),
         "rejected_ids": ids(rejected),
         "ref_chosen_logps": examples.log_prob_ref[chosen].tolist(),
@@ -93,7 +93,7 @@ def _columns(native: OfflineTrainer) -> dict[str, list[Any]]:
 
 
 class _Recorded:
-    """Keeps the loss and the gradient norm of each update."""
+    """Mixin that records the loss and the gradient norm of each update."""
 
     native: OfflineTrainer
     rows: list[dict[str, float]]

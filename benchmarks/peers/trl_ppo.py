@@ -1,7 +1,7 @@
-"""PPO of TRL 0.11.4 on the shared workload; run by ``ppo.py`` in an environment of its own.
+"""PPO of TRL 0.11.4 on the shared workload, run by ``ppo.py`` in a separate environment.
 
-Reads ``{"iterations": n}`` from standard input, trains for one iteration that is dropped and n
-that are timed, and answers with the time and the work counted.
+Reads ``{"iterations": n}`` from standard input, trains for one warm-up iteration and n timed ones,
+and answers with the time and the work counted.
 """
 
 import json
@@ -63,8 +63,8 @@ class Peer:
 
     def iterate(self) -> None:
         """One iteration as TRL's examples write it: generate, decode, score, step."""
-        chosen = torch.randperm(len(self.prompts), generator=self.generator)[: workload.ROLLOUTS]
-        queries = [self.prompts[index] for index in chosen.tolist()]
+        indices = torch.randperm(len(self.prompts), generator=self.generator)[: workload.ROLLOUTS]
+        queries = [self.prompts[index] for index in indices.tolist()]
         responses = self.trainer.generate(
             queries,
             return_prompt=False,
@@ -81,19 +81,19 @@ class Peer:
         self.work.kl = float(stats["objective/kl"])
 
     def round(self, iterations: int) -> dict:
-        """Train; the first iteration is neither timed nor counted."""
+        """Train for one warm-up iteration, then for ``iterations`` that are timed and counted."""
         self.iterate()
         self.work = workload.Work()
-        with timed() as took:
+        with timed() as elapsed:
             for _ in range(iterations):
                 self.iterate()
-        return took | {"work": self.work.as_dict()}
+        return elapsed | {"work": self.work.as_dict()}
 
 
 def main() -> None:
     """Answer requests until standard input ends."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever libraries print must not mix with the answers
+    os.dup2(2, 1)  # keep the output of libraries apart from the answers
     warnings.simplefilter("ignore")
     use_one_core()
     peer = Peer()
