@@ -112,8 +112,8 @@ def report(
     limits, typical = Limits.measure(precision), statistics.median(elapsed)
     floor = flop / limits.flops + read / limits.bandwidth
     print(
-        f"{precision}: {units / typical:,.0f} {unit}/s ({min(elapsed):.3g} to {max(elapsed):.3g} s per "
-        f"round), {flop / typical / limits.flops:.1%} of a matrix product's "
+        f"{precision}: {units / typical:,.0f} {unit}/s ({min(elapsed):.3g} to "
+        f"{max(elapsed):.3g} s per round), {flop / typical / limits.flops:.1%} of a matrix product's "
         f"{limits.flops / 1e12:.3g} TFLOP/s; the floor is {floor:.3g} s"
     )
     return {"seconds": elapsed, "rate": units / typical, "flop": flop, "read": read, "floor": floor,
