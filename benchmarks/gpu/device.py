@@ -113,8 +113,8 @@ def report(
     floor = flop / limits.flops + read / limits.bandwidth
     print(
         f"{precision}: {units / typical:,.0f} {unit}/s ({min(elapsed):.3g} to "
-        f"{max(elapsed):.3g} s per round), {flop / typical / limits.flops:.1%} of a matrix product's "
-        f"{limits.flops / 1e12:.3g} TFLOP/s; the floor is {floor:.3g} s"
+        f"{max(elapsed):.3g} s per round), {flop / typical / limits.flops:.1%} of a "
+        f"matrix product's {limits.flops / 1e12:.3g} TFLOP/s; the floor is {floor:.3g} s"
     )
     return {"seconds": elapsed, "rate": units / typical, "flop": flop, "read": read, "floor": floor,
             "limits": vars(limits)}  # fmt: skip
