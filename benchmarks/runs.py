@@ -18,7 +18,7 @@ import torch
 from common import use_one_core
 from transformers import PreTrainedModel
 
-from vbon.models import generic, gpt2
+from vbon.models import fast, generic
 from vbon.planning.config import load
 from vbon.planning.runs import Run, expand
 from vbon.training.runs import Inputs, carry_out
@@ -49,8 +49,8 @@ class Passes:
     def watched(self) -> Iterator["Passes"]:
         """Time every pass of a model within the block."""
         places = [
-            (gpt2, "_encode"),
-            (gpt2.Decoder, "step"),
+            (fast.Body, "encode"),
+            (fast.Decoder, "step"),
             (generic, "hidden_states"),
             (generic.Decoder, "step"),
             (PreTrainedModel, "__call__"),

@@ -1,19 +1,14 @@
-"""GPT-NeoX on the parameters of Hugging Face's module, with fewer and larger operations.
+"""GPT-NeoX for :mod:`vbon.models.fast`; also the body of a scalar reward model."""
 
-As :mod:`vbon.models.gpt2`, with rotary positions and, if the model has it, a parallel residual.
-Also for the body of a scalar reward model. Agrees with the library's ``forward`` (a test).
-"""
+from functools import partial
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import GPTNeoXForCausalLM, GPTNeoXForSequenceClassification, GPTNeoXModel
 from transformers.models.gpt_neox.modeling_gpt_neox import GPTNeoXLayer
 
-from vbon.batches import Prompts
-from vbon.models.checkpointing import call
-from vbon.models.prefix import PrefixCache, attend_once
+from vbon.models import fast
 
 
 def supports(model: torch.nn.Module) -> bool:
@@ -26,10 +21,6 @@ def supports(model: torch.nn.Module) -> bool:
         and config.rope_parameters["rope_type"] == "default"
         and not (config.attention_dropout or config.hidden_dropout)
     )
-
-
-def _norm(module: torch.nn.LayerNorm, x: Tensor) -> Tensor:
-    return F.layer_norm(x, module.normalized_shape, module.weight, module.bias, module.eps)
 
 
 class _Rotary:
@@ -50,88 +41,30 @@ class _Rotary:
         return rotated if turned == x.shape[-1] else torch.cat((rotated, x[..., turned:]), -1)
 
 
-def _add(block: GPTNeoXLayer, x: Tensor, attended: Tensor) -> Tensor:
-    """A block's output from its input and what its heads attended to."""
-    attended = block.attention.dense(attended)
-    if not block.use_parallel_residual:
-        x = x + attended
-        return x + block.mlp(_norm(block.post_attention_layernorm, x))
-    return x + attended + block.mlp(_norm(block.post_attention_layernorm, x))
+class _Body(fast.Body):
+    """Rotary positions and, if the model has it, a parallel residual."""
+
+    def __init__(self, model: GPTNeoXForCausalLM | GPTNeoXForSequenceClassification) -> None:
+        self.body = model.gpt_neox
+        self.blocks, self.final_norm = self.body.layers, self.body.final_layer_norm
+
+    def embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        return self.body.embed_in(tokens)
+
+    def rotation(self, positions: Tensor) -> _Rotary:
+        return _Rotary(self.body, positions)
+
+    def qkv(self, block: GPTNeoXLayer, x: Tensor) -> tuple[Tensor, ...]:
+        joined = block.attention.query_key_value(fast.norm(block.input_layernorm, x))
+        # Those of a head are neighbours in the weights.
+        return joined.view(len(x), self.body.config.num_attention_heads, -1).chunk(3, -1)
+
+    def add(self, block: GPTNeoXLayer, x: Tensor, attended: Tensor) -> Tensor:
+        attended = block.attention.dense(attended)
+        if not block.use_parallel_residual:
+            x = x + attended
+            return x + block.mlp(fast.norm(block.post_attention_layernorm, x))
+        return x + attended + block.mlp(fast.norm(block.post_attention_layernorm, x))
 
 
-def _qkv(block: GPTNeoXLayer, x: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values [..., heads, size]; a head's three stand together in the weights."""
-    joined = block.attention.query_key_value(_norm(block.input_layernorm, x))
-    return joined.view(*joined.shape[:-1], heads, -1).chunk(3, -1)
-
-
-def hidden_states(
-    model: GPTNeoXForCausalLM | GPTNeoXForSequenceClassification,
-    input_ids: Int[Tensor, "batch tokens"],
-    at: Int[Tensor, " counted"],
-    one_a_row: bool = False,
-) -> Float[Tensor, "counted width"]:
-    """Final hidden states of right-padded sequences; positions count from the first token.
-
-    The last block goes on with those at ``at`` alone: other positions are but keys and values. With
-    ``one_a_row`` there is one for each sequence, and others are not asked what they attend to.
-    """
-    return encode(model.gpt_neox, input_ids, at, one_a_row=one_a_row)[0]
-
-
-def encode(
-    body: GPTNeoXModel,
-    input_ids: Int[Tensor, "batch tokens"],
-    at: Int[Tensor, " counted"],
-    keep_cache: bool = False,
-    one_a_row: bool = False,
-) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-    """Final hidden states at some positions, and each layer's keys and values."""
-    (batch, length), heads = input_ids.shape, body.config.num_attention_heads
-    x = body.embed_in(input_ids)
-    turn = _Rotary(body, torch.arange(length, device=x.device))
-    cache = []
-
-    def pass_through(block: GPTNeoXLayer, x: Tensor) -> Tensor:
-        query, key, value = (part.transpose(1, 2) for part in _qkv(block, x, heads))
-        query, key = turn(query), turn(key)
-        if keep_cache:
-            cache.append((key.contiguous(), value.contiguous()))
-        last = block is body.layers[-1]
-        if last and one_a_row:
-            return _add(block, x.flatten(0, 1)[at], attend_once(query, key, value, at))
-        attended = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-        attended = attended.transpose(1, 2).reshape(batch, length, -1)
-        if last:
-            attended, x = (part.flatten(0, 1).index_select(0, at) for part in (attended, x))
-        return _add(block, x, attended)
-
-    for block in body.layers:
-        x = call(body, pass_through, block, x)
-    return _norm(body.final_layer_norm, x), cache
-
-
-class Decoder:
-    """Incremental decoding of ``draws`` responses to each prompt, row ``p * draws + d``."""
-
-    def __init__(
-        self, model: GPTNeoXForCausalLM, prompts: Prompts, draws: int, max_new_tokens: int
-    ) -> None:
-        self._body, self._step = model.gpt_neox, 0
-        starts = torch.arange(len(prompts), device=prompts.ids.device) * prompts.ids.shape[1]
-        last, prefix = encode(self._body, prompts.ids, starts + prompts.lengths - 1, True)
-        self.hidden = last.repeat_interleave(draws, 0)
-        self._position = prompts.lengths.repeat_interleave(draws)
-        self._cache = PrefixCache(prefix, prompts, draws, max_new_tokens)
-
-    def step(self, tokens: Int[Tensor, " rows"]) -> Float[Tensor, "rows width"]:
-        """Append one token to each row; return the hidden state that predicts the next."""
-        x = self._body.embed_in(tokens)
-        turn = _Rotary(self._body, (self._position + self._step)[:, None])
-        for layer, block in enumerate(self._body.layers):
-            query, key, value = _qkv(block, x, self._body.config.num_attention_heads)
-            x = _add(block, x, self._cache.attend(layer, turn(query), turn(key), value))
-        self._step += 1
-        self._cache.advance()
-        self.hidden = _norm(self._body.final_layer_norm, x)
-        return self.hidden
+hidden_states, Decoder = partial(fast.hidden_states, _Body), partial(fast.Decoder, _Body)
