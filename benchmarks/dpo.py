@@ -41,7 +41,7 @@ from vbon.methods.dpo import DPO
 from vbon.models import gpt2
 from vbon.models.language_model import token_log_probs
 from vbon.training.offline import Examples, OfflineSettings, OfflineTrainer
-from vbon.training.online import Environment
+from vbon.training.trainer import Environment
 
 BATCH, METHOD = 32, DPO(kl_coef=0.1)
 TARGET = 1.8

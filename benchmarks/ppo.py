@@ -40,7 +40,8 @@ from vbon.methods.ppo import PPO
 from vbon.methods.vbon_l import VBoNL
 from vbon.models import gpt2
 from vbon.pool.cdf import EstimatedCDF, RewardCDF
-from vbon.training.online import Environment, OnlineSettings, OnlineTrainer
+from vbon.training.online import OnlineSettings, OnlineTrainer
+from vbon.training.trainer import Environment
 
 POOL = 600
 LOOKUP_LIMIT = 0.01

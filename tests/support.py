@@ -26,7 +26,8 @@ from vbon.pool.cdf import EstimatedCDF, ExactCDF
 from vbon.pool.pairs import Pairing, make_pairs
 from vbon.training.anchored import make_online_trainer
 from vbon.training.offline import Examples, OfflineSettings, OfflineTrainer
-from vbon.training.online import Environment, OnlineSettings
+from vbon.training.online import OnlineSettings
+from vbon.training.trainer import Environment
 
 _SENTENCE = "the film was good and a plot is weak but this cast great fine bright bad awful dull"
 _WORDS = _SENTENCE.split(" ")

@@ -15,7 +15,8 @@ from vbon.methods.ppo import PPO
 from vbon.planning.cost import Shape
 from vbon.training import parallel
 from vbon.training.compute import Compute
-from vbon.training.online import Environment, OnlineSettings, OnlineTrainer
+from vbon.training.online import OnlineSettings, OnlineTrainer
+from vbon.training.trainer import Environment
 
 TOKENS, ROLLOUTS, EPOCHS, MINIBATCH = 40, 128, 4, 32
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from datasets import Dataset
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedTokenizerBase
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
@@ -21,13 +22,16 @@ def train(native: OfflineTrainer, tokenizer: PreTrainedTokenizerBase) -> list[di
     """Train the policy of a trainer with TRL's loop instead of its own: the same updates.
 
     Args:
-        native: Untrained trainer at temperature 1, whose optimiser and schedule are used.
+        native: Untrained trainer at temperature 1, whose optimiser is used.
         tokenizer: Only its padding and end tokens are used.
 
     Returns:
         ``objective`` and ``grad_norm`` of each update.
     """
     settings, name = native.settings, native.method.name
+    for group in native._optimizer.param_groups:
+        group["lr"] = settings.learning_rate
+    schedule = LambdaLR(native._optimizer, lambda step: settings.rate(step, native.total))
     arguments = {
         "per_device_train_batch_size": settings.batch_size,
         "num_train_epochs": 1,  # the examples are laid out epoch after epoch
@@ -59,7 +63,7 @@ def train(native: OfflineTrainer, tokenizer: PreTrainedTokenizerBase) -> list[di
             args=config(output_dir=folder, **arguments),
             train_dataset=Dataset.from_dict(_columns(native)),
             processing_class=tokenizer,
-            optimizers=(native._optimizer, native._schedule),
+            optimizers=(native._optimizer, schedule),
         )
         trainer.native, trainer.rows = native, []
         trainer.train()

@@ -11,7 +11,7 @@ from vbon.methods.ppo import PPO
 from vbon.methods.rloo import RLOO
 from vbon.methods.vbon import VBoN
 from vbon.objectives import oracle
-from vbon.training.advantages import LeaveOneOut, ValueBaseline, make_baseline
+from vbon.training.advantages import LeaveOneOut, ValueBaseline
 from vbon.training.online import OnlineTrainer
 
 
@@ -102,20 +102,16 @@ def test_a_table_has_values_of_its_own_in_either_case():
 
 
 def test_a_method_chooses_its_baseline():
-    policy = Language().policy()
-    options = {
-        "whole_response": False,
-        "gamma": 1.0,
-        "lam": 1.0,
-        "clip_value": None,
-        "trains_trunk": True,
-    }
-    assert isinstance(make_baseline(policy, True, 4, 0, **options), LeaveOneOut)
-    assert isinstance(make_baseline(policy, False, 4, 0, **options), ValueBaseline)
-    assert make_baseline(policy, False, 4, 0, **options).model is None
-    separate = make_baseline(policy, False, 4, 0, **options, separate=True)
-    assert all(part.requires_grad for part in separate.model.parameters())
-    assert make_baseline(policy, True, 4, 0, **options, separate=True).model is None
+    language = Language()
+    for value_model in ("shared", "separate"):
+        chosen = settings(value_model=value_model)
+        for method, kind in ((RLOO(kl_coef=0.5), LeaveOneOut), (PPO(kl_coef=0.5), ValueBaseline)):
+            parts = language.policy(), method, language.environment(), chosen, 0
+            baseline = OnlineTrainer(*parts).baseline
+            assert isinstance(baseline, kind)
+            assert (baseline.model is None) == (kind is LeaveOneOut or value_model == "shared")
+    trained = OnlineTrainer(*parts).baseline.model
+    assert all(part.requires_grad for part in trained.parameters())
 
 
 @pytest.mark.parametrize("method", [PPO(kl_coef=0.5), VBoN(n=3.0)], ids=lambda method: method.name)

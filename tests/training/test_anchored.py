@@ -18,7 +18,8 @@ from vbon.models.language_model import token_log_probs
 from vbon.models.trainable import make_trainable, merged
 from vbon.objectives import oracle
 from vbon.training.anchored import AnchoredTrainer, make_online_trainer
-from vbon.training.online import Environment, OnlineTrainer
+from vbon.training.online import OnlineTrainer
+from vbon.training.trainer import Environment
 
 
 def scored_against(reward, anchor_rewards):

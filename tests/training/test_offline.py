@@ -19,7 +19,7 @@ from vbon.methods.dpo import DPO
 from vbon.models.language_model import token_log_probs
 from vbon.objectives import oracle
 from vbon.training.offline import Examples, OfflineTrainer
-from vbon.training.online import Diverged, Environment
+from vbon.training.trainer import Diverged, Environment
 
 EOS = 2
 METHODS = [BoNSFT(n=3), DPO(kl_coef=0.1, num_draws=3, num_pairs=3), BoNBoN(n=3)]

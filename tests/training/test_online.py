@@ -16,7 +16,8 @@ from vbon.methods.vbon import VBoN
 from vbon.models.language_model import load_language_model
 from vbon.objectives import oracle
 from vbon.objectives.policy_gradient import whiten
-from vbon.training.online import Diverged, Environment, OnlineSettings, OnlineTrainer
+from vbon.training.online import OnlineSettings, OnlineTrainer
+from vbon.training.trainer import Diverged, Environment
 
 HIGH = 3.0
 

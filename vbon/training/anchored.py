@@ -5,21 +5,22 @@ import dataclasses
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from vbon.batches import Prompts, Rollouts
+from vbon.batches import Rollouts
 from vbon.methods.base import Anchored, Online
 from vbon.models.language_model import response_logits
 from vbon.models.trainable import merged
 from vbon.seeding import derive_seed
 from vbon.training.compute import PLAIN, Compute
-from vbon.training.online import Environment, OnlineSettings, OnlineTrainer, _Batch, _Clock
+from vbon.training.online import Batch, OnlineSettings, OnlineTrainer
+from vbon.training.trainer import Environment
 
 
 @dataclasses.dataclass
-class _AnchoredBatch(_Batch):
+class _AnchoredBatch(Batch):
     """Rollouts of the policy, and for each the best response of the anchor."""
 
     best: Rollouts
@@ -52,41 +53,20 @@ class AnchoredTrainer(OnlineTrainer):
 
     def _collect(self, step: int) -> tuple[_AnchoredBatch, dict[str, float]]:
         """Sample from policy and anchor, score all together and turn them into advantages."""
-        env, draws, clock = self.environment, self.settings.draws_per_prompt, _Clock(self.seconds)
-        index = self._next_prompts(self.settings.rollouts // draws)
-        asked = env.prompts.select(index)
-        with clock("sample"):
-            seed = derive_seed(self.seed, "rollouts", step)
-            rollouts = self._drawn_by_policy(asked, draws, seed)
+        draws = self.method.anchor_draws
+        index, asked, rollouts = self._sampled(step)
+        with self._timed("sample"):
             seed = derive_seed(self.seed, "anchor", step)
-            held = self._drawn(self.anchor, asked, draws * self.method.anchor_draws, seed)
-        prompts = asked.select(rollouts.prompt_index)
-        with clock("score"):
-            reward, anchor_rewards = self._score(asked, rollouts, held)
-            log_probs_ref = self._log_probs_under(env.reference, prompts, rollouts)
-            log_probs_anchor = self._log_probs_under(self.anchor, prompts, rollouts)
-        with clock("lookup"):
-            scored = self._look_up(index[rollouts.prompt_index], reward, log_probs_ref)
-        scored = dataclasses.replace(scored, anchor_rewards=anchor_rewards)
-        batch, row = self._advantages(prompts, rollouts, scored, log_probs_ref, log_probs_anchor)
-        row |= env.evaluated(prompts, rollouts)
-        log_ratio = (rollouts.token_log_probs - log_probs_anchor).double()
-        row["kl_anchor"] = log_ratio.sum(1).mean().item()
-        self.episodes += len(rollouts)
-        self.sampled_tokens += int(rollouts.response_mask.sum() + held.response_mask.sum())
-        first = torch.arange(len(rollouts)) * self.method.anchor_draws
-        # Of equal rewards the first draw is taken, which chance has put there.
-        best = _rows(held, first + anchor_rewards.argmax(1))
-        return _AnchoredBatch(**vars(batch), best=best), row
-
-    def _score(
-        self, asked: Prompts, rollouts: Rollouts, held: Rollouts
-    ) -> tuple[Float64[Tensor, " batch"], Float64[Tensor, "batch draws"]]:
-        """Rewards of the policy's responses, and of the anchor's that belong to each."""
-        both = Rollouts.joined([rollouts, held])
-        reward = self.environment.rewards(asked.select(both.prompt_index), both)
-        ours, theirs = reward.split([len(rollouts), len(held)])
-        return ours, theirs.view(-1, self.method.anchor_draws)
+            others = self._drawn(self.anchor, asked, self.settings.draws_per_prompt * draws, seed)
+        self.sampled_tokens += int(others.response_mask.sum())
+        with self._timed("score"):
+            both = Rollouts.joined([rollouts, others])
+            reward = self.environment.rewards(asked.select(both.prompt_index), both)
+        reward, theirs = reward[: len(rollouts)], reward[len(rollouts) :].view(-1, draws)
+        batch, row = self._compared(index, asked, rollouts, reward, self.anchor, theirs)
+        # Of equal rewards the first draw is taken, which is random.
+        best = torch.arange(len(rollouts)) * draws + theirs.argmax(1)
+        return _AnchoredBatch(**vars(batch), best=_rows(others, best)), row
 
     def _losses(
         self,

@@ -22,7 +22,7 @@ from vbon.pool.shared import SharedCDF
 from vbon.pool.table import load_prompts
 from vbon.rewards import full_texts, load_reward_model, replace_unfinished
 from vbon.training.offline import Examples
-from vbon.training.online import Environment
+from vbon.training.trainer import Environment
 
 
 def load_cdf(paths: dict[str, str], settings: dict[str, Any], prompts: Prompts) -> RewardCDF:

@@ -15,9 +15,8 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float64, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel
 
 from vbon.batches import OfflineBatch, Prompts
@@ -26,8 +25,7 @@ from vbon.methods.base import Offline
 from vbon.models.language_model import response_logits
 from vbon.seeding import derive_seed
 from vbon.training.compute import PLAIN, Compute
-from vbon.training.online import Diverged, Environment
-from vbon.training.parallel import add_gradients, summed
+from vbon.training.trainer import Environment, Trainer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +137,7 @@ class Examples:
         return torch.cat([torch.randperm(len(self), generator=generator) for _ in passes])[:count]
 
 
-class OfflineTrainer:
+class OfflineTrainer(Trainer):
     """Train a policy on stored pairs, one part between two measurements at a time.
 
     Args:
@@ -165,32 +163,15 @@ class OfflineTrainer:
         seed: int,
         compute: Compute = PLAIN,
     ) -> None:
-        self.policy, self.method, self.environment = policy, method, environment
-        self.examples, self.settings, self.seed = examples, settings, seed
-        self.compute = compute
-        compute.start(policy)
+        super().__init__(policy, method, environment, settings, seed, compute)
+        self._start([policy])
+        self.examples = examples
         count = settings.epochs * len(examples)
         if settings.updates is not None:
             count = settings.updates * settings.batch_size
         self.order = examples.order(count, seed)
         self.total = math.ceil(len(self.order) / settings.batch_size)
-        self._parameters = [part for part in policy.parameters() if part.requires_grad]
-        self._optimizer = torch.optim.AdamW(
-            self._parameters,
-            lr=settings.learning_rate,
-            betas=(0.9, settings.adam_beta2),
-            weight_decay=settings.weight_decay,
-            fused=True,
-        )
-        self._schedule = LambdaLR(self._optimizer, lambda step: settings.rate(step, self.total))
         self._mean_nll = examples.mean_nll
-        self.episodes = self.sampled_tokens = self.updates = 0
-        self.seconds = dict.fromkeys(("sample", "score", "update"), 0.0)
-
-    @property
-    def learning_rate(self) -> float:
-        """Learning rate of the last update."""
-        return self.settings.learning_rate * self.settings.rate(self.updates - 1, self.total)
 
     def __iter__(self) -> Iterator[dict[str, float]]:
         """Train to the end, yielding a row of the history for each measurement.
@@ -215,29 +196,18 @@ class OfflineTrainer:
             yield row | self._measure() | {"seconds": time.perf_counter() - started}
 
     def _update(self, batches: Sequence[Tensor]) -> dict[str, float]:
-        """Take one optimiser step a batch; return their mean statistics."""
-        started = time.perf_counter()
-        statistics = [self._step(index) for index in batches]
-        self.seconds["update"] += time.perf_counter() - started
+        """Take an optimiser step per batch; return their mean statistics."""
+        with self._timed("update"):
+            statistics = [self._step(index) for index in batches]
         means = torch.stack(statistics).mean(0).tolist()
         return dict(zip(("objective", "grad_norm", "clip_fraction"), means, strict=True))
 
-    def _step(self, index: Int[Tensor, " batch"]) -> Float[Tensor, " numbers"]:
+    def _step(self, index: Int[Tensor, " batch"]) -> Float64[Tensor, " numbers"]:
         """One optimiser step on some pairs."""
-        self._optimizer.zero_grad(set_to_none=True)
-        with self.compute.update(self.policy):
-            loss = summed(self._add_gradients(index))
-        add_gradients(self._parameters)
-        limit = math.inf if self.settings.max_grad_norm is None else self.settings.max_grad_norm
-        grad_norm = nn.utils.clip_grad_norm_(self._parameters, limit, foreach=True)
-        for name, value in (("loss", loss), ("gradient norm", grad_norm)):
-            if not torch.isfinite(value):
-                raise Diverged(f"{name} is {value.item()} after {self.updates} updates")
-        self._optimizer.step()
-        self._schedule.step()
-        self.updates += 1
+        rate = self.settings.rate(self.updates, self.total)
+        loss, norm = self._take_step(rate, lambda: self._add_gradients(index))
         self.episodes += len(index)
-        return torch.stack([x.detach().double() for x in (-loss, grad_norm, grad_norm > limit)])
+        return torch.stack([x.detach().double() for x in (-loss, norm, norm > self._limit)])
 
     def _add_gradients(self, index: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
         """Gradients of the mean loss of some pairs, a pass at a time; gives that loss.
@@ -281,15 +251,13 @@ class OfflineTrainer:
     def _measure(self) -> dict[str, float]:
         """Reward and KL of the policy, from the same prompts and uniform numbers each time."""
         env, asked = self.environment, self._asked
-        started = time.perf_counter()
         draws = max(1, self.settings.monitor_rollouts // len(asked))
-        rollouts = env.sample(self.policy, asked, draws, derive_seed(self.seed, "monitor"))
-        self.seconds["sample"] += time.perf_counter() - started
-        started = time.perf_counter()
+        with self._timed("sample"):
+            rollouts = env.sample(self.policy, asked, draws, derive_seed(self.seed, "monitor"))
         prompts = asked.select(rollouts.prompt_index)
-        reward = env.rewards(prompts, rollouts)
-        log_probs_ref = env.log_probs_under(env.reference, prompts, rollouts)
-        self.seconds["score"] += time.perf_counter() - started
+        with self._timed("score"):
+            reward = env.rewards(prompts, rollouts)
+            log_probs_ref = env.log_probs_under(env.reference, prompts, rollouts)
         log_ratio = rollouts.log_prob - log_probs_ref.double().sum(1)
         return {
             "reward": reward.mean().item(),

@@ -5,107 +5,27 @@ sampled end-of-sequence token ends a response. A method enters through its rewar
 rewards alone.
 """
 
-import functools
-import itertools
+import copy
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float64, Int
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from vbon.batches import Prompts, Rollouts, Scored
 from vbon.methods.base import Online
-from vbon.models.language_model import response_logits, token_log_probs, token_values
-from vbon.objectives.policy_gradient import (
-    clipped_policy_loss,
-    masked_mean,
-    whiten,
-)
-from vbon.pool.cdf import RewardCDF
-from vbon.sampling import sample
+from vbon.models.language_model import make_value_head, response_logits, token_values
+from vbon.objectives.policy_gradient import clipped_policy_loss, masked_mean, whiten
 from vbon.seeding import derive_seed
-from vbon.training.advantages import make_baseline
+from vbon.training.advantages import LeaveOneOut, ValueBaseline
 from vbon.training.compute import PLAIN, Compute
-from vbon.training.parallel import add_gradients, by_prompts, by_rows, summed
-
-Score = Callable[[Prompts, Rollouts], Float64[Tensor, " batch"]]
-
-
-@dataclass(frozen=True)
-class Environment:
-    """What a policy is trained in: prompts, reference, reward and limits of a response.
-
-    Attributes:
-        prompts: Training prompts.
-        reference: The frozen reference model.
-        score: Rewards of rollouts, on the training scale; gets the prompt of each rollout.
-        cdf: The reference's reward distribution, for the methods that need it.
-        eos_token_id: The token that ends a response.
-        max_new_tokens: Length limit of a response.
-        temperature: Of sampling and of every log-prob.
-        evaluator: Rewards of rollouts by the held-out evaluator, for the history alone.
-        monitored: How many rollouts of a row of the history the evaluator is asked about.
-    """
-
-    prompts: Prompts
-    reference: PreTrainedModel
-    score: Score
-    cdf: RewardCDF | None
-    eos_token_id: int
-    max_new_tokens: int
-    temperature: float = 1.0
-    evaluator: Score | None = None
-    monitored: int = 0
-
-    def evaluated(self, prompts: Prompts, rollouts: Rollouts) -> dict[str, float]:
-        """What the evaluator says of the first rollouts; nothing is learnt from it."""
-        if self.evaluator is None:
-            return {}
-        first = torch.arange(min(self.monitored, len(rollouts)))
-        rewards = by_rows(self.evaluator, prompts.select(first), rollouts.select(first))
-        return {"evaluator_reward": rewards.mean().item()}
-
-    def rewards(self, prompts: Prompts, rollouts: Rollouts) -> Float64[Tensor, " batch"]:
-        """Rewards of rollouts, on the training scale."""
-        return by_rows(self.score, prompts, rollouts)
-
-    def sample(
-        self,
-        model: PreTrainedModel,
-        asked: Prompts,
-        draws: int,
-        seed: int,
-        value_head: nn.Module | None = None,
-    ) -> Rollouts:
-        """Responses of a model to some prompts, within the environment's limits."""
-        draw = functools.partial(
-            sample,
-            model,
-            draws=draws,
-            max_new_tokens=self.max_new_tokens,
-            eos_token_id=self.eos_token_id,
-            seed=seed,
-            temperature=self.temperature,
-            value_head=value_head,
-        )
-        return by_prompts(draw, asked)
-
-    def log_probs_under(
-        self, model: PreTrainedModel, prompts: Prompts, rollouts: Rollouts
-    ) -> Float[Tensor, "batch tokens"]:
-        """Log-probs of the tokens of rollouts under a model."""
-
-        def found(prompts: Prompts, rollouts: Rollouts) -> Tensor:
-            ids, mask = rollouts.response_ids, rollouts.response_mask
-            return token_log_probs(model, prompts, ids, mask, self.temperature)
-
-        return by_rows(found, prompts, rollouts)
+from vbon.training.parallel import by_rows
+from vbon.training.trainer import Environment, Trainer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,12 +54,8 @@ class OnlineSettings:
     whiten: str
 
 
-class Diverged(RuntimeError):
-    """Training met a loss that is not finite; what was trained so far is no result."""
-
-
 @dataclass
-class _Batch:
+class Batch:
     """One iteration's rollouts with everything the updates need."""
 
     prompts: Prompts
@@ -148,7 +64,7 @@ class _Batch:
     values: Float[Tensor, "batch tokens"]
     targets: Float[Tensor, "batch tokens"]
 
-    def to(self, device: torch.device) -> "_Batch":
+    def to(self, device: torch.device) -> "Batch":
         """The same on a device."""
         return type(self)(**{name: part.to(device) for name, part in vars(self).items()})
 
@@ -160,7 +76,7 @@ class _Batch:
         return self.prompts.select(index), ids, mask[:, :longest]
 
 
-class OnlineTrainer:
+class OnlineTrainer(Trainer):
     """Train a policy in an environment, one iteration at a time.
 
     Args:
@@ -175,6 +91,8 @@ class OnlineTrainer:
         ``for row in OnlineTrainer(policy, method, environment, settings, seed=0): print(row)``
     """
 
+    phases = ("sample", "score", "lookup", "update")
+
     def __init__(
         self,
         policy: PreTrainedModel,
@@ -184,37 +102,15 @@ class OnlineTrainer:
         seed: int,
         compute: Compute = PLAIN,
     ) -> None:
-        self.policy, self.method, self.environment = policy, method, environment
-        self.settings, self.seed, self.compute = settings, seed, compute
-        self.baseline = make_baseline(
-            environment.reference,
-            method.leave_one_out,
-            settings.draws_per_prompt,
-            derive_seed(seed, "value_head"),
-            whole_response=settings.value_target == "response",
-            gamma=settings.gamma,
-            lam=settings.lam,
-            clip_value=settings.clip_value,
-            trains_trunk=settings.value_trains_trunk,
-            separate=settings.value_model == "separate",
-        )
-        self._models = [policy, *([] if self.baseline.model is None else [self.baseline.model])]
-        for model in self._models:
-            compute.start(model)
-        parts = [*self._models, *([] if self.baseline.head is None else [self.baseline.head])]
-        trained = itertools.chain.from_iterable(part.parameters() for part in parts)
-        self._parameters = [parameter for parameter in trained if parameter.requires_grad]
-        self._optimizer = torch.optim.AdamW(
-            self._parameters,
-            lr=settings.learning_rate,
-            betas=(0.9, settings.adam_beta2),
-            weight_decay=settings.weight_decay,
-            fused=True,
+        super().__init__(policy, method, environment, settings, seed, compute)
+        self.baseline = self._make_baseline()
+        model, head = self.baseline.model, self.baseline.head
+        self._start(
+            [policy] if model is None else [policy, model], *([] if head is None else [head])
         )
         self._generator = torch.Generator().manual_seed(derive_seed(seed, "order"))
         self._queue: Tensor = torch.empty(0, dtype=torch.long)
-        self.episodes = self.sampled_tokens = self.updates = 0
-        self.seconds = dict.fromkeys(("sample", "score", "lookup", "update"), 0.0)
+        self._rate = 1.0
 
     def __iter__(self) -> Iterator[dict[str, float]]:
         """Run all iterations, yielding one row of the history for each.
@@ -222,21 +118,29 @@ class OnlineTrainer:
         Raises:
             Diverged: If a loss or a gradient is not finite.
         """
-        started = time.perf_counter()
-        for step in range(self.settings.iterations):
-            self._set_learning_rate(step)
+        started, total = time.perf_counter(), self.settings.iterations
+        for step in range(total):
+            self._rate = 1 - step / total if self.settings.schedule == "linear" else 1.0
             batch, row = self._collect(step)
             row |= self._update(batch)
-            row |= {"step": step, "episodes": self.episodes, "learning_rate": self._learning_rate}
+            row |= {"step": step, "episodes": self.episodes, "learning_rate": self.learning_rate}
             yield row | {"seconds": time.perf_counter() - started}
 
-    @property
-    def _learning_rate(self) -> float:
-        return self._optimizer.param_groups[0]["lr"]
-
-    def _set_learning_rate(self, step: int) -> None:
-        left = 1 - step / self.settings.iterations if self.settings.schedule == "linear" else 1.0
-        self._optimizer.param_groups[0]["lr"] = self.settings.learning_rate * left
+    def _make_baseline(self) -> ValueBaseline | LeaveOneOut:
+        """The method's baseline, with an untrained head and the reference as value model."""
+        settings, reference = self.settings, self.environment.reference
+        if self.method.leave_one_out:
+            return LeaveOneOut(settings.draws_per_prompt)
+        separate = settings.value_model == "separate"
+        return ValueBaseline(
+            make_value_head(reference, derive_seed(self.seed, "value_head")),
+            settings.value_target == "response",
+            settings.gamma,
+            settings.lam,
+            settings.clip_value,
+            settings.value_trains_trunk,
+            copy.deepcopy(reference).requires_grad_(True) if separate else None,
+        )
 
     def _next_prompts(self, count: int) -> Int[Tensor, " count"]:
         """The next prompts of an endless pass over all of them, shuffled anew each time."""
@@ -246,24 +150,50 @@ class OnlineTrainer:
         chosen, self._queue = self._queue[:count], self._queue[count:]
         return chosen
 
-    def _collect(self, step: int) -> tuple[_Batch, dict[str, float]]:
+    def _collect(self, step: int) -> tuple[Batch, dict[str, float]]:
         """Sample, score and turn into advantages one batch of rollouts."""
-        env, draws, clock = self.environment, self.settings.draws_per_prompt, _Clock(self.seconds)
+        index, asked, rollouts = self._sampled(step)
+        with self._timed("score"):
+            reward = self.environment.rewards(asked.select(rollouts.prompt_index), rollouts)
+        return self._compared(index, asked, rollouts, reward)
+
+    def _sampled(self, step: int) -> tuple[Int[Tensor, " count"], Prompts, Rollouts]:
+        """The next prompts, their numbers, and responses of the policy to them."""
+        draws = self.settings.draws_per_prompt
         index = self._next_prompts(self.settings.rollouts // draws)
-        asked = env.prompts.select(index)
-        with clock("sample"):
+        asked = self.environment.prompts.select(index)
+        with self._timed("sample"):
             seed = derive_seed(self.seed, "rollouts", step)
             rollouts = self._drawn_by_policy(asked, draws, seed)
-        prompts = asked.select(rollouts.prompt_index)
-        with clock("score"):
-            reward = env.rewards(prompts, rollouts)
-            log_probs_ref = self._log_probs_under(env.reference, prompts, rollouts)
-        with clock("lookup"):
-            scored = self._look_up(index[rollouts.prompt_index], reward, log_probs_ref)
-        batch, row = self._advantages(prompts, rollouts, scored, log_probs_ref)
-        row |= env.evaluated(prompts, rollouts)
         self.episodes += len(rollouts)
         self.sampled_tokens += int(rollouts.response_mask.sum())
+        return index, asked, rollouts
+
+    def _compared(
+        self,
+        index: Int[Tensor, " count"],
+        asked: Prompts,
+        rollouts: Rollouts,
+        reward: Float64[Tensor, " batch"],
+        anchor: PreTrainedModel | None = None,
+        anchor_rewards: Float64[Tensor, "batch draws"] | None = None,
+    ) -> tuple[Batch, dict[str, float]]:
+        """Scored rollouts as advantages, and their row of the history.
+
+        Tokens pay for leaving the reference, or the anchor if there is one.
+        """
+        env, prompts = self.environment, asked.select(rollouts.prompt_index)
+        with self._timed("score"):
+            log_probs_ref = home = self._log_probs_under(env.reference, prompts, rollouts)
+            if anchor is not None:
+                home = self._log_probs_under(anchor, prompts, rollouts)
+        with self._timed("lookup"):
+            scored = self._look_up(index[rollouts.prompt_index], reward, log_probs_ref)
+        scored = replace(scored, anchor_rewards=anchor_rewards)
+        batch, row = self._advantages(prompts, rollouts, scored, log_probs_ref, home)
+        row |= env.evaluated(prompts, rollouts)
+        if anchor is not None:
+            row["kl_anchor"] = (rollouts.token_log_probs - home).double().sum(1).mean().item()
         return batch, row
 
     def _drawn(self, model: PreTrainedModel, asked: Prompts, *how: Any) -> Rollouts:
@@ -320,7 +250,7 @@ class OnlineTrainer:
         scored: Scored,
         log_probs_ref: Tensor,
         log_probs_home: Tensor | None = None,
-    ) -> tuple[_Batch, dict[str, float]]:
+    ) -> tuple[Batch, dict[str, float]]:
         """Token rewards and advantages; also what the history reports of the rollouts.
 
         Tokens pay for leaving ``log_probs_home``, which is the reference unless it is given.
@@ -351,42 +281,28 @@ class OnlineTrainer:
             "explained_variance": (1 - residual / spread).item(),
         }
         values = torch.zeros_like(targets) if rollouts.values is None else rollouts.values
-        return _Batch(prompts, rollouts, advantages, values, targets), row
+        return Batch(prompts, rollouts, advantages, values, targets), row
 
-    def _update(self, batch: _Batch) -> dict[str, float]:
+    def _update(self, batch: Batch) -> dict[str, float]:
         """Take the optimiser steps of one iteration; return their mean statistics."""
-        clock, total = _Clock(self.seconds), len(batch.rollouts)
-        batch, statistics = batch.to(self.policy.device), []
-        with clock("update"):
+        total, statistics = len(batch.rollouts), []
+        batch = batch.to(self.policy.device)
+        with self._timed("update"):
             for _ in range(self.settings.epochs):
                 order = torch.randperm(total, generator=self._generator)
                 for index in order.split(self.settings.minibatch):
                     statistics.append(self._step(batch, index))
-        self.updates += len(statistics)
         means = torch.stack(statistics).double().mean(0).tolist()
         names = ("policy_loss", "value_loss", "clip_fraction", "grad_norm")
         return dict(zip(names, means, strict=True))
 
-    def _step(self, batch: _Batch, index: Int[Tensor, " minibatch"]) -> Float[Tensor, " numbers"]:
+    def _step(self, batch: Batch, index: Int[Tensor, " minibatch"]) -> Float[Tensor, " numbers"]:
         """One optimiser step on some rows of the batch."""
-        settings = self.settings
-        self._optimizer.zero_grad(set_to_none=True)
-        with self.compute.update(*self._models):
-            losses = summed(self._add_gradients(batch, index))
-        add_gradients(self._parameters)
-        limit = settings.max_grad_norm
-        if limit is None:
-            gradients = [p.grad for p in self._parameters if p.grad is not None]
-            grad_norm = nn.utils.get_total_norm(gradients, foreach=True)
-        else:
-            grad_norm = nn.utils.clip_grad_norm_(self._parameters, limit, foreach=True)
-        if not torch.isfinite(grad_norm):
-            raise Diverged(f"gradient norm is {grad_norm.item()} after {self.updates} updates")
-        self._optimizer.step()
-        return torch.cat((losses, grad_norm[None])).detach()
+        losses, norm = self._take_step(self._rate, lambda: self._add_gradients(batch, index))
+        return torch.cat((losses, norm[None])).detach()
 
     def _add_gradients(
-        self, batch: _Batch, index: Int[Tensor, " minibatch"]
+        self, batch: Batch, index: Int[Tensor, " minibatch"]
     ) -> Float[Tensor, " losses"]:
         """Gradients of the minibatch's mean losses, a pass at a time; gives these losses.
 
@@ -406,7 +322,7 @@ class OnlineTrainer:
 
     def _losses(
         self,
-        batch: _Batch,
+        batch: Batch,
         index: Int[Tensor, " rows"],
         advantages: Float[Tensor, "rows tokens"],
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""], Float[Tensor, ""]]:
@@ -428,25 +344,3 @@ class OnlineTrainer:
             batch.targets[index, :longest][mask],
         )
         return policy_losses.mean(), value_loss, clip_fraction
-
-
-class _Clock:
-    """Adds the wall time of named blocks to a dictionary."""
-
-    def __init__(self, seconds: dict[str, float]) -> None:
-        self._seconds, self._name = seconds, ""
-
-    def __call__(self, name: str) -> "_Clock":
-        self._name = name
-        return self
-
-    def __enter__(self) -> None:
-        self._started = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self._seconds[self._name] += time.perf_counter() - self._started
-
-
-def is_finite(row: dict[str, float]) -> bool:
-    """Whether every number of a history row is finite."""
-    return bool(np.isfinite(list(row.values())).all())

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float64
@@ -26,7 +27,8 @@ from vbon.training.anchored import make_online_trainer
 from vbon.training.compute import COMPUTE, Compute
 from vbon.training.inputs import Inputs
 from vbon.training.offline import OfflineSettings, OfflineTrainer
-from vbon.training.online import Diverged, Environment, OnlineSettings, OnlineTrainer, is_finite
+from vbon.training.online import OnlineSettings, OnlineTrainer
+from vbon.training.trainer import Diverged, Environment
 
 
 def carry_out(run: dict[str, Any], method: Method, inputs: Inputs, made: dict[str, Any]) -> str:
@@ -100,7 +102,7 @@ def _train(run: dict[str, Any], method: Method, inputs: Inputs) -> Outcome:
     try:
         for row in trainer:
             rows.append(row)
-            if not is_finite({name: row[name] for name in SCHEMAS["history"].columns}):
+            if not np.isfinite([row[name] for name in SCHEMAS["history"].columns]).all():
                 raise Diverged(f"step {row['step']}: a statistic is not finite")
     except Diverged as error:
         name = f"{run['method']} {run['setting']} seed {run['seed']}"

@@ -1,0 +1,183 @@
+"""State and optimiser steps that all training loops share, and the environment of a training."""
+
+import functools
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from vbon.batches import Prompts, Rollouts
+from vbon.methods.base import Method
+from vbon.models.language_model import token_log_probs
+from vbon.pool.cdf import RewardCDF
+from vbon.sampling import sample
+from vbon.training.compute import Compute
+from vbon.training.parallel import add_gradients, by_prompts, by_rows, summed
+
+Score = Callable[[Prompts, Rollouts], Float64[Tensor, " batch"]]
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What a policy is trained in: prompts, reference, reward and limits of a response.
+
+    Attributes:
+        prompts: Training prompts.
+        reference: The frozen reference model.
+        score: Rewards of rollouts, on the training scale; gets the prompt of each rollout.
+        cdf: The reference's reward distribution, for the methods that need it.
+        eos_token_id: The token that ends a response.
+        max_new_tokens: Length limit of a response.
+        temperature: Of sampling and of every log-prob.
+        evaluator: Rewards of rollouts by the held-out evaluator, for the history alone.
+        monitored: How many rollouts of a row of the history the evaluator is asked about.
+    """
+
+    prompts: Prompts
+    reference: PreTrainedModel
+    score: Score
+    cdf: RewardCDF | None
+    eos_token_id: int
+    max_new_tokens: int
+    temperature: float = 1.0
+    evaluator: Score | None = None
+    monitored: int = 0
+
+    def evaluated(self, prompts: Prompts, rollouts: Rollouts) -> dict[str, float]:
+        """What the evaluator says of the first rollouts; nothing is learnt from it."""
+        if self.evaluator is None:
+            return {}
+        first = torch.arange(min(self.monitored, len(rollouts)))
+        rewards = by_rows(self.evaluator, prompts.select(first), rollouts.select(first))
+        return {"evaluator_reward": rewards.mean().item()}
+
+    def rewards(self, prompts: Prompts, rollouts: Rollouts) -> Float64[Tensor, " batch"]:
+        """Rewards of rollouts, on the training scale."""
+        return by_rows(self.score, prompts, rollouts)
+
+    def sample(
+        self,
+        model: PreTrainedModel,
+        asked: Prompts,
+        draws: int,
+        seed: int,
+        value_head: nn.Module | None = None,
+    ) -> Rollouts:
+        """Responses of a model to some prompts, within the environment's limits."""
+        draw = functools.partial(
+            sample,
+            model,
+            draws=draws,
+            max_new_tokens=self.max_new_tokens,
+            eos_token_id=self.eos_token_id,
+            seed=seed,
+            temperature=self.temperature,
+            value_head=value_head,
+        )
+        return by_prompts(draw, asked)
+
+    def log_probs_under(
+        self, model: PreTrainedModel, prompts: Prompts, rollouts: Rollouts
+    ) -> Float[Tensor, "batch tokens"]:
+        """Log-probs of the tokens of rollouts under a model."""
+
+        def found(prompts: Prompts, rollouts: Rollouts) -> Tensor:
+            ids, mask = rollouts.response_ids, rollouts.response_mask
+            return token_log_probs(model, prompts, ids, mask, self.temperature)
+
+        return by_rows(found, prompts, rollouts)
+
+
+class Diverged(RuntimeError):
+    """A loss or gradient is not finite; what was trained so far is no result."""
+
+
+class Trainer:
+    """State of a training and its optimiser steps.
+
+    Args:
+        policy: Starts as a copy of the reference; its parameters are updated in place.
+        method: What is trained.
+        environment: Where it is trained.
+        settings: Of the loop.
+        seed: Seeds all that is random.
+        compute: How an update is computed.
+    """
+
+    phases = ("sample", "score", "update")
+    """Names of what is timed."""
+
+    def __init__(
+        self,
+        policy: PreTrainedModel,
+        method: Method,
+        environment: Environment,
+        settings: Any,
+        seed: int,
+        compute: Compute,
+    ) -> None:
+        self.policy, self.method, self.environment = policy, method, environment
+        self.settings, self.seed, self.compute = settings, seed, compute
+        self.episodes = self.sampled_tokens = self.updates = 0
+        self.seconds = dict.fromkeys(self.phases, 0.0)
+
+    def _start(self, models: list[PreTrainedModel], *heads: nn.Module) -> None:
+        """Prepare some models, and heads that read their states, to be trained."""
+        for model in models:
+            self.compute.start(model)
+        self._models = models
+        every = [part for module in (*models, *heads) for part in module.parameters()]
+        self._parameters = [parameter for parameter in every if parameter.requires_grad]
+        self._optimizer = torch.optim.AdamW(
+            self._parameters,
+            betas=(0.9, self.settings.adam_beta2),
+            weight_decay=self.settings.weight_decay,
+            fused=True,
+        )
+        limit = self.settings.max_grad_norm
+        self._limit = math.inf if limit is None else limit
+
+    def _take_step(
+        self, rate: float, gradients: Callable[[], Tensor]
+    ) -> tuple[Tensor, Float[Tensor, ""]]:
+        """One optimiser step.
+
+        Args:
+            rate: Share of the learning rate.
+            gradients: Adds this process's share of the gradients; returns that of the losses.
+
+        Returns:
+            The losses, and the gradient's norm before it is scaled down.
+
+        Raises:
+            Diverged: If one of them is not finite.
+        """
+        self.learning_rate = self.settings.learning_rate * rate
+        self._optimizer.param_groups[0]["lr"] = self.learning_rate
+        self._optimizer.zero_grad(set_to_none=True)
+        with self.compute.update(*self._models):
+            losses = summed(gradients())
+        add_gradients(self._parameters)
+        norm = nn.utils.clip_grad_norm_(self._parameters, self._limit, foreach=True)
+        if not torch.isfinite(losses.sum() + norm):
+            raise Diverged(
+                f"loss is {losses.sum().item()}, gradient norm is {norm.item()} after "
+                f"{self.updates} updates"
+            )
+        self._optimizer.step()
+        self.updates += 1
+        return losses, norm
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        """Add the wall time of a block to :attr:`seconds`."""
+        started = time.perf_counter()
+        yield
+        self.seconds[name] += time.perf_counter() - started
