@@ -164,7 +164,7 @@ class OfflineTrainer(Trainer):
         compute: Compute = PLAIN,
     ) -> None:
         super().__init__(policy, method, environment, settings, seed, compute)
-        self._start([policy])
+        self._start(policy)
         self.examples = examples
         count = settings.epochs * len(examples)
         if settings.updates is not None:

@@ -104,10 +104,7 @@ class OnlineTrainer(Trainer):
     ) -> None:
         super().__init__(policy, method, environment, settings, seed, compute)
         self.baseline = self._make_baseline()
-        model, head = self.baseline.model, self.baseline.head
-        self._start(
-            [policy] if model is None else [policy, model], *([] if head is None else [head])
-        )
+        self._start(policy, self.baseline.model, self.baseline.head)
         self._generator = torch.Generator().manual_seed(derive_seed(seed, "order"))
         self._queue: Tensor = torch.empty(0, dtype=torch.long)
         self._rate = 1.0

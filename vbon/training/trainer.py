@@ -128,12 +128,13 @@ class Trainer:
         self.episodes = self.sampled_tokens = self.updates = 0
         self.seconds = dict.fromkeys(self.phases, 0.0)
 
-    def _start(self, models: list[PreTrainedModel], *heads: nn.Module) -> None:
-        """Prepare some models, and heads that read their states, to be trained."""
-        for model in models:
+    def _start(self, *modules: nn.Module | None) -> None:
+        """Prepare models, and heads that read their states, to be trained."""
+        present = [module for module in modules if module is not None]
+        self._models = [module for module in present if isinstance(module, PreTrainedModel)]
+        for model in self._models:
             self.compute.start(model)
-        self._models = models
-        every = [part for module in (*models, *heads) for part in module.parameters()]
+        every = [part for module in present for part in module.parameters()]
         self._parameters = [parameter for parameter in every if parameter.requires_grad]
         self._optimizer = torch.optim.AdamW(
             self._parameters,
