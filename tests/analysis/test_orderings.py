@@ -1,5 +1,7 @@
 """Each claim on sweeps made to support it, to contradict it and to leave it open."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,24 +10,16 @@ from sweep import study, sweep
 from vbon.analysis.attainment import sweeps
 from vbon.analysis.equivalence import equivalence_table
 from vbon.analysis.orderings import (
-    COLUMNS,
+    NAMES,
     PAPER_SHARES,
     POOL,
-    best_of_n_beats_the_rest,
-    best_of_n_beats_vbon,
-    bon_sft_is_worst,
     common_levels,
-    dpo_against_ppo,
-    exact_equals_bound,
     gap_at_matched_kl,
     gap_in_area,
     orderings_table,
-    shares_agree_with_the_paper,
-    vbon_beats_the_rest,
-    vbon_has_the_largest_share,
-    vbon_is_closest_to_best_of_n,
 )
 from vbon.analysis.pareto import membership
+from vbon.artifacts.tables import read_either
 
 METRICS = ["win_rate", "reward_prob", "evaluator_reward"]
 # The paper's picture: vBoN nearest to BoN, DPO cheap in KL with a loss of reward, BoN-SFT dear.
@@ -50,30 +44,36 @@ def renamed(points, first, second):
     return points.assign(method=points["method"].replace({first: second, second: first}))
 
 
-def verdicts(points, claim, equivalence=None):
-    """Verdicts of one claim's rows."""
-    table = orderings_table(points, 0, 100, equivalence=equivalence, claims=(claim,))
-    return table["verdict"].tolist()
+def rows_of(points, key, equivalence=None, replicates=100):
+    """Rows of one ordering."""
+    table = orderings_table(points, 0, replicates, equivalence=equivalence)
+    return table[table["key"] == key]
+
+
+def verdicts(points, key):
+    """Verdicts of one ordering's rows."""
+    return rows_of(points, key)["verdict"].tolist()
 
 
 CASES = [
-    (best_of_n_beats_vbon, ("best_of_n", "vbon"), 4),
-    (best_of_n_beats_the_rest, ("best_of_n", "vbon"), 2),
-    (vbon_beats_the_rest, ("vbon", "ppo"), 4),
-    (vbon_is_closest_to_best_of_n, ("vbon", "bonbon"), 2),
-    (dpo_against_ppo, ("dpo", "ppo"), 4),
-    (bon_sft_is_worst, ("bon_sft", "vbon"), 4),
+    ("best_of_n_above_vbon", ("best_of_n", "vbon"), 4),
+    ("best_of_n_above_fine_tuned", ("best_of_n", "vbon"), 2),
+    ("vbon_above_others", ("vbon", "ppo"), 4),
+    ("vbon_closest_to_best_of_n", ("vbon", "bonbon"), 2),
+    ("dpo_above_ppo", ("dpo", "ppo"), 2),
+    ("dpo_below_ppo", ("dpo", "ppo"), 2),
+    ("bon_sft_worst", ("bon_sft", "vbon"), 4),
 ]
 
 
-@pytest.mark.parametrize(("claim", "names", "rows"), CASES)
-def test_trade_off_claims(supporting, claim, names, rows):
-    assert verdicts(supporting, claim) == ["supported"] * rows
-    assert verdicts(renamed(supporting, *names), claim) == ["not supported"] * rows
+@pytest.mark.parametrize(("key", "names", "rows"), CASES)
+def test_trade_off_claims(supporting, key, names, rows):
+    assert verdicts(supporting, key) == ["supported"] * rows
+    assert verdicts(renamed(supporting, *names), key) == ["not supported"] * rows
 
 
-@pytest.mark.parametrize(("claim", "names", "rows"), CASES)
-def test_trade_off_claims_stay_open_where_methods_are_alike(supporting, claim, names, rows):
+@pytest.mark.parametrize(("key", "names", "rows"), CASES)
+def test_trade_off_claims_stay_open_where_methods_are_alike(supporting, key, names, rows):
     """The second method's runs, noise and all, under the first one's name as well."""
     one, other = names
     spread = 0.03 * np.random.default_rng(1).normal(size=len(supporting))
@@ -84,13 +84,13 @@ def test_trade_off_claims_stay_open_where_methods_are_alike(supporting, claim, n
             noisy[noisy["method"] == other].assign(method=one),
         ]
     )
-    if claim is bon_sft_is_worst:  # alike with all of its rivals, not with vBoN alone
+    if key == "bon_sft_worst":  # alike with all of its rivals, not with vBoN alone
         alike = alike[alike["method"].isin(["reference", "best_of_n", one, other])]
-    if claim is vbon_is_closest_to_best_of_n:
+    if key == "vbon_closest_to_best_of_n":
         alike = alike[alike["method"].isin(["reference", "best_of_n", one, other])]
-    found = verdicts(alike, claim)
-    assert "undecided" in found
-    assert len(found) == rows
+    read = verdicts(alike, key)
+    assert "undecided" in read
+    assert len(read) == rows
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_trade_off_claims_stay_open_where_methods_are_alike(supporting, claim, n
 def test_exact_and_bound_at_matched_kl(shift, verdict):
     points = sweep(excess=PICTURE, diverged=False)
     points["win_rate"] -= shift * (points["method"] == "vbon_l")
-    assert verdicts(points, exact_equals_bound) == [verdict]
+    assert verdicts(points, "exact_equals_bound") == [verdict]
 
 
 @pytest.mark.parametrize(
@@ -108,16 +108,15 @@ def test_exact_and_bound_at_matched_kl(shift, verdict):
 )
 def test_exact_and_bound_in_the_study(supporting, shift, spread, verdict):
     pairs = equivalence_table(supporting, study(supporting, spread, shift))
-    table = orderings_table(supporting, 0, 20, equivalence=pairs, claims=(exact_equals_bound,))
-    row = table.iloc[1]
+    row = rows_of(supporting, "exact_equals_bound", pairs, 20).iloc[1]
     assert row["verdict"] == verdict
     assert row["low"] < pairs.iloc[-1]["low"] < row["value"]  # 95 % is wider than 90 %
 
 
 def test_largest_share(supporting):
-    claim = vbon_has_the_largest_share
-    assert verdicts(supporting, claim) == ["supported", "supported"]
-    assert verdicts(renamed(supporting, "vbon", "bonbon"), claim) == [
+    key = "vbon_largest_share"
+    assert verdicts(supporting, key) == ["supported", "supported"]
+    assert verdicts(renamed(supporting, "vbon", "bonbon"), key) == [
         "not supported",
         "not supported",
     ]
@@ -134,33 +133,35 @@ def staircase(counts, noise=0.0):
     return frame.assign(win_rate=rises, reward_prob=rises, win_rate_se=noise)
 
 
+def shares(points, replicates=100):
+    """Rows of the shares that the paper gives."""
+    table = orderings_table(points, 0, replicates)
+    return table[table["key"].str.startswith("share_of_")]
+
+
 def test_shares_against_the_papers():
-    found = {}
     for axis, expected in PAPER_SHARES.items():
         counts = {method: round(100 * share) for method, share in expected.items()}
-        table = orderings_table(staircase(counts), 0, 100, claims=(shares_agree_with_the_paper,))
-        found[axis] = table[table["axes"] == axis]
-        assert (found[axis]["verdict"] == "supported").all()
-        assert found[axis]["value"].to_numpy() == pytest.approx(found[axis]["paper"].to_numpy())
-    other = staircase({"vbon": 5, "dpo": 5, "ppo": 90, "bonbon": 5})
-    table = orderings_table(other, 0, 100, claims=(shares_agree_with_the_paper,))
-    assert (
-        table.set_index(["claim", "axes"])["verdict"]["share of ppo", "win_rate"] == "not supported"
-    )
-    assert (
-        table.set_index(["claim", "axes"])["verdict"]["share of vbon", "win_rate"]
-        == "not supported"
-    )
+        table = shares(staircase(counts))
+        rows = table[table["axes"] == axis]
+        assert (rows["verdict"] == "supported").all()
+        assert rows["value"].to_numpy() == pytest.approx(rows["paper"].to_numpy())
+        assert dict(zip(rows["key"], rows["paper"], strict=True)) == {
+            f"share_of_{method}": share for method, share in expected.items()
+        }
+    other = shares(staircase({"vbon": 5, "dpo": 5, "ppo": 90, "bonbon": 5}))
+    read = other.set_index(["key", "axes"])["verdict"]
+    assert read["share_of_ppo", "win_rate"] == "not supported"
+    assert read["share_of_vbon", "win_rate"] == "not supported"
 
 
 def test_shares_are_those_of_the_captions_four_methods(supporting):
-    table = orderings_table(supporting, 0, 20, claims=(shares_agree_with_the_paper,))
     four = supporting[supporting["method"].isin(POOL)]
-    for axis, rows in table.groupby("axes"):
+    for axis, rows in shares(supporting, 20).groupby("axes"):
         assert rows["value"].sum() == pytest.approx(1)
         front = four["method"][membership(four, "all", axis)["on_front"]].value_counts()
         for row in rows.itertuples():
-            share = front.get(row.claim.removeprefix("share of "), 0) / front.sum()
+            share = front.get(row.key.removeprefix("share_of_"), 0) / front.sum()
             assert row.value == pytest.approx(share)
 
 
@@ -172,11 +173,11 @@ def test_gaps_by_hand():
     both = pd.concat(
         [line.assign(method="a"), line.assign(method="b", win_rate=line["win_rate"] - 0.1)]
     )
-    found = sweeps(both, "win_rate", 0, 5)
-    levels = common_levels(found)
+    curves = sweeps(both, "win_rate", 0, 5)
+    levels = common_levels(curves)
     value, drawn = gap_at_matched_kl(levels["a"], levels["b"])
     assert (value, *drawn) == pytest.approx([0.1] * 6)
-    area = gap_in_area(found["a"], found["b"], 0.0)[0]
+    area = gap_in_area(curves["a"], curves["b"], 0.0)[0]
     assert area == pytest.approx(0.1 * (4 - 0.25) / 4)  # neither has anything below 0.25 nats
     apart = line.assign(method="c", kl=line["kl"] + 10)
     far = common_levels(sweeps(pd.concat([both, apart]), "win_rate", 0, 5))
@@ -186,7 +187,10 @@ def test_gaps_by_hand():
 def test_the_table_lists_every_claim(supporting):
     pairs = equivalence_table(supporting, study(supporting))
     table = orderings_table(supporting, 0, 50, equivalence=pairs)
-    assert list(table.columns) == COLUMNS
+    columns = ["claim", "rule", "axes", "statistic", "value", "low", "high", "paper", "verdict"]
+    assert list(table.columns) == [*columns, "note", "key", "rule_low", "rule_high"]
+    assert (table["claim"] == table["key"].map(NAMES)).all()
+    assert set(table["key"]) == set(NAMES)
     assert set(table["verdict"]) <= {"supported", "not supported", "undecided"}
     assert len(table) == 4 + 2 + 4 + 2 + 4 + 4 + 2 + 2 + 8
     assert (table["low"] <= table["high"]).all()
@@ -198,13 +202,15 @@ def test_the_table_lists_every_claim(supporting):
 def test_methods_that_were_not_run_are_named(supporting):
     few = supporting[supporting["method"].isin(["reference", "best_of_n", "ppo", "vbon"])]
     table = orderings_table(few, 0, 20)
-    notes = table.set_index("claim")["note"]
-    assert (notes["DPO better than PPO in win rate"] == "no runs of dpo").all()
-    assert (notes["BoN-SFT has the worst trade-off"] == "no runs of bon_sft, dpo, bonbon").all()
-    assert (notes["vBoN > others"] == "no runs of dpo, bonbon").all()  # but still compared with PPO
+    notes = table.set_index("key")["note"]
+    assert (notes["dpo_above_ppo"] == "no runs of dpo").all()
+    assert (notes["bon_sft_worst"] == "no runs of bon_sft, dpo, bonbon").all()
+    assert (
+        notes["vbon_above_others"] == "no runs of dpo, bonbon"
+    ).all()  # but still compared with PPO
     rest = table[table["value"].isna()]
     assert (rest["verdict"] == "undecided").all()
-    assert table.set_index("claim")["value"]["vBoN > others"].notna().all()
+    assert table.set_index("key")["value"]["vbon_above_others"].notna().all()
 
 
 def test_a_task_without_a_probability_keeps_its_other_claims(supporting):
@@ -212,3 +218,32 @@ def test_a_task_without_a_probability_keeps_its_other_claims(supporting):
     lost = table[table["axes"] == "reward_prob"]
     assert (lost["verdict"] == "undecided").all()
     assert table.loc[table["axes"] == "win_rate", "value"].notna().all()
+
+
+def test_a_method_that_is_not_the_papers_counts_among_all_fine_tuned(supporting):
+    """Best-of-n's runs under a name of one's own: with more reward, and with less."""
+    copy = supporting[supporting["method"] == "best_of_n"].assign(method="mine")
+    better = copy.assign(**{name: copy[name] + 0.05 for name in METRICS})
+    worse = copy.assign(**{name: 0.5 + 0.1 * (copy[name] - 0.5) for name in METRICS})
+    plain, with_better, with_worse = (
+        orderings_table(pd.concat([supporting, *more]), 0, 100).groupby("key")["verdict"].agg(list)
+        for more in ([], [better], [worse])
+    )
+    for key in ("best_of_n_above_fine_tuned", "vbon_above_others"):
+        assert set(plain[key]) == {"supported"}
+        assert set(with_better[key]) == {"not supported"}
+    assert set(plain["bon_sft_worst"]) == {"supported"}
+    assert {"not supported"} <= set(with_worse["bon_sft_worst"]) <= {"not supported", "undecided"}
+    named = ["best_of_n_above_vbon", "vbon_closest_to_best_of_n", "vbon_largest_share"]
+    for key in (*named, *(f"share_of_{method}" for method in POOL)):  # the paper names methods
+        assert plain[key] == with_better[key] == with_worse[key]
+
+
+def test_the_published_orderings_follow_from_the_published_points():
+    folder = Path(__file__).parents[2] / "published/sentiment"
+    published = pd.read_csv(folder / "tables/orderings.csv")
+    points = read_either(folder / "points.csv")
+    equivalence = pd.read_csv(folder / "tables/equivalence.csv")
+    table = orderings_table(points, 0, 1000, equivalence=equivalence)  # as config.yaml has it
+    table["note"] = table["note"].replace("", np.nan)
+    pd.testing.assert_frame_equal(table[published.columns], published, check_dtype=False)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from vbon.analysis.temperatures import (
-    COLUMNS,
+    NAMES,
     Evidence,
     by_prompt,
     example_table,
@@ -46,40 +46,42 @@ def tables(levels=LEVELS, temperatures=(0.5, 1.0), gap=0.0, noise=0.02):
 def claims(**changes):
     evidence = Evidence.of(tables(**changes), DOMAINS, seed=0, replicates=400)
     table = section6_table(evidence)
-    assert list(table.columns) == list(COLUMNS)
+    assert (table["claim"] == table["key"].map(NAMES)).all()
     assert ((table["low"] <= table["value"]) & (table["value"] <= table["high"])).all()
     return table
 
 
-def verdicts(table, claim, temperature, metric="evaluator_win_rate"):
-    rows = table[(table["claim"] == claim) & (table["temperature"] == temperature)]
+def verdicts(table, key, temperature, metric="evaluator_win_rate"):
+    rows = table[(table["key"] == key) & (table["temperature"] == temperature)]
     return rows[rows["metric"] == metric]["verdict"].tolist()
 
 
 def test_what_is_so_is_seen_and_what_is_not_is_not():
     table = claims()
     assert (
-        verdicts(table, "BoN is best", 0.5) == verdicts(table, "BoN is best", 1.0) == ["supported"]
+        verdicts(table, "best_of_n_best", 0.5)
+        == verdicts(table, "best_of_n_best", 1.0)
+        == ["supported"]
     )
-    assert verdicts(table, "no gap between domains", 0.5) == ["supported"]
-    assert verdicts(table, "a gap between domains", 1.0) != ["supported"]
-    assert verdicts(table, "vBoN above PPO (the paper's settings)", 0.5) == ["supported"]
-    assert verdicts(table, "vBoN equal to PPO (the paper's settings)", 1.0) == ["not supported"]
+    assert verdicts(table, "domains_equal", 0.5) == ["supported"]
+    assert verdicts(table, "domains_differ", 1.0) != ["supported"]
+    assert verdicts(table, "vbon_above_ppo", 0.5) == ["supported"]
+    assert verdicts(table, "vbon_equals_ppo", 1.0) == ["not supported"]
     # n = 21 belongs to 0.05, where both are alike, n = 100 to 0.0101, where they are not.
-    assert verdicts(table, "vBoN equal to PPO (equal coefficient)", 1.0) == [
+    assert verdicts(table, "vbon_equals_ppo_equal_coefficient", 1.0) == [
         "supported",
         "not supported",
     ]
-    assert verdicts(table, "DPO and BoNBoN competitive", 0.5) == ["not supported"]
-    assert verdicts(table, "DPO and BoNBoN not competitive", 1.0) == ["supported"]
+    assert verdicts(table, "offline_competitive", 0.5) == ["not supported"]
+    assert verdicts(table, "offline_not_competitive", 1.0) == ["supported"]
 
 
 def test_a_gap_of_domains_is_found():
     table = claims(gap=0.2)
-    assert verdicts(table, "no gap between domains", 0.5) == ["not supported"]
-    assert verdicts(table, "a gap between domains", 1.0) == ["supported"]
+    assert verdicts(table, "domains_equal", 0.5) == ["not supported"]
+    assert verdicts(table, "domains_differ", 1.0) == ["supported"]
     # Rewards of other posts are other rewards.
-    assert not len(table[(table["claim"].str.contains("gap")) & (table["metric"] != METRIC)])
+    assert not len(table[(table["key"].str.contains("domains")) & (table["metric"] != METRIC)])
 
 
 METRIC = "evaluator_win_rate"
@@ -87,20 +89,20 @@ METRIC = "evaluator_win_rate"
 
 def test_too_much_noise_decides_nothing():
     table = claims(levels=dict.fromkeys(LEVELS, 0.5), noise=2.0)
-    assert verdicts(table, "vBoN above PPO (the paper's settings)", 0.5) == ["undecided"]
-    assert verdicts(table, "no gap between domains", 0.5) == ["undecided"]
+    assert verdicts(table, "vbon_above_ppo", 0.5) == ["undecided"]
+    assert verdicts(table, "domains_equal", 0.5) == ["undecided"]
 
 
 def test_claims_about_methods_that_were_not_run_are_left_out():
     levels = {key: level for key, level in LEVELS.items() if key[0] in ("reference", "ppo")}
-    found = set(claims(levels=levels)["claim"])
-    assert found == {"no gap between domains", "a gap between domains"}
+    keys = set(claims(levels=levels)["key"])
+    assert keys == {"domains_equal", "domains_differ"}
 
 
 def test_intervals_are_those_of_paired_prompts():
     """The width is that of the difference, not of what prompts have in common."""
     table = claims()
-    row = table[table["claim"] == "vBoN above PPO (the paper's settings)"].iloc[0]
+    row = table[table["key"] == "vbon_above_ppo"].iloc[0]
     expected = 2 * 1.96 * 0.02 * np.sqrt(2 / len(PROMPTS))
     assert row["high"] - row["low"] == pytest.approx(expected, rel=0.35)
 

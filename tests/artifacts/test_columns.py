@@ -9,6 +9,8 @@ from vbon.artifacts.columns import COMMON, OWN, TABLES, meaning
 from vbon.errors import ArtifactError
 
 ONE_NAME = {"samples": "shown_samples", **{f"table{number}": "table2" for number in range(4, 8)}}
+NEW = {"key", "rule_high", "rule_low"}
+"""Described columns of tables of claims that the published copies do not have yet."""
 PUBLISHED = Path(__file__).parent.parent.parent / "published"
 
 
@@ -37,7 +39,7 @@ def test_every_description_belongs_to_a_table_and_column():
             more = {"m", "estimator"} if table == "points" else set()
             assert set(texts) <= {*known[table], *more}, table
     anywhere = {name for names in known.values() for name in names}
-    assert set(COMMON) <= anywhere
+    assert set(COMMON) <= anywhere | NEW
 
 
 def test_a_column_without_a_description_is_refused():

@@ -1,4 +1,4 @@
-"""The paper's claims about summarization (arXiv:2407.06057, section 6), held against responses.
+"""The paper's claims about summarization (arXiv:2407.06057, section 6), tested on responses.
 
 Test prompts are resampled, the same ones for every policy, so that what is easy or hard about a
 post cancels in a difference. Win rates are against the reference at the same temperature and
@@ -6,15 +6,14 @@ prompt, by the held-out evaluator.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from vbon.analysis.verdicts import Rule
+from vbon.analysis.verdicts import Rule, Statistic
 from vbon.errors import DataError
 from vbon.evaluation.metrics import Pools, win_rates
 from vbon.seeding import derive_seed
@@ -25,17 +24,19 @@ LOW, HIGH = 0.5, 1.0
 """Temperatures up to the first, and from the second on, are what the claims set apart."""
 MARGIN = {"evaluator_win_rate": 0.05, "evaluator_reward": 0.25}
 """Largest difference that counts as none."""
-COLUMNS = (
-    "claim",
-    "temperature",
-    "metric",
-    "statistic",
-    "value",
-    "low",
-    "high",
-    "rule",
-    "verdict",
-)
+
+NAMES = {
+    "best_of_n_best": "BoN is best",
+    "domains_equal": "no gap between domains",
+    "domains_differ": "a gap between domains",
+    "vbon_above_ppo": "vBoN above PPO (the paper's settings)",
+    "vbon_above_ppo_equal_coefficient": "vBoN above PPO (equal coefficient)",
+    "vbon_equals_ppo": "vBoN equal to PPO (the paper's settings)",
+    "vbon_equals_ppo_equal_coefficient": "vBoN equal to PPO (equal coefficient)",
+    "offline_competitive": "DPO and BoNBoN competitive",
+    "offline_not_competitive": "DPO and BoNBoN not competitive",
+}
+"""Claims by key, as the table prints them."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -63,7 +64,7 @@ class Evidence:
     Attributes:
         means: Values by (method, setting), metric and temperature, [prompts].
         drawn: How often each resample holds each prompt, [replicates, prompts].
-        home: Whether a prompt is in the domain of training.
+        home: True for prompts in the domain of training.
     """
 
     means: Mapping[tuple[str, str], Mapping[tuple[str, float], Floats]]
@@ -89,8 +90,8 @@ class Evidence:
             if not table.index.equals(names):
                 raise DataError(f"{method} {setting}: other prompts than the first policy's")
             for metric in METRICS:
-                own = means.setdefault((method, setting), {})
-                own[metric, temperature] = table[metric].to_numpy()
+                by_metric = means.setdefault((method, setting), {})
+                by_metric[metric, temperature] = table[metric].to_numpy()
         home = np.array([domains[name] == "in_domain" for name in names])
         rng = np.random.default_rng(derive_seed(seed, "section6"))
         drawn = np.zeros((replicates, len(names)))
@@ -109,29 +110,31 @@ class Evidence:
 
     def mean(self, values: Floats, among: npt.NDArray[np.bool_] | None = None) -> Floats:
         """Mean of prompts' values, first the measured one, then of every resample."""
-        chosen = np.ones_like(self.home) if among is None else among
-        weights = np.vstack((np.ones_like(values), self.drawn))[:, chosen]
-        return weights @ values[chosen] / weights.sum(1)
+        among = np.ones_like(self.home) if among is None else among
+        weights = np.vstack((np.ones_like(values), self.drawn))[:, among]
+        return weights @ values[among] / weights.sum(1)
 
 
 def section6_table(evidence: Evidence) -> pd.DataFrame:
-    """Every claim at every temperature that it speaks of.
+    """Every claim at every temperature that it is about.
 
     Returns:
-        Columns :data:`COLUMNS`: a statistic with its 95 % interval, the rule by which it is read,
-        and the verdict ``supported``, ``not supported`` or ``undecided``. Claims about methods
-        that were not run are left out.
+        Columns ``claim, temperature, metric, statistic, value, low, high`` (95 %), ``rule``,
+        ``verdict`` (``supported``, ``not supported``, ``undecided``), ``key`` (of :data:`NAMES`),
+        ``rule_low, rule_high``. Claims about methods that were not run are left out.
     """
-    rows = []
-    for metric in METRICS:
-        for temperature in evidence.temperatures():
-            rows += _best_of_n_is_best(evidence, metric, temperature)
-            rows += _domains_agree(evidence, metric, temperature)
-            rows += _vbon_against_ppo(evidence, metric, temperature)
-            rows += _offline_methods(evidence, metric, temperature)
-    order = {row["claim"]: None for row in rows}
-    rows.sort(key=lambda row: list(order).index(row["claim"]))
-    return pd.DataFrame(rows, columns=COLUMNS)
+    statistics = [
+        statistic
+        for metric in METRICS
+        for temperature in evidence.temperatures()
+        for test in (_best_of_n_is_best, _domains_agree, _vbon_against_ppo, _offline_methods)
+        for statistic in test(evidence, metric, temperature)
+    ]
+    order = list(dict.fromkeys(statistic.key for statistic in statistics))
+    statistics.sort(key=lambda statistic: order.index(statistic.key))
+    rows = [{"claim": NAMES[statistic.key], **statistic.row()} for statistic in statistics]
+    columns = ["claim", "temperature", "metric", "statistic", "value", "low", "high", "rule"]
+    return pd.DataFrame(rows, columns=[*columns, "verdict", "key", "rule_low", "rule_high"])
 
 
 def paper_settings(evidence: Evidence) -> dict[str, str]:
@@ -143,88 +146,84 @@ def paper_settings(evidence: Evidence) -> dict[str, str]:
 
 
 def _number(setting: str) -> float:
-    found = re.search(r"\d+(\.\d+)?", setting)
-    return float(found[0]) if found else 0.0
+    """Value of the swept setting in its short name, 0 for the default."""
+    match = re.search(r"\d+(\.\d+)?", setting)
+    return float(match[0]) if match else 0.0
 
 
-def _best_of_n_is_best(evidence: Evidence, metric: str, temperature: float) -> list[dict[str, Any]]:
-    """BoN minus the best of the others, at each resample anew."""
-    shown = paper_settings(evidence)
-    own = [evidence.mean(evidence.means[item][metric, temperature]) for item in shown.items()]
-    if "best_of_n" not in shown or len(own) < 2:
-        return []
-    place = list(shown).index("best_of_n")
-    gap = own[place] - np.max([row for i, row in enumerate(own) if i != place], axis=0)
-    statistic = "BoN minus the best other"
-    return [_row("BoN is best", temperature, metric, statistic, gap, Rule(low=0))]
+def _best_of_n_is_best(evidence: Evidence, metric: str, temperature: float) -> Iterator[Statistic]:
+    """BoN minus the best of the others, which may be another one in each resample."""
+    means = {
+        method: evidence.mean(evidence.means[method, setting][metric, temperature])
+        for method, setting in paper_settings(evidence).items()
+    }
+    if "best_of_n" in means and len(means) > 1:
+        gap = means.pop("best_of_n") - np.max(list(means.values()), axis=0)
+        text = "BoN minus the best other"
+        yield _statistic("best_of_n_best", temperature, metric, text, gap, Rule(low=0))
 
 
-def _domains_agree(evidence: Evidence, metric: str, temperature: float) -> list[dict[str, Any]]:
-    """In-domain minus out-of-domain, mean over the trained policies, none but at t = 1.
+def _domains_agree(evidence: Evidence, metric: str, temperature: float) -> Iterator[Statistic]:
+    """In-domain minus out-of-domain, mean over the trained policies: no gap except at t = 1.
 
     Only a win rate is comparable across domains: rewards of other posts are other rewards.
     """
     shown = {k: v for k, v in paper_settings(evidence).items() if k != "reference"}
-    if metric != "evaluator_win_rate" or not shown:
-        return []
-    values = np.mean([evidence.means[item][metric, temperature] for item in shown.items()], axis=0)
-    gap = evidence.mean(values, evidence.home) - evidence.mean(values, ~evidence.home)
-    same = temperature < HIGH
-    claim = "no gap between domains" if same else "a gap between domains"
-    rule = Rule.within(MARGIN[metric]) if same else Rule(low=0)
-    return [_row(claim, temperature, metric, "in-domain minus out-of-domain", gap, rule)]
+    if metric == "evaluator_win_rate" and shown:
+        means = [evidence.means[item][metric, temperature] for item in shown.items()]
+        values = np.mean(means, axis=0)
+        gap = evidence.mean(values, evidence.home) - evidence.mean(values, ~evidence.home)
+        same = temperature < HIGH
+        rule = Rule.within(MARGIN[metric]) if same else Rule(low=0)
+        key, text = f"domains_{'equal' if same else 'differ'}", "in-domain minus out-of-domain"
+        yield _statistic(key, temperature, metric, text, gap, rule)
 
 
-def _vbon_against_ppo(evidence: Evidence, metric: str, temperature: float) -> list[dict[str, Any]]:
+def _vbon_against_ppo(evidence: Evidence, metric: str, temperature: float) -> Iterator[Statistic]:
     """VBoN above PPO at low temperatures, alike at high ones; also at equal coefficients."""
-    pairs = {}
+    shown = paper_settings(evidence)
+    low = temperature <= LOW
+    rule = Rule(low=0) if low else Rule.within(MARGIN[metric])
     for vbon in evidence.settings("vbon"):
         for ppo in evidence.settings("ppo"):
             equal = abs(_number(ppo) * (_number(vbon) - 1) - 1) < 0.02
-            if equal or (vbon, ppo) == tuple(map(paper_settings(evidence).get, ("vbon", "ppo"))):
-                pairs[vbon, ppo] = "equal coefficient" if equal else "the paper's settings"
-    rows = []
-    for (vbon, ppo), kind in pairs.items():
-        ours, theirs = evidence.means["vbon", vbon], evidence.means["ppo", ppo]
-        gap = evidence.mean(ours[metric, temperature] - theirs[metric, temperature])
-        low = temperature <= LOW
-        rule = Rule(low=0) if low else Rule.within(MARGIN[metric])
-        claim = f"vBoN {'above' if low else 'equal to'} PPO ({kind})"
-        rows.append(_row(claim, temperature, metric, f"vBoN {vbon} minus PPO {ppo}", gap, rule))
-    return rows
+            if equal or (vbon, ppo) == (shown["vbon"], shown["ppo"]):
+                means = evidence.means["vbon", vbon], evidence.means["ppo", ppo]
+                gap = evidence.mean(means[0][metric, temperature] - means[1][metric, temperature])
+                key = f"vbon_{'above' if low else 'equals'}_ppo{'_equal_coefficient' * equal}"
+                text = f"vBoN {vbon} minus PPO {ppo}"
+                yield _statistic(key, temperature, metric, text, gap, rule)
 
 
-def _offline_methods(evidence: Evidence, metric: str, temperature: float) -> list[dict[str, Any]]:
+def _offline_methods(evidence: Evidence, metric: str, temperature: float) -> Iterator[Statistic]:
     """DPO and BoNBoN keep up with PPO and vBoN at low temperatures only."""
     shown = paper_settings(evidence)
-    if not {"dpo", "bonbon", "ppo", "vbon"} <= set(shown):
-        return []
+    if {"dpo", "bonbon", "ppo", "vbon"} <= set(shown):
 
-    def mean(*methods: str) -> Floats:
-        parts = [evidence.means[name, shown[name]][metric, temperature] for name in methods]
-        return np.mean(parts, axis=0)
+        def mean(*methods: str) -> Floats:
+            parts = [evidence.means[name, shown[name]][metric, temperature] for name in methods]
+            return np.mean(parts, axis=0)
 
-    gap = evidence.mean(mean("dpo", "bonbon") - mean("ppo", "vbon"))
-    low = temperature <= LOW
-    rule = Rule(low=-MARGIN[metric]) if low else Rule(high=0)
-    claim = f"DPO and BoNBoN {'' if low else 'not '}competitive"
-    statistic = "mean of DPO and BoNBoN minus mean of PPO and vBoN"
-    return [_row(claim, temperature, metric, statistic, gap, rule)]
+        gap = evidence.mean(mean("dpo", "bonbon") - mean("ppo", "vbon"))
+        low = temperature <= LOW
+        rule = Rule(low=-MARGIN[metric]) if low else Rule(high=0)
+        key = f"offline_{'' if low else 'not_'}competitive"
+        text = "mean of DPO and BoNBoN minus mean of PPO and vBoN"
+        yield _statistic(key, temperature, metric, text, gap, rule)
 
 
-def _row(
-    claim: str, temperature: float, metric: str, statistic: str, gap: Floats, rule: Rule
-) -> dict[str, Any]:
+def _statistic(
+    key: str, temperature: float, metric: str, text: str, gap: Floats, rule: Rule
+) -> Statistic:
     low, high = map(float, percentile_interval(gap[1:]))
-    read = (rule.words, rule.read(low, high))
-    values = (claim, temperature, metric, statistic, float(gap[0]), low, high, *read)
-    return dict(zip(COLUMNS, values, strict=True))
+    where = {"key": key, "metric": metric, "temperature": temperature}
+    return Statistic(text, float(gap[0]), low, high, rule, **where)
 
 
 def example_table(
     prompt_id: str, responses: Sequence[tuple[str, str, pd.DataFrame]]
 ) -> pd.DataFrame:
-    """What each policy says of one post: its first response by the first sample seed.
+    """Each policy's summary of one post: its first response by the first sample seed.
 
     Args:
         prompt_id: Of the post.
@@ -232,8 +231,7 @@ def example_table(
     """
     rows = []
     for method, setting, table in responses:
-        own = table[table["prompt_id"] == prompt_id].sort_values("draw").iloc[0]
-        numbers = {name: own[name] for name in ("evaluator_reward", "reward")}
-        summary = own["response"].strip()
-        rows.append({"method": method, "setting": setting, "summary": summary, **numbers})
+        first = table[table["prompt_id"] == prompt_id].sort_values("draw").iloc[0]
+        row = {"method": method, "setting": setting, "summary": first["response"].strip()}
+        rows.append(row | {name: first[name] for name in ("evaluator_reward", "reward")})
     return pd.DataFrame(rows)

@@ -1,12 +1,19 @@
-"""The verb ``claims``: what the paper says, tested. Needs no torch."""
+"""The verb ``claims``: the paper's claims, tested. Needs no torch."""
 
 from vbon.artifacts.fingerprint import provenance
 from vbon.artifacts.tables import read_either, write_csv
 from vbon.cli.options import pairs, parser
 
+GROUPS = {
+    "sentiment": ("tradeoff", "draws", "cost"),
+    "summarization": ("summaries",),
+    "enumerable": ("invariance",),
+}
+"""Groups of claims that are about each task."""
+
 
 def claims(arguments: list[str]) -> None:
-    """Test the paper's claims on a task's tables: one row a claim, with an interval and a verdict.
+    """Test the paper's claims on a task's tables: per claim a row with an interval and a verdict.
 
     A claim whose table is not given is undecided, and its note says what is missing.
     """
@@ -19,5 +26,5 @@ def claims(arguments: list[str]) -> None:
     args = options.parse_args(arguments)
     paths = pairs(args.tables)
     tables = {name: read_either(path) for name, path in paths.items()}
-    made = provenance({"task": args.task}, paths, ("vbon.analysis.claims",))
-    write_csv(args.output, claims_table(args.task, tables), made)
+    card = provenance({"task": args.task}, paths, ("vbon.analysis.claims",))
+    write_csv(args.output, claims_table(GROUPS.get(args.task, ()), tables), card)

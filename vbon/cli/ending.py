@@ -1,4 +1,4 @@
-"""What a finished workflow tells last: the claims in numbers, and where the report is."""
+"""Last lines of a finished workflow: the claims in numbers, and the place of the report."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -7,17 +7,17 @@ from pathlib import Path
 import pandas as pd
 
 HEADLINES = (
-    "BoN is on top",
-    "vBoN is closest to BoN",
-    "exact vBoN equals its bound L",
-    "M = 32 is competitive",
-    "vBoN is above PPO at t ≤ 0.5",
+    "best_of_n_is_on_top",
+    "vbon_is_closest",
+    "exact_equals_bound",
+    "few_draws_are_competitive",
+    "vbon_is_above_ppo",
 )
-"""The claims whose numbers are told; all of them are in the report."""
+"""Keys of the claims whose numbers are printed; all of them are in the report."""
 
 
 def ending(results_dir: str | Path) -> Iterator[str]:
-    """Lines about what a workflow left in a folder; none where it left neither claims nor report.
+    """Lines about the results in a folder; none where it has neither claims nor a report.
 
     Each number is the statistic that decides its claim, with its interval.
     """
@@ -26,14 +26,15 @@ def ending(results_dir: str | Path) -> Iterator[str]:
     if tables:
         claims = pd.concat(map(pd.read_csv, tables))
         counts = Counter(claims["verdict"])
-        told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in sorted(counts))
-        yield f"the paper's claims on this run: {told} ({results}/*/tables/claims.md)"
-        known = claims[claims["claim"].isin(HEADLINES) & claims["value"].notna()]
-        for row in known.sort_values(
-            "claim", key=lambda names: names.map(HEADLINES.index)
-        ).itertuples():
-            ends = f"({row.low:.3f} to {row.high:.3f})"
-            yield f"  {row.claim}: {row.verdict}; {row.statistic} {row.value:.3f} {ends}"
+        summary = ", ".join(f"{counts[verdict]} {verdict}" for verdict in sorted(counts))
+        yield f"the paper's claims on this run: {summary} ({results}/*/tables/claims.md)"
+        # Tables of older results have no keys; their numbers are in the report alone.
+        columns = ["key", "claim", "verdict", "statistic", "value", "low", "high"]
+        numbers = claims.reindex(columns=columns).dropna(subset="value")
+        for key in HEADLINES:
+            for row in numbers[numbers["key"] == key].itertuples():
+                ends = f"({row.low:.3f} to {row.high:.3f})"
+                yield f"  {row.claim}: {row.verdict}; {row.statistic} {row.value:.3f} {ends}"
     report = results / "report/index.html"
     if report.exists():
         yield f"report: {report} (open it in a browser)"

@@ -4,61 +4,48 @@ A claim is one function whose docstring is its definition; ``docs/reference/clai
 them (:func:`vbon.analysis.claims.page.claims_page`). Tables are read, nothing is computed twice.
 """
 
+from collections.abc import Iterable
+
 import pandas as pd
 
 from vbon.analysis.claims import cost, draws, invariance, summaries, tradeoff
 from vbon.analysis.claims.base import COLUMNS, Claim, Tables
 
-__all__ = ["CLAIMS", "COLUMNS", "Claim", "claims_of", "claims_table"]
+__all__ = ["CLAIMS", "COLUMNS", "Claim", "claims_table"]
 
-CLAIMS: tuple[Claim, ...] = (
-    tradeoff.best_of_n_is_on_top,
-    tradeoff.vbon_is_closest,
-    tradeoff.vbon_has_the_largest_share,
-    tradeoff.dpo_wins_more,
-    tradeoff.dpo_has_less_reward,
-    tradeoff.bon_sft_is_worst,
-    tradeoff.exact_equals_bound,
-    draws.nested_samples_pass,
-    draws.log_f_settles,
-    draws.few_draws_are_competitive,
-    cost.training_takes_as_long,
-    cost.the_pool_included,
-    summaries.best_of_n_is_best,
-    summaries.vbon_is_above_ppo,
-    summaries.vbon_equals_ppo,
-    summaries.offline_methods_keep_up_at_first,
-    summaries.domains_agree,
-    invariance.ranks_alone_count,
-)
-"""Every claim, in the order of the tables and of the documentation."""
+CLAIMS: dict[str, tuple[Claim, ...]] = {
+    module.__name__.rpartition(".")[2]: tuple(
+        value for value in vars(module).values() if isinstance(value, Claim)
+    )
+    for module in (tradeoff, draws, cost, summaries, invariance)
+}
+"""Every claim by the module that defines it, in the order of the tables and the documentation."""
 
 
-def claims_of(task: str) -> list[Claim]:
-    """The claims that a task can say something about."""
-    return [claim for claim in CLAIMS if task in claim.tasks]
-
-
-def claims_table(task: str, tables: Tables) -> pd.DataFrame:
-    """Test every claim that is about a task.
+def claims_table(groups: Iterable[str], tables: Tables) -> pd.DataFrame:
+    """Test every claim of some groups.
 
     Args:
-        task: Name of the task.
-        tables: Its tables by name, as far as they were made.
+        groups: Keys of :data:`CLAIMS`, those that are about the task.
+        tables: The task's tables by name, as far as they exist
+            (:data:`vbon.analysis.claims.base.SOURCES`).
 
     Returns:
-        One row a claim, columns :data:`COLUMNS`: the statistic that decides with its 95 % interval
-        (``rule`` says where it is another), the rule, the verdict (``supported``, ``not
-        supported``, ``undecided``), and a note on the other statistics, or on what is missing.
+        One row per claim, columns :data:`COLUMNS`: the statistic that decides with its 95 %
+        interval (``rule`` says where it is another), the rule, the verdict (``supported``, ``not
+        supported``, ``undecided``), a note on the other statistics, or on what is missing, and the
+        claim's key.
 
     Example:
         >>> orderings = pd.DataFrame({
-        ...     "claim": ["BoN > all fine-tuned"] * 2, "axes": ["win_rate", "reward_prob"],
+        ...     "key": "best_of_n_above_fine_tuned", "axes": ["win_rate", "reward_prob"],
         ...     "statistic": "smallest mean difference at matched KL", "value": [0.04, 0.01],
         ...     "low": [0.02, -0.01], "high": [0.06, 0.03], "rule": "interval above 0",
-        ...     "verdict": ["supported", "undecided"], "note": ""})
-        >>> table = claims_table("sentiment", {"orderings": orderings}).set_index("claim")
-        >>> table.loc["BoN is on top", "verdict"]
+        ...     "rule_low": 0.0, "rule_high": float("inf"), "verdict": ["supported", "undecided"],
+        ...     "note": ""})
+        >>> table = claims_table(["tradeoff"], {"orderings": orderings}).set_index("key")
+        >>> table.loc["best_of_n_is_on_top", "verdict"]
         'undecided'
     """
-    return pd.DataFrame([claim.row(tables) for claim in claims_of(task)], columns=COLUMNS)
+    claims = [claim for group in groups for claim in CLAIMS[group]]
+    return pd.DataFrame([claim.row(tables) for claim in claims], columns=COLUMNS)

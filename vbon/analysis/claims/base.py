@@ -1,117 +1,112 @@
-"""What a claim is, and how the statistics that it rests on become one row with one verdict."""
+"""Claims, and how the statistics that one rests on become one row with one verdict."""
 
 import inspect
-import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from vbon.analysis.verdicts import UNDECIDED, VERDICTS, Rule
+from vbon.analysis.draws import POOL, SIZES
+from vbon.analysis.verdicts import UNDECIDED, VERDICTS, Statistic
 from vbon.errors import DataError
 
-COLUMNS = ["claim", "source", "statistic", "value", "low", "high", "rule", "verdict", "note"]
+COLUMNS = ["claim", "source", "statistic", "value", "low", "high", "rule", "verdict", "note", "key"]
 
 Tables = Mapping[str, pd.DataFrame]
-"""A task's tables by name: ``points``, ``costs``, ``orderings``, ``table1``, ``section6``, and
-points of its studies by the study's name."""
+"""Tables of a task by name, see :data:`SOURCES`."""
+
+SOURCES = {
+    "points": ("points.csv", "aggregate the runs"),
+    "costs": ("costs.csv", "aggregate the runs"),
+    "orderings": ("tables/orderings.csv", "it needs points of the task's runs"),
+    "section6": ("tables/section6.csv", "it needs responses of the task's runs"),
+    "table1": (
+        "tables/table1.csv",
+        f"it needs sampling.train_draws of {POOL + max(SIZES)} or more",
+    ),
+    **{
+        study: (f"studies/{study}/points.csv", f"run the study {study}")
+        for study in ("figure4", "identity", "invariance")
+    },
+}
+"""Path of each table that claims rest on, and how to get it."""
 
 
 class Missing(DataError):
-    """What a claim rests on was not made, or says nothing; the message names it."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """One statistic that a claim rests on.
-
-    Attributes:
-        statistic: In words, with its unit where it has one.
-        value: The estimate.
-        low: Lower end of its interval.
-        high: Upper end.
-        rule: How the interval is read (:class:`vbon.analysis.verdicts.Rule`); empty if there is no
-            number.
-        verdict: What the rule says.
-    """
-
-    statistic: str
-    value: float
-    low: float
-    high: float
-    rule: str
-    verdict: str
-
-    @classmethod
-    def by(
-        cls,
-        rule: Rule,
-        statistic: str,
-        value: float,
-        ends: tuple[float, float],
-        words: str | None = None,
-    ) -> "Part":
-        """A statistic read by a rule; ``words`` say more than the rule does."""
-        low, high = ends
-        return cls(statistic, value, low, high, words or rule.words, rule.read(low, high))
-
-    @property
-    def rank(self) -> tuple[int, float]:
-        """Worst verdict first; among equals what is closest to failing, or has failed by most."""
-        room = -math.inf
-        if self.rule and not math.isnan(self.value):
-            room = Rule.parse(self.rule).room(self.value, self.low, self.high)
-        return VERDICTS.index(self.verdict), room
-
-    def __str__(self) -> str:
-        """The part in a line."""
-        if math.isnan(self.value):
-            return f"{self.statistic} (no number) {self.verdict}"
-        known = not math.isnan(self.low)
-        ends = f"{self.low:.3g} to {self.high:.3g}" if known else "no interval"
-        return f"{self.statistic} {self.value:.3g} ({ends}; {self.rule}) {self.verdict}"
+    """A claim lacks its data; the message names them."""
 
 
 class Finding(NamedTuple):
-    """What a claim rests on in one task's tables."""
+    """The statistics that a claim rests on."""
 
-    parts: Sequence[Part]
-    table: str
-    """Where the parts can be read."""
+    statistics: Sequence[Statistic]
+    sources: tuple[str, ...]
+    """Names of the tables that hold them."""
     remark: str = ""
-    """What else a reader should know."""
+    """Anything else that bears on the claim."""
+
+    @property
+    def note(self) -> str:
+        """Verdicts of several statistics, the other one of two in full, the remark, the sources."""
+        parts = []
+        if len(self.statistics) > 1:
+            parts.append(tally(statistic.verdict for statistic in self.statistics))
+        if len(self.statistics) == 2:
+            decisive = binding(self.statistics)
+            parts += [f"also {other}" for other in self.statistics if other is not decisive]
+        paths = " and ".join(SOURCES[name][0] for name in self.sources)
+        return "; ".join([*parts, *filter(None, [self.remark]), f"from {paths}"])
 
 
-def binding(parts: Sequence[Part]) -> Part:
-    """The part that decides: the worst verdict, and among equals the closest to failing.
+def binding(statistics: Sequence[Statistic]) -> Statistic:
+    """The statistic that decides: the worst verdict, and among equals the closest to failing.
 
     Example:
-        >>> sure = Part("a", 0.9, 0.8, 1.0, "interval above 0", "supported")
-        >>> near = Part("b", 0.2, 0.1, 0.3, "interval above 0", "supported")
-        >>> open_ = Part("c", 0.5, -0.5, 1.5, "interval above 0", "undecided")
-        >>> [binding(parts).statistic for parts in ([sure, near], [sure, open_, near])]
+        >>> from vbon.analysis.verdicts import Rule
+        >>> sure = Statistic("a", 0.9, 0.8, 1.0, Rule(low=0))
+        >>> near = Statistic("b", 0.2, 0.1, 0.3, Rule(low=0))
+        >>> open_ = Statistic("c", 0.5, -0.5, 1.5, Rule(low=0))
+        >>> [binding(several).statistic for several in ([sure, near], [sure, open_, near])]
         ['b', 'c']
     """
-    return min(parts, key=lambda part: part.rank)
+    return min(statistics, key=lambda statistic: statistic.rank)
+
+
+def tally(verdicts: Iterable[str]) -> str:
+    """Number of each verdict, best first.
+
+    Example:
+        >>> tally(["supported", "undecided", "supported"])
+        '2 of 3 supported, 1 of 3 undecided'
+    """
+    counts = Counter(verdicts)
+    return ", ".join(
+        f"{counts[verdict]} of {counts.total()} {verdict}"
+        for verdict in reversed(VERDICTS)
+        if counts[verdict]
+    )
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence of the paper and how it is tested.
+    """A sentence of the paper and its test.
 
     Attributes:
         name: The sentence, short.
-        source: Where the paper says it.
-        tasks: Tasks that it is about.
-        test: What it rests on in a task's tables; the function's docstring is its definition.
+        source: Its place in the paper.
+        test: Finds its statistics in a task's tables; the function's docstring is its definition.
     """
 
     name: str
     source: str
-    tasks: tuple[str, ...]
     test: Callable[[Tables], Finding]
+
+    @property
+    def key(self) -> str:
+        """Identifier, which stays when the sentence is reworded."""
+        return self.test.__name__
 
     @property
     def definition(self) -> str:
@@ -119,46 +114,52 @@ class Claim:
         return inspect.getdoc(self.test) or ""
 
     def row(self, tables: Tables) -> dict[str, Any]:
-        """The claim's row: its binding part, and a note on all of them.
+        """The claim's row, with columns :data:`COLUMNS`: its binding statistic, a note on the rest.
 
-        A claim that lacks its data is undecided, and the note says what is missing.
+        A claim that lacks its data is undecided, and the note names what is missing.
         """
-        named = {"claim": self.name, "source": self.source}
+        row = {"claim": self.name, "source": self.source, "key": self.key}
         try:
-            found = self.test(tables)
-        except Missing as lack:
-            return named | {"verdict": UNDECIDED, "note": str(lack)}
-        part = binding(found.parts)
-        return named | vars(part) | {"note": _note(found, part)}
+            finding = self.test(tables)
+        except Missing as error:
+            return row | {"verdict": UNDECIDED, "note": str(error)}
+        decisive = binding(finding.statistics)
+        return decisive.row() | row | {"statistic": decisive.label, "note": finding.note}
 
 
-def claim(name: str, source: str, *tasks: str) -> Callable[[Callable[[Tables], Finding]], Claim]:
+def claim(name: str, source: str) -> Callable[[Callable[[Tables], Finding]], Claim]:
     """Make a claim of the function that tests it."""
-    return lambda test: Claim(name, source, tasks, test)
+    return lambda test: Claim(name, source, test)
 
 
-def _note(found: Finding, shown: Part) -> str:
-    """How many parts read which way, the other one in full if there are two, and the remark."""
-    counts = Counter(part.verdict for part in found.parts)
-    total = f" of {len(found.parts)}"
-    told = []
-    if len(found.parts) > 1:
-        kinds = (f"{counts[verdict]}{total} {verdict}" for verdict in VERDICTS[::-1])
-        told.append(", ".join(text for text in kinds if not text.startswith("0 ")))
-    if len(found.parts) == 2:
-        told += [f"also {part}" for part in found.parts if part is not shown]
-    return "; ".join([*told, *filter(None, [found.remark]), f"from {found.table}"])
-
-
-def needed(tables: Tables, name: str, path: str, remedy: str) -> pd.DataFrame:
+def needed(tables: Tables, name: str) -> pd.DataFrame:
     """A table that a claim cannot do without.
 
     Raises:
-        Missing: With its path and how to come by it.
+        Missing: With its path and how to get it.
     """
+    path, remedy = SOURCES[name]
     if name not in tables or tables[name].empty:
         raise Missing(f"{path} is missing: {remedy}")
-    words = set(tables[name].get("verdict", [])) - set(VERDICTS)
-    if words:
-        raise Missing(f"{path} has verdicts {sorted(words)}: it is of other code, make it again")
     return tables[name]
+
+
+def rows(tables: Tables, name: str, *keys: str) -> Finding:
+    """Statistics of a table by key, each of which has to be there.
+
+    Raises:
+        Missing: If the table or a key is missing, or other code made the table.
+    """
+    table, path = needed(tables, name), SOURCES[name][0]
+    verdicts = set(table["verdict"]) - set(VERDICTS)
+    if verdicts:
+        raise Missing(f"{path} has verdicts {sorted(verdicts)}: it is of other code, make it again")
+    if "key" not in table:
+        raise Missing(f"{path} has no column 'key': it is of other code, make it again")
+    for key in keys:
+        if key not in set(table["key"]):
+            raise Missing(f"{path} has no row {key!r}: its methods or temperatures were not run")
+    table = table[table["key"].isin(keys)].rename(columns={"axes": "metric"})
+    notes = sorted(set(table.pop("note").dropna()) - {""}) if "note" in table else []
+    statistics = [Statistic.of(row) for row in table.to_dict("records")]
+    return Finding(statistics, (name,), "; ".join(notes))

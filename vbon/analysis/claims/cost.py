@@ -1,11 +1,11 @@
-"""Claims about what training costs. Seconds are measured: these rows differ from run to run."""
+"""Claims about the cost of training. Seconds are measured: these rows differ from run to run."""
 
 import numpy as np
 import pandas as pd
 import scipy.stats
 
-from vbon.analysis.claims.base import Finding, Missing, Part, Tables, claim, needed
-from vbon.analysis.verdicts import Rule
+from vbon.analysis.claims.base import Finding, Missing, Tables, claim, needed
+from vbon.analysis.verdicts import Rule, Statistic
 
 ALIKE = Rule(0.8, 1.25)
 """Ratios that count as equal: the usual bounds of bioequivalence."""
@@ -15,7 +15,7 @@ _KEYS = ["method", "setting", "seed"]
 _POOL = ["pool_sample_seconds", "pool_score_seconds"]
 
 
-@claim("vBoN trains as long as PPO", "section 5.2", "sentiment")
+@claim("vBoN trains as long as PPO", "section 5.2")
 def training_takes_as_long(tables: Tables) -> Finding:
     """A run of vBoN takes as many seconds of training as one of PPO.
 
@@ -29,7 +29,7 @@ def training_takes_as_long(tables: Tables) -> Finding:
     return _ratio(tables, "training seconds", ["train_seconds"], "")
 
 
-@claim("vBoN costs what PPO costs, its draws for F included", "section 5.2", "sentiment")
+@claim("vBoN costs what PPO costs, its draws for F included", "section 5.2")
 def the_pool_included(tables: Tables) -> Finding:
     """A run of vBoN takes as many seconds as one of PPO, with the draws that log F needs.
 
@@ -42,32 +42,32 @@ def the_pool_included(tables: Tables) -> Finding:
     return _ratio(tables, "training and pool seconds", ["train_seconds", *_POOL], remark)
 
 
-def _ratio(tables: Tables, what: str, columns: list[str], remark: str) -> Finding:
+def _ratio(tables: Tables, quantity: str, columns: list[str], remark: str) -> Finding:
     """Seconds of vBoN's runs over PPO's."""
-    costs = needed(tables, "costs", "costs.csv", "aggregate the runs")
-    points = needed(tables, "points", "points.csv", "aggregate the runs")
-    good = points.loc[points["status"] == "ok", _KEYS].drop_duplicates()
-    trained = costs[costs["updates"] > 0].merge(good, on=_KEYS)
-    seconds = {name: _logs(trained, name, columns) for name in ("vbon", "ppo")}
-    few = [f"{len(found)} of {name}" for name, found in seconds.items() if len(found) < 2]
+    costs, points = needed(tables, "costs"), needed(tables, "points")
+    finished = points.loc[points["status"] == "ok", _KEYS].drop_duplicates()
+    trained = costs[costs["updates"] > 0].merge(finished, on=_KEYS)
+    vbon, ppo = (_logs(trained, name, columns) for name in ("vbon", "ppo"))
+    few = [f"{len(x)} of {name}" for name, x in (("vbon", vbon), ("ppo", ppo)) if len(x) < 2]
     if few:
         raise Missing(f"costs.csv has {' and '.join(few)} among trained runs: it takes two of each")
-    test = scipy.stats.ttest_ind(seconds["vbon"], seconds["ppo"], equal_var=False)
-    value = np.exp(seconds["vbon"].mean() - seconds["ppo"].mean())
-    low, high = (float(np.exp(end)) for end in test.confidence_interval(0.95))
-    uneven = max(float(np.exp(np.ptp(_logs(trained, name, ["train_seconds"])))) for name in seconds)
-    told = [remark] if remark else []
+    interval = scipy.stats.ttest_ind(vbon, ppo, equal_var=False).confidence_interval(0.95)
+    low, high = map(float, np.exp(interval))
+    spreads = [np.ptp(_logs(trained, name, ["train_seconds"])) for name in ("vbon", "ppo")]
+    uneven, remarks = float(np.exp(max(spreads))), [remark]
     if uneven > UNEVEN:
         low, high = low / uneven, high * uneven
-        told.append(f"runs of one method differ by a factor of {uneven:.1f}: not an idle machine")
-    machines = sorted(set(trained["hardware"]))
-    if len(machines) > 1:
-        told.append(f"runs of {len(machines)} machines")
-    counted = f"{len(seconds['vbon'])} and {len(seconds['ppo'])} runs"
-    part = Part.by(ALIKE, f"{what} of vBoN over PPO's, {counted}", float(value), (low, high))
-    return Finding([part], "costs.csv", "; ".join(told))
+        remarks.append(
+            f"runs of one method differ by a factor of {uneven:.1f}: not an idle machine"
+        )
+    machines = trained["hardware"].nunique()
+    if machines > 1:
+        remarks.append(f"runs of {machines} machines")
+    text = f"{quantity} of vBoN over PPO's, {len(vbon)} and {len(ppo)} runs"
+    ratio = Statistic(text, float(np.exp(vbon.mean() - ppo.mean())), low, high, ALIKE)
+    return Finding([ratio], ("costs",), "; ".join(filter(None, remarks)))
 
 
 def _logs(trained: pd.DataFrame, method: str, columns: list[str]) -> np.ndarray:
-    """Logarithms of a method's seconds, one a run."""
+    """Logarithms of a method's seconds, one per run."""
     return np.log(trained.loc[trained["method"] == method, columns].sum(axis=1).to_numpy())

@@ -4,20 +4,19 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 
-from vbon.analysis.claims.base import Finding, Missing, Part, Tables, claim, needed
-from vbon.analysis.draws import LEVEL, POOL, SIZES
+from vbon.analysis.claims.base import SOURCES, Finding, Missing, Tables, claim, needed
+from vbon.analysis.draws import LEVEL
 from vbon.analysis.equivalence import MARGIN
-from vbon.analysis.verdicts import Rule
+from vbon.analysis.verdicts import Rule, Statistic
 from vbon.statistics import two_one_sided
 
-TABLE1 = "tables/table1.csv"
 SETTLED, FEW = 200, 32
-"""Draws a prompt at which the paper says that F has settled, and that are competitive."""
+"""Draws per prompt at which the paper says that F has settled, and that are competitive."""
 ERROR = 0.05
 """Largest root mean squared error of log F, in nats, of an F that has settled."""
 
 
-@claim("samples of M = 200 pass the nested test", "section 5.1, table 1", "sentiment")
+@claim("samples of M = 200 pass the nested test", "section 5.1, table 1")
 def nested_samples_pass(tables: Tables) -> Finding:
     """A two-sample Kolmogorov-Smirnov test does not tell 200 draws from the 600 that hold them.
 
@@ -27,16 +26,15 @@ def nested_samples_pass(tables: Tables) -> Finding:
     rejected in 0.1 % of cases at M = 200, and in fewer than 5 % at every M.
     """
     nested = _table1(tables).loc["nested"]
-    prompts = int(nested["prompts"])
-    rejected = scipy.stats.binomtest(round(nested["rejection_rate"] * prompts), prompts)
-    ends = rejected.proportion_ci(0.95, method="exact")
-    statistic = f"share of {prompts} prompts at which M = {SETTLED} is rejected"
-    value = float(nested["rejection_rate"])
-    part = Part.by(Rule(high=LEVEL), statistic, value, (float(ends.low), float(ends.high)))
-    return Finding([part], TABLE1, "the rates of nested samples are the same for any F")
+    prompts, rate = int(nested["prompts"]), float(nested["rejection_rate"])
+    test = scipy.stats.binomtest(round(rate * prompts), prompts)
+    ends = map(float, test.proportion_ci(0.95, method="exact"))
+    text = f"share of {prompts} prompts at which M = {SETTLED} is rejected"
+    share = Statistic(text, rate, *ends, Rule(high=LEVEL))
+    return Finding([share], ("table1",), "the rates of nested samples are the same for any F")
 
 
-@claim("log F settles by M = 200", "section 5.1, table 1", "sentiment")
+@claim("log F settles by M = 200", "section 5.1, table 1")
 def log_f_settles(tables: Tables) -> Finding:
     """An estimate of log F from 200 draws of a prompt is close to what it aims at.
 
@@ -44,33 +42,29 @@ def log_f_settles(tables: Tables) -> Finding:
     other draws have F = 0.9. Interval: 95 %, chi-square, the prompts' errors taken as normal. Rule:
     below 0.05 (under the reference, log F has a standard deviation of 1).
     """
-    found = _table1(tables).loc["independent"]
-    error, prompts = float(found["rmse_90"]), int(found["prompts"])
-    scale = np.sqrt(prompts / scipy.stats.chi2.ppf([0.975, 0.025], prompts))
-    ends = (float(error * scale[0]), float(error * scale[1]))
-    statistic = f"error of log F (nats) at M = {SETTLED} where F = 0.9, {prompts} prompts"
-    return Finding([Part.by(Rule(high=ERROR), statistic, error, ends)], TABLE1)
+    independent = _table1(tables).loc["independent"]
+    error, prompts = float(independent["rmse_90"]), int(independent["prompts"])
+    ends = map(float, error * np.sqrt(prompts / scipy.stats.chi2.ppf([0.975, 0.025], prompts)))
+    text = f"error of log F (nats) at M = {SETTLED} where F = 0.9, {prompts} prompts"
+    return Finding([Statistic(text, error, *ends, Rule(high=ERROR))], ("table1",))
 
 
 def _table1(tables: Tables) -> pd.DataFrame:
     """The rows of table 1 at that M, by variant."""
-    remedy = f"it needs sampling.train_draws of {POOL + max(SIZES)} or more"
-    table = needed(tables, "table1", TABLE1, remedy)
+    table = needed(tables, "table1")
     return table[table["m"] == SETTLED].set_index("variant")
 
 
-@claim("M = 32 is competitive", "section 5.2, figure 4", "sentiment")
+@claim("M = 32 is competitive", "section 5.2, figure 4")
 def few_draws_are_competitive(tables: Tables) -> Finding:
-    """32 draws a prompt for log F end at the win rate that the largest M ends at.
+    """32 draws per prompt for log F end at the win rate that the largest M ends at.
 
     Statistic: win rate of vBoN (n = 10) with M = 32 minus that with the largest M of the study
     ``figure4``, paired by training seed. Interval: 90 %, Student's t over seeds. Rule: within
     0.02, that is, two one-sided tests at 5 %.
     """
-    path = "studies/figure4/points.csv"
-    points = needed(tables, "figure4", path, "run the study figure4")
-    good = points[points["status"] == "ok"]
-    by_seed = good.pivot_table("win_rate", "seed", "m")
+    points, path = needed(tables, "figure4"), SOURCES["figure4"][0]
+    by_seed = points[points["status"] == "ok"].pivot_table("win_rate", "seed", "m")
     sizes = [f"{m:g}" for m in by_seed.columns]
     if FEW not in by_seed or by_seed.columns[-1] <= FEW:
         raise Missing(f"{path} has M = {', '.join(sizes)}: it needs {FEW} and a larger one")
@@ -78,8 +72,6 @@ def few_draws_are_competitive(tables: Tables) -> Finding:
     if len(gaps) < 2:
         raise Missing(f"{path} has {len(gaps)} seed with both M: a spread needs two")
     test = two_one_sided(gaps.mean(), gaps.sem(), len(gaps) - 1, MARGIN)
-    statistic = f"win rate with M = {FEW} minus that with M = {sizes[-1]}, {len(gaps)} seeds"
-    rule = Rule.within(MARGIN)
-    words = f"two one-sided tests at 5 %: 90 % {rule.words}"
-    part = Part.by(rule, statistic, float(gaps.mean()), (test.low, test.high), words)
-    return Finding([part], path)
+    text = f"win rate with M = {FEW} minus that with M = {sizes[-1]}, {len(gaps)} seeds"
+    rule = Rule.within(MARGIN, f"two one-sided tests at 5 %: 90 % {Rule.within(MARGIN)}")
+    return Finding([Statistic(text, gaps.mean(), test.low, test.high, rule)], ("figure4",))
