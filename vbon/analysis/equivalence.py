@@ -1,4 +1,4 @@
-"""Whether vBoN's exact reward and its L bound train the same policy (arXiv:2407.06057, figure 6).
+"""Tests of equality of vBoN trained on its exact reward and on its L bound (figure 6).
 
 Both methods are trained at the same n with the same seeds, so their runs come in pairs.
 """
@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from vbon.errors import DataError
-from vbon.statistics import Equivalence, two_one_sided
+from vbon.statistics import two_one_sided
 
 MARGIN = 0.02
 """Difference of win rates below which the two count as equal."""
@@ -15,7 +15,7 @@ MARGIN = 0.02
 PAIR = ("vbon", "vbon_l")
 """Differences are the first method minus the second."""
 
-_COLUMNS = ["method", "n", "seed", "status", "kl", "win_rate"]
+_NEEDED = ["method", "n", "seed", "status", "kl", "win_rate"]
 
 
 def equivalence_table(
@@ -60,12 +60,12 @@ def equivalence_table(
     """
     pairs = _pairs(points, study)
     rows = [
-        {"setting": f"n{n:g}", "n": n, **_row(own, margin)}
-        for n, own in pairs.groupby("n", sort=True)
+        {"setting": f"n{n:g}", "n": n, **_row(part, margin)}
+        for n, part in pairs.groupby("n", sort=True)
     ]
-    good = pairs.dropna(subset="difference")
-    complete = good.groupby("n")["seed"].transform("nunique") == pairs["seed"].nunique()
-    by_seed = good[complete].groupby("seed", as_index=False).mean(numeric_only=True)
+    finished = pairs.dropna(subset="difference")
+    complete = finished.groupby("n")["seed"].transform("nunique") == pairs["seed"].nunique()
+    by_seed = finished[complete].groupby("seed", as_index=False).mean(numeric_only=True)
     pooled = _row(by_seed, margin) | {"pairs": int(complete.sum())}
     pooled["lost"] = int(pairs["difference"].isna().sum())
     return pd.DataFrame([*rows, {"setting": "pooled", "n": np.nan, **pooled}])
@@ -73,7 +73,11 @@ def equivalence_table(
 
 def _pairs(points: pd.DataFrame, study: pd.DataFrame) -> pd.DataFrame:
     """One row for each n and seed with both methods; NaN differences where a run diverged."""
-    both = pd.concat([_known(study, "study"), _known(points, "points")], ignore_index=True)
+    for name, table in (("study", study), ("points", points)):
+        for column in _NEEDED:
+            if column not in table:
+                raise DataError(f"{name}.{column}: column is missing; aggregate the runs again")
+    both = pd.concat([study[_NEEDED], points[_NEEDED]], ignore_index=True)
     both = both[both["method"].isin(PAIR) & (both["n"] > 1)]
     if len(study):
         both = both[both["n"].isin(study["n"]) & both["seed"].isin(study["seed"])]
@@ -98,25 +102,19 @@ def _pairs(points: pd.DataFrame, study: pd.DataFrame) -> pd.DataFrame:
     return pairs
 
 
-def _known(table: pd.DataFrame, name: str) -> pd.DataFrame:
-    """The columns in use, refused by name if one is missing."""
-    for column in _COLUMNS:
-        if column not in table:
-            raise DataError(f"{name}.{column}: column is missing; aggregate the runs again")
-    return table[_COLUMNS]
-
-
 def _row(pairs: pd.DataFrame, margin: float) -> dict[str, float | int | str]:
-    """Tests over independent differences: one a seed."""
-    good = pairs.dropna(subset="difference")
-    wins = _tested(good["difference"], margin)
-    kl = _tested(good["kl_difference"], np.inf)
+    """Tests over independent differences: one per seed."""
+    finished = pairs.dropna(subset="difference")
+    wins, kl = (
+        two_one_sided(gaps.mean(), gaps.sem(), len(gaps) - 1, limit)
+        for gaps, limit in ((finished["difference"], margin), (finished["kl_difference"], np.inf))
+    )
     return {
-        "pairs": len(good),
-        "lost": len(pairs) - len(good),
-        "win_rate_vbon": good["win_rate_vbon"].mean(),
-        "win_rate_vbon_l": good["win_rate_vbon_l"].mean(),
-        "difference": good["difference"].mean(),
+        "pairs": len(finished),
+        "lost": len(pairs) - len(finished),
+        "win_rate_vbon": finished["win_rate_vbon"].mean(),
+        "win_rate_vbon_l": finished["win_rate_vbon_l"].mean(),
+        "difference": finished["difference"].mean(),
         "se": wins.se,
         "df": wins.df,
         "low": wins.low,
@@ -125,12 +123,8 @@ def _row(pairs: pd.DataFrame, margin: float) -> dict[str, float | int | str]:
         "p_equivalence": wins.p_equivalence,
         "p_difference": wins.p_difference,
         "verdict": wins.verdict,
-        "kl_difference": good["kl_difference"].mean(),
+        "kl_difference": finished["kl_difference"].mean(),
         "kl_se": kl.se,
         "kl_low": kl.low,
         "kl_high": kl.high,
     }
-
-
-def _tested(differences: pd.Series, margin: float) -> Equivalence:
-    return two_one_sided(differences.mean(), differences.sem(), len(differences) - 1, margin)

@@ -7,10 +7,10 @@ KLs that both methods cover) and by hypervolume, the area that a method's settin
 also charges a method for gaps in its grid. Where the two disagree, the grids do.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -63,17 +63,8 @@ NAMES = {
 }
 """Orderings by key, as the table prints them."""
 
-Resampled = tuple[float, Floats]
-"""An estimate and its resamples."""
-
-
-class Levels(NamedTuple):
-    """Attainment of a method at common KLs; NaN outside of what its settings cover."""
-
-    mean: Floats
-    """Shape (KLs,)."""
-    drawn: Floats
-    """Of each resample, shape (replicates, KLs)."""
+Resampled = tuple[Any, Floats]
+"""An estimate, and the same of each resample: one more axis in front."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +84,7 @@ class Resamples:
     replicates: int
 
     @cached_property
-    def levels(self) -> dict[str, dict[str, Levels]]:
+    def levels(self) -> dict[str, dict[str, Resampled]]:
         """Attainments at common KLs, by axis and method."""
         return {axis: common_levels(sweeps) for axis, sweeps in self.sweeps.items()}
 
@@ -217,7 +208,10 @@ def vbon_closest_to_best_of_n(data: Resamples) -> Iterator[Statistic]:
     text = "smallest difference of mean distances to BoN, rival minus vBoN"
     for axis in PAPER_SHARES:
         present = data.present(axis, RIVALS, BOTH)
-        parts = [_distance_gap(data.levels[axis], rival) for rival in present]
+        parts = [
+            _each(_farther, *(data.levels[axis][name] for name in (*BOTH, rival)))
+            for rival in present
+        ]
         yield data.smallest("vbon_closest_to_best_of_n", axis, text, parts, [*BOTH, *RIVALS])
 
 
@@ -241,7 +235,10 @@ def vbon_largest_share(data: Resamples) -> Iterator[Statistic]:
     text = "share minus the largest other share"
     for axis in PAPER_SHARES:
         present = data.present(axis, RIVALS, ["vbon"])
-        parts = [_difference(data.shares[axis]["vbon"], data.shares[axis][m]) for m in present]
+        parts = [
+            _each(np.subtract, *(data.shares[axis][name] for name in ("vbon", rival)))
+            for rival in present
+        ]
         yield data.smallest("vbon_largest_share", axis, text, parts, POOL)
 
 
@@ -255,27 +252,26 @@ def paper_shares(data: Resamples) -> Iterator[Statistic]:
             yield data.smallest(key, axis, text, parts, POOL, rule)
 
 
-def common_levels(sweeps: dict[str, Sweep]) -> dict[str, Levels]:
-    """Attainments of all methods at the same KLs, each between its smallest and its largest."""
+def common_levels(sweeps: dict[str, Sweep]) -> dict[str, Resampled]:
+    """Attainments of all methods at the same KLs, NaN outside of what a method's settings cover."""
     top = max((sweep.mean.kl.max() for sweep in sweeps.values() if sweep.mean.kl.size), default=0.0)
     at = np.linspace(0, np.sqrt(top), KL_POINTS) ** 2
     levels = {}
     for method, (mean, drawn) in sweeps.items():
-        covered = at <= (mean.kl.max() if mean.kl.size else -1.0)
         values = attained(mean, at)
-        covered &= ~np.isnan(values)
-        both = (np.where(covered, part, np.nan) for part in (values, attained(drawn, at)))
-        levels[method] = Levels(*both)
+        covered = (at <= (mean.kl.max() if mean.kl.size else -1.0)) & ~np.isnan(values)
+        resampled = np.where(covered, attained(drawn, at), np.nan)
+        levels[method] = np.where(covered, values, np.nan), resampled
     return levels
 
 
-def gap_at_matched_kl(first: Levels, second: Levels) -> Resampled:
-    """Mean of ``first``'s attainment minus ``second``'s over the KLs that both cover.
+def gap_at_matched_kl(first: Resampled, second: Resampled) -> Resampled:
+    """Mean of one method's attainment minus another's over the KLs that both cover.
 
     Returns:
-        The estimate and its resamples; NaN where the two cover no KL together.
+        NaN where the two cover no KL together.
     """
-    return float(_mean(first.mean - second.mean)), _mean(first.drawn - second.drawn)
+    return _each(lambda one, other: _mean(one - other), first, second)
 
 
 def gap_in_area(first: Sweep, second: Sweep, floor: float) -> Resampled:
@@ -288,8 +284,13 @@ def gap_in_area(first: Sweep, second: Sweep, floor: float) -> Resampled:
     def area(curve: Curve) -> Any:
         return hypervolume(curve.kl, curve.metric, edge, floor) / max(edge, 1e-12)
 
-    gaps = [area(a) - area(b) for a, b in zip(first, second, strict=True)]
-    return float(gaps[0]), np.asarray(gaps[1])
+    return _each(lambda one, other: area(one) - area(other), first, second)
+
+
+def _each(function: Callable[..., Any], *parts: tuple[Any, Any]) -> Resampled:
+    """A number made of several methods, and the same of each resample."""
+    value, drawn = (function(*part) for part in zip(*parts, strict=True))
+    return float(value), np.asarray(drawn)
 
 
 def _mean(gaps: Floats) -> Floats:
@@ -298,17 +299,9 @@ def _mean(gaps: Floats) -> Floats:
     return np.where(known > 0, np.nansum(gaps, axis=-1) / np.maximum(known, 1), np.nan)
 
 
-def _distance_gap(levels: dict[str, Levels], rival: str) -> Resampled:
+def _farther(best: Floats, vbon: Floats, rival: Floats) -> Floats:
     """Mean distance of a rival to BoN minus vBoN's, over the KLs that all three cover."""
-    value, drawn = (
-        _mean(np.abs(best - other) - np.abs(best - vbon))
-        for best, vbon, other in zip(*map(levels.get, (*BOTH, rival)), strict=True)
-    )
-    return float(value), drawn
-
-
-def _difference(first: Resampled, second: Resampled) -> Resampled:
-    return first[0] - second[0], first[1] - second[1]
+    return _mean(np.abs(best - rival) - np.abs(best - vbon))
 
 
 def _gap(data: Resamples, axis: str, way: str, first: str, second: str) -> Resampled:
