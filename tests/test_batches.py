@@ -1,4 +1,4 @@
-"""Batches: what they keep, and what they leave out."""
+"""Selecting, joining and splitting of batches."""
 
 import torch
 

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
         ("vbon.planning.config", "torch transformers pandas"),
     ],
 )
-def test_a_module_loads_no_more_than_it_needs(module, absent):
+def test_a_module_imports_no_more_than_it_needs(module, absent):
     code = (
         f"import sys, {module}; print([name for name in {absent.split()} if name in sys.modules])"
     )

@@ -1,4 +1,4 @@
-"""Relative links and anchors of all pages lead somewhere; so do paths that comments name."""
+"""Relative links and anchors of all pages lead somewhere; so do paths in comments."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What no module may do: load code with data, or write a file that can be found half written."""
+"""No module may load code with data, or write files that a crash leaves incomplete."""
 
 import ast
 
@@ -44,7 +44,7 @@ def test_data_bring_no_code(module):
 
 
 def atomic_names(tree):
-    """Names that an atomic path or folder, or what was opened of it, is bound to."""
+    """Names bound to an atomic path or folder, or to a file opened in one."""
     found = set()
     for node in ast.walk(tree):
         for item in getattr(node, "items", []) if isinstance(node, ast.With) else []:
@@ -65,7 +65,7 @@ PASSED_ON = {
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_writer_is_atomic(module):
-    """Whatever writes is given a name that an atomic path or folder was bound to."""
+    """Every call that writes gets a name bound to an atomic path or folder."""
     tree, place = ast.parse(module.read_text()), str(module.relative_to(ROOT))
     allowed = atomic_names(tree) | PASSED_ON.get(place, set())
     for name, owner, node in calls(tree):

@@ -1,4 +1,4 @@
-"""Seeds are told apart by name, and are the same everywhere."""
+"""Seeds differ by name, and are the same on every machine."""
 
 from vbon.seeding import derive_seed
 

@@ -50,8 +50,8 @@ def test_prompt_means_keep_the_order_of_first_appearance():
     [
         ([1.0, np.nan], ["a", "b"], "row 1 .prompt b. is nan"),
         ([1.0, np.inf], ["a", "b"], "row 1 .prompt b. is inf"),
-        ([1.0], ["a", "b"], "one number for each of 2"),
-        ([], [], "at least one"),
+        ([1.0], ["a", "b"], "for 2 prompt_ids"),
+        ([], [], "at least one response"),
     ],
 )
 def test_unusable_values_are_refused(values, prompts, words):

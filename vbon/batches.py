@@ -1,4 +1,4 @@
-"""Batches that pass between sampler, scorer, methods and trainers. A mask's True always counts."""
+"""Batches passed between sampler, scorer, methods and trainers; masks are True for used tokens."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 TokenIds = Sequence[int] | Int[np.ndarray, " _"]
-"""Token ids of one text, as lists have them and as tables do."""
+"""Token ids of one text: a list, or an array as in tables."""
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,9 @@ class Prompts:
     """Prompts as token ids, padded on the right.
 
     Attributes:
-        ids: Token ids; what lies beyond ``lengths`` is arbitrary and never read.
+        ids: Token ids; those beyond ``lengths`` are arbitrary and never read.
         lengths: Number of tokens of each prompt, at least 1.
-        prompt_id: The key of each prompt in the artifacts.
+        prompt_id: Key of each prompt in the artifacts.
     """
 
     ids: Int[Tensor, "prompts tokens"]
@@ -29,7 +29,7 @@ class Prompts:
 
     @classmethod
     def from_lists(cls, prompt_ids: Sequence[TokenIds], names: Sequence[str]) -> "Prompts":
-        """Pad lists of token ids.
+        """Pad lists of token ids, with the names of their prompts.
 
         Example:
             >>> Prompts.from_lists([[5, 6], [7]], ["a", "b"]).ids.tolist()
@@ -48,11 +48,11 @@ class Prompts:
         return [row[:n] for row, n in zip(self.ids.tolist(), lengths, strict=True)]
 
     def to(self, device: torch.device) -> "Prompts":
-        """The same on a device."""
+        """Copy on a device."""
         return Prompts(self.ids.to(device), self.lengths.to(device), self.prompt_id)
 
     def select(self, index: Int[Tensor, " batch"]) -> "Prompts":
-        """The prompts at ``index``, with padding no longer than they need."""
+        """The prompts at ``index``, padded to the longest of them."""
         lengths = self.lengths[index]
         names = tuple(self.prompt_id[i] for i in index.tolist())
         return Prompts(self.ids[index, : int(lengths.max())], lengths, names)
@@ -66,9 +66,9 @@ class Rollouts:
         prompt_index: Row of the prompt of each response in the :class:`Prompts` sampled from.
         response_ids: Token ids, 0 where the mask is False.
         response_mask: True up to and including a *sampled* end-of-sequence token.
-        finished: Whether an end-of-sequence token was sampled within the length limit.
+        finished: True if an end-of-sequence token was sampled within the length limit.
         token_log_probs: Log-probs in nats of the sampled tokens, 0 where the mask is False.
-        values: What a value head saw before each token, if one was given to the sampler.
+        values: Values of the states before each token, if the sampler had a value head.
     """
 
     prompt_index: Int[Tensor, " batch"]
@@ -87,7 +87,7 @@ class Rollouts:
         return self.token_log_probs.double().sum(1)
 
     def to(self, device: torch.device) -> "Rollouts":
-        """The same on a device."""
+        """Copy on a device."""
         parts = {item.name: getattr(self, item.name) for item in fields(self)}
         return Rollouts(**{k: None if v is None else v.to(device) for k, v in parts.items()})
 
@@ -98,7 +98,7 @@ class Rollouts:
 
     @classmethod
     def joined(cls, parts: Sequence["Rollouts"]) -> "Rollouts":
-        """Rollouts of the same prompts one after the other; with values if all have them."""
+        """Concatenated rollouts of the same prompts; with values only if all parts have them."""
         names = [item.name for item in fields(cls)]
         columns = {name: [getattr(part, name) for part in parts] for name in names}
         return cls(**{k: None if any(v is None for v in column) else torch.cat(column)
@@ -112,15 +112,15 @@ class Rollouts:
 
 @dataclass(frozen=True)
 class Scored:
-    """What a method may use to turn a scored rollout into its training reward.
+    """Scores of rollouts, from which a method computes its training reward.
 
     Attributes:
         reward: Reward of each response, on the training scale.
         log_below: log P(r' < r) under the reference, exact or estimated, in nats.
         log_level: log P(r' = r) under the reference, in nats.
         log_prob_ref: Log-prob of each response under the reference, in nats.
-        anchor_rewards: Rewards of the anchor's responses that each response is held against, for
-            the methods that have an anchor.
+        anchor_rewards: Rewards of the anchor's responses that each response is compared with;
+            None for methods without an anchor.
     """
 
     reward: Float64[Tensor, " batch"]
@@ -132,18 +132,19 @@ class Scored:
 
 @dataclass(frozen=True)
 class OfflineBatch:
-    """What the loss of an offline method may use of a batch of stored responses.
+    """Batch of stored responses, from which an offline method computes its loss.
 
-    Log-probs are sums over a response's tokens, in nats, at the temperature of sampling.
+    Log-probs are sums over a response's tokens, in nats, at the sampling temperature.
 
     Attributes:
-        log_prob_chosen: Of the preferred responses under the policy, with gradient.
-        log_prob_chosen_ref: Of the same under the reference.
-        num_tokens: Tokens of the preferred responses.
-        mean_nll: Mean of minus the reference's log-prob of all preferred training responses.
-        log_prob_rejected: Of the other responses under the policy; None for a method that does not
-            contrast.
-        log_prob_rejected_ref: Of the same under the reference.
+        log_prob_chosen: Log-probs of the preferred responses under the policy, with gradient.
+        log_prob_chosen_ref: Log-probs of the preferred responses under the reference.
+        num_tokens: Number of tokens of the preferred responses.
+        mean_nll: Mean negative log-prob under the reference, over all preferred training
+            responses.
+        log_prob_rejected: Log-probs of the other responses under the policy, with gradient; None
+            for a method that is not contrastive.
+        log_prob_rejected_ref: Log-probs of the other responses under the reference, or None.
     """
 
     log_prob_chosen: Float[Tensor, " batch"]
@@ -154,7 +155,7 @@ class OfflineBatch:
     log_prob_rejected_ref: Float[Tensor, " batch"] | None = None
 
     def log_ratios(self) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
-        """Log-ratios to the reference of preferred and other responses.
+        """Log-ratios of policy to reference, in nats, of preferred and of other responses.
 
         Raises:
             TypeError: If the batch has no other responses.

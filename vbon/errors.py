@@ -1,32 +1,34 @@
-"""Errors that a user can act on: one line naming the key or column, the value and the remedy.
+"""Errors that a user can act on, each a line that names the key or column, value and remedy.
 
-The command line prints these without a traceback; anything else is a bug and keeps its traceback.
+The command line prints these without a traceback; any other error is a bug and keeps it.
 """
 
 import importlib.util
 
 
 class VbonError(ValueError):
-    """An error whose message is meant for the person at the keyboard."""
+    """An error whose message is meant for the user."""
 
 
 class ConfigError(VbonError):
-    """A configuration key has a value that cannot work."""
+    """A configuration key has an invalid value."""
 
 
 class DataError(VbonError):
-    """Input text, rewards or samples cannot be used."""
+    """Input texts, rewards, samples or tables cannot be used."""
 
 
 class ArtifactError(VbonError):
-    """An artifact is missing, truncated, or not of the schema its reader expects."""
+    """An artifact is missing, damaged, or has another schema than its reader expects."""
 
 
 def missing_vllm(where: str) -> str | None:
-    """Why vLLM cannot be used, and how to install it; None if it can. It is not loaded.
+    """Message if vLLM is not installed, with the command to install it; None if it is.
+
+    vLLM is not imported.
 
     Args:
-        where: Path in the config of the backend that asks for it.
+        where: Config key of the backend, for the message.
 
     Example:
         >>> "vllm" in (missing_vllm("sentiment.sampling.backend") or "vllm")
@@ -35,6 +37,6 @@ def missing_vllm(where: str) -> str | None:
     if importlib.util.find_spec("vllm") is not None:
         return None
     return (
-        f"{where}: 'vllm' is not installed here; `make vllm` adds its build for processors, "
-        "`pip install -e '.[vllm]'` that for GPUs"
+        f"{where}: 'vllm' is not installed here; install its build for processors with "
+        "`make vllm`, that for GPUs with `pip install -e '.[vllm]'`"
     )

@@ -1,4 +1,4 @@
-"""Seeds derived by name, so that adding a run or a prompt never shifts another one's draws."""
+"""Seeds derived from names, so that a new run or prompt does not change the draws of others."""
 
 import hashlib
 
@@ -6,12 +6,12 @@ import hashlib
 def derive_seed(seed: int, *names: str | int) -> int:
     """Derive an independent 63-bit seed for a named stream.
 
-    Streams are separated by name, not by the order in which they are asked for: the rollouts of
-    one run do not change when another run is added to a sweep.
+    Streams are identified by name, not by order: the rollouts of one run do not change when
+    another run is added to a sweep.
 
     Args:
         seed: The base seed.
-        names: What the stream is for, for example ``("rollouts", "vbon", "n4")``.
+        names: Name of the stream in parts, for example ``("rollouts", "vbon", "n4")``.
 
     Returns:
         An integer in ``[0, 2**63)``, the same on every machine and Python version.

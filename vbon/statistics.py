@@ -1,8 +1,8 @@
 """Means with standard errors over prompts, bootstrap intervals and tests of equivalence.
 
-The prompt is the unit of evaluation: several responses to one prompt share its difficulty, so
-they are averaged first and the spread is taken between prompts. Only numpy, scipy and pandas are
-imported.
+The prompt is the unit of evaluation: responses to one prompt share its difficulty, so they are
+averaged first, and standard errors are over prompts. The module imports only numpy, scipy and
+pandas.
 """
 
 from typing import Any, NamedTuple
@@ -20,15 +20,15 @@ class Estimate(NamedTuple):
     """A mean with its standard error."""
 
     mean: float
-    """Average of the prompts' means: each prompt weighs the same, however many its responses."""
+    """Average of the prompts' means: all prompts have equal weight."""
     se: float
     """Standard error of ``mean`` over prompts; NaN with fewer than two of them."""
     num_prompts: int
-    """Number of prompts, the sample size behind ``se``."""
+    """Number of prompts, the sample size of ``se``."""
 
 
 class Interval(NamedTuple):
-    """Ends of a confidence interval: numbers, or arrays for several statistics at once."""
+    """Ends of a confidence interval: numbers, or arrays for several statistics."""
 
     low: Any
     high: Any
@@ -38,14 +38,14 @@ def prompt_means(values: npt.ArrayLike, prompt_ids: npt.ArrayLike) -> npt.NDArra
     """Mean of each prompt's values, in order of first appearance of the prompt.
 
     Args:
-        values: One finite number a response, in any unit.
-        prompt_ids: The prompt of each response, in the same order.
+        values: One finite number per response, in any unit.
+        prompt_ids: Prompt of each response, in the same order.
 
     Returns:
-        One mean a prompt, in the unit of ``values``.
+        One mean per prompt, in the unit of ``values``, float64.
 
     Raises:
-        DataError: If the lengths differ, nothing is given, or a value is NaN or infinite.
+        DataError: If the lengths differ, there are no values, or a value is NaN or infinite.
 
     Example:
         >>> prompt_means([1.0, 3.0, 10.0], ["b", "b", "a"]).tolist()
@@ -55,14 +55,14 @@ def prompt_means(values: npt.ArrayLike, prompt_ids: npt.ArrayLike) -> npt.NDArra
     keys = np.asarray(prompt_ids)
     if numbers.ndim != 1 or numbers.shape != keys.shape or numbers.size == 0:
         raise DataError(
-            f"values: need one number for each of {keys.size} prompt_ids and at least one, "
-            f"got an array of shape {numbers.shape}"
+            f"values: an array of shape {numbers.shape} for {keys.size} prompt_ids; there must be "
+            "one number per response and at least one response"
         )
     if not np.isfinite(numbers).all():
         at = int(np.flatnonzero(~np.isfinite(numbers))[0])
         raise DataError(
-            f"values: row {at} (prompt {keys[at]}) is {numbers[at]}; only finite numbers can be "
-            "averaged, find the response that produced it"
+            f"values: row {at} (prompt {keys[at]}) is {numbers[at]}; values must be finite, so "
+            "find the response that produced it"
         )
     return pd.Series(numbers).groupby(keys, sort=False).mean().to_numpy()
 
@@ -71,25 +71,25 @@ def clustered_mean(values: npt.ArrayLike, prompt_ids: npt.ArrayLike) -> Estimate
     r"""Mean over prompts with its standard error, responses clustered by prompt.
 
     With prompt means :math:`\bar v_1, \dots, \bar v_P` the estimate is their average and
-    :math:`\mathrm{se}^2 = \frac{1}{P (P - 1)} \sum_i (\bar v_i - \bar v)^2`, which is right
-    whatever the correlation of a prompt's responses. Every ``*_se`` of the points table is this.
+    :math:`\mathrm{se}^2 = \frac{1}{P (P - 1)} \sum_i (\bar v_i - \bar v)^2`, which is valid for
+    any correlation of a prompt's responses. Every ``*_se`` of the points table is of this kind.
 
     Args:
-        values: One finite number a response, in any unit.
-        prompt_ids: The prompt of each response, in the same order.
+        values: One finite number per response, in any unit.
+        prompt_ids: Prompt of each response, in the same order.
 
     Returns:
         Mean and standard error in the unit of ``values``, and the number of prompts.
 
     Raises:
-        DataError: If the lengths differ, nothing is given, or a value is NaN or infinite.
+        DataError: If the lengths differ, there are no values, or a value is NaN or infinite.
 
     Example:
         >>> clustered_mean([0.0, 1.0, 1.0, 1.0], ["a", "a", "b", "b"])
         Estimate(mean=0.75, se=0.25, num_prompts=2)
     """
     means = prompt_means(values, prompt_ids)
-    # A spread of one prompt is unknown, not zero.
+    # The spread of a single prompt is unknown, not zero.
     se = float(scipy.stats.sem(means, ddof=1)) if means.size > 1 else float("nan")
     return Estimate(float(means.mean()), se, int(means.size))
 
@@ -99,8 +99,8 @@ def percentile_interval(replicates: npt.ArrayLike, confidence: float = 0.95) -> 
 
     Args:
         replicates: Values of a statistic, shape (replicates, ...); NaN marks a resample in which
-            it is undefined and is left out.
-        confidence: Probability between the ends, in (0, 1).
+            it is undefined, and is ignored.
+        confidence: Probability between the ends, in [0, 1); 0 gives the median twice.
 
     Returns:
         Ends of the shape of one replicate, NaN where no replicate is defined.
@@ -111,28 +111,29 @@ def percentile_interval(replicates: npt.ArrayLike, confidence: float = 0.95) -> 
     """
     values = np.asarray(replicates, dtype=np.float64)
     ends = np.full((2, *values.shape[1:]), np.nan)
-    known = ~np.isnan(values).all(axis=0)
+    defined = ~np.isnan(values).all(axis=0)
     tail = (1 - confidence) / 2
-    ends[:, known] = np.nanquantile(values[:, known], [tail, 1 - tail], axis=0)
+    ends[:, defined] = np.nanquantile(values[:, defined], [tail, 1 - tail], axis=0)
     return Interval(ends[0], ends[1])
 
 
 class Equivalence(NamedTuple):
-    """Two one-sided tests of a mean difference against a margin."""
+    """Result of two one-sided tests of a mean difference against a margin."""
 
     se: float
-    """Standard error; NaN where a single difference leaves it unknown."""
+    """Standard error; NaN if a single difference leaves it unknown."""
     df: int
     """Degrees of freedom of ``se``."""
     low: float
     """Lower end of the interval of confidence 1 - 2 alpha, within the margins if equivalent."""
     high: float
+    """Upper end of that interval."""
     p_equivalence: float
     """The larger p-value of the two one-sided tests."""
     p_difference: float
     """p-value of the two-sided test of no difference."""
     verdict: str
-    """``equivalent``, ``different`` (not equivalent, and not zero) or ``undecided``."""
+    """``equivalent``, ``different`` (neither equivalent nor zero) or ``undecided``."""
 
 
 def two_one_sided(
@@ -141,17 +142,18 @@ def two_one_sided(
     r"""Test whether a difference is within a margin of zero, by Student's t (Schuirmann, 1987).
 
     The hypotheses :math:`\delta \le -m` and :math:`\delta \ge m` are tested at ``alpha`` each;
-    rejecting both is the same as a :math:`1 - 2\alpha` interval within the margins.
+    both are rejected exactly if the :math:`1 - 2\alpha` interval is within the margins.
 
     Args:
         mean: Mean difference.
-        se: Its standard error; 0 for differences that are all the same.
+        se: Its standard error; 0 for differences that are all equal.
         df: Degrees of freedom of ``se``.
-        margin: Largest difference that counts as none, positive, in the unit of ``mean``.
+        margin: Largest difference that counts as equivalent, positive, in the unit of ``mean``.
         alpha: Level of each test.
 
     Returns:
-        Interval, p-values and verdict; ``undecided`` with NaN if ``df < 1`` or ``mean`` is NaN.
+        Interval, p-values and verdict; ``undecided`` with NaN if ``df < 1``, or if ``mean`` or
+        ``se`` is NaN.
 
     Example:
         >>> two_one_sided(0.001, 0.002, 2, margin=0.02).verdict
@@ -164,9 +166,9 @@ def two_one_sided(
     nan = float("nan")
     if df < 1 or np.isnan(mean) or np.isnan(se):
         return Equivalence(nan, max(df, 0), nan, nan, nan, nan, "undecided")
-    scale = max(se, np.finfo(np.float64).tiny)  # without spread the tests are steps
+    scale = max(se, np.finfo(np.float64).tiny)  # avoids division by 0
     half = se * float(stdtrit(df, 1 - alpha))
-    nearer = margin - abs(mean)  # to the closer margin, whose test has the larger p-value
+    nearer = margin - abs(mean)  # distance to the closer margin, whose test has the larger p-value
     equal = float(stdtr(df, -nearer / scale))
     zero = float(2 * stdtr(df, -abs(mean) / scale))
     verdict = "equivalent" if equal < alpha else "different" if zero < alpha else "undecided"

@@ -63,8 +63,8 @@ def test_rare_words_are_unknown_and_bytes_never_are(reviews):
     ("arguments", "message"),
     [
         (("letters", 400), r"tokenizer\.kind is 'letters'; accepted are 'words' and 'bpe'"),
-        (("bpe", 100), r"tokenizer\.vocab_size is 100; 'bpe' needs 259"),
-        (("words", 3), r"tokenizer\.vocab_size is 3; 'words' needs 4"),
+        (("bpe", 100), r"tokenizer\.vocab_size is 100; 'bpe' needs at least 259"),
+        (("words", 3), r"tokenizer\.vocab_size is 3; 'words' needs at least 4"),
     ],
 )
 def test_tokenizer_settings_that_cannot_work(arguments, message):
@@ -161,11 +161,11 @@ def test_classifiers_learn_sentiment(architecture, tmp_path: Path):
     [
         ({"widht": 3}, r"build\.widht is not a setting; accepted are layers, width"),
         ({"width": 30, "heads": 4}, r"build\.width is 30; it must be a multiple of heads \(4\)"),
-        ({"epochs": -1}, r"build\.epochs is -1; give at least 0"),
+        ({"epochs": -1}, r"build\.epochs is -1; it must be at least 0"),
         ({"learning_rate": 0.0}, r"build\.learning_rate is 0\.0; it must be positive"),
-        ({"held_out": 1.0}, r"build\.held_out is 1\.0; give a share"),
-        ({"warmup": 1.0}, r"build\.warmup is 1\.0; give a share"),
-        ({"max_tokens": 3}, r"build\.max_tokens is 3; give at least 4"),
+        ({"held_out": 1.0}, r"build\.held_out is 1\.0; it must be"),
+        ({"warmup": 1.0}, r"build\.warmup is 1\.0; it must be"),
+        ({"max_tokens": 3}, r"build\.max_tokens is 3; it must be at least 4"),
         ({"architecture": "gpt"}, r"build\.architecture is 'gpt'; accepted are distilbert, elec"),
     ],
 )
@@ -178,7 +178,7 @@ def test_build_settings_that_cannot_work(reviews, change, message, tmp_path):
 
 def test_data_that_cannot_train(reviews, tmp_path):
     tokenizer = build_tokenizer(reviews["text"], classifier=True)
-    with pytest.raises(DataError, match="column 'label' holds one class in"):
+    with pytest.raises(DataError, match="column 'label' has only one class in"):
         build_classifier(reviews[reviews["label"] == 1], tokenizer, SMALL, 0, tmp_path)
-    with pytest.raises(DataError, match=r"build\.held_out 0\.2 of 2 examples is 0"):
+    with pytest.raises(DataError, match=r"build\.held_out: 0\.2 of 2 examples is 0"):
         build_reference(["a film", "b film"], build_tokenizer(["a"]), SMALL, 0, tmp_path)

@@ -93,7 +93,7 @@ def test_gpt2_forward_is_hugging_faces(make, dtype, tolerance, generator):
     ids = torch.randint(20, (4, 9), generator=generator)
     ours = lm.output_logits(model, lm.hidden_states(model, ids)).view(*ids.shape, -1)
     torch.testing.assert_close(ours, model(ids).logits, rtol=tolerance, atol=tolerance)
-    assert ours.std() > 0.5  # a model that says something
+    assert ours.std() > 0.5  # logits that are not trivial
 
 
 @pytest.mark.parametrize("make", [make_gpt2, make_lora])
@@ -113,7 +113,7 @@ def test_gpt2_gradients_are_hugging_faces(make, generator):
 
 
 @torch.no_grad()
-def test_gpt2_follows_how_its_adapters_are_set():
+def test_gpt2_follows_the_settings_of_its_adapters():
     model, ids = make_lora().double(), torch.tensor([[5, 6, 7, 8]])
     layers = [module for module in model.modules() if hasattr(module, "base_layer")]
     adapted = gpt2.hidden_states(model, ids, torch.arange(ids.numel()))
@@ -205,7 +205,7 @@ def test_token_log_probs_are_those_of_unpadded_forward_passes(name, temperature)
 
 @pytest.mark.parametrize("name", MODELS)
 @torch.no_grad()
-def test_what_stands_in_the_padding_changes_nothing(name):
+def test_the_content_of_padding_changes_nothing(name):
     lists = [row[:2] for row in PROMPTS] if name == "tabular" else PROMPTS
     model, asked = MODELS[name](), prompts(lists)
     ids, mask = responses(3, 2 if name == "tabular" else 5)
@@ -350,7 +350,7 @@ def test_a_model_that_cannot_be_loaded_is_named_in_one_line(tmp_path, damage):
 def test_a_tokenizer_of_another_model_is_refused():
     words = tokenizer()
     assert lm.check_tokenizer(words, make_gpt2(vocab_size=len(words))) == words.eos_token_id
-    with pytest.raises(ConfigError, match=rf"{len(words)} tokens but its model only 10"):
+    with pytest.raises(ConfigError, match=rf"{len(words)} tokens, its model only 10"):
         lm.check_tokenizer(words, make_gpt2(vocab_size=10))
     words.eos_token = None
     with pytest.raises(ConfigError, match="no eos_token"):

@@ -1,4 +1,4 @@
-"""Scores at last tokens: those of the library's own forward pass, and of each text alone."""
+"""Scores at last tokens equal those of the library's forward pass and of each text alone."""
 
 import pytest
 import torch
@@ -48,7 +48,9 @@ def test_scores_are_the_library_s(make, labels):
         torch.testing.assert_close(ours, theirs)
 
 
-def test_other_models_go_their_own_way():
-    assert not last_token.supports(make_gpt2())  # nothing says where its texts end
+def test_other_models_are_not_supported():
+    assert not last_token.supports(
+        make_gpt2()
+    )  # it has no padding token, so texts have no known end
     assert not last_token.supports(make_gpt2(pad_token_id=PAD, resid_pdrop=0.1))
     assert not last_token.supports(torch.nn.Linear(1, 1))

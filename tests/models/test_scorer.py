@@ -1,4 +1,4 @@
-"""Models of posts: what summaries are learnt from, scalar rewards, and padding on the left."""
+"""Models of posts: training tokens of summaries, scalar rewards, and padding on the left."""
 
 import math
 
@@ -116,7 +116,7 @@ def test_masked_padding_on_the_left_changes_no_log_prob(reference, data):
     joined = [f"{p} {s}" for p, s in zip(prompts, rows["summary"], strict=True)]
     batch = tokenizer(joined, padding=True, return_tensors="pt")
     assert (batch["attention_mask"][:, 0] == 0).any()
-    for strange in (tokenizer.pad_token_id, 7):  # what stands at a masked place is never read
+    for strange in (tokenizer.pad_token_id, 7):  # the content of masked places is never read
         filled = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, strange)
         with torch.no_grad():
             logits = model(filled, attention_mask=batch["attention_mask"]).logits

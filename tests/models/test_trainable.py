@@ -1,4 +1,4 @@
-"""What training may change is what was promised, and the rest stays to the last bit."""
+"""Training changes the chosen parameters only; all others stay equal bit by bit."""
 
 import copy
 import json
@@ -26,7 +26,7 @@ LORA_CHOICE = {"trainable": "lora", **LORA}
 
 
 def build(name):
-    """A model of three blocks, alike for each architecture."""
+    """A model of three blocks, of the same size in each architecture."""
     if name == "gpt2":
         return make_gpt2(layers=3)
     config = AutoConfig.for_model(name, **SIZE, **COMMON, **TOKENS)
@@ -53,7 +53,7 @@ def changed(before, after):
 
 
 def train(policy, steps=4):
-    """Some updates of what may be trained; weight decay would show on anything else."""
+    """Some updates of the trainable parameters; weight decay would show on others."""
     optimizer = torch.optim.AdamW(policy.parameters(), lr=0.01, weight_decay=0.1)
     generator = torch.Generator().manual_seed(0)
     for _ in range(steps):
@@ -153,7 +153,7 @@ def test_the_merged_policy_is_saved_as_the_reference_is(name, choice, tmp_path):
     assert (log_probs(loaded) - log_probs(reference)).abs().max() > 0.01  # it has learnt something
 
 
-def test_merging_leaves_the_policy_to_be_trained_on():
+def test_the_policy_can_be_trained_after_merging():
     policy = train(make_trainable(build("gpt2"), "lora", **LORA))
     before, expected = weights(policy), log_probs(policy)
     plain = merged(policy)
@@ -215,8 +215,8 @@ def test_the_online_loop_keeps_what_is_frozen(choice):
         ({"trainable": "top_k"}, "top_k is None; the model has 3 blocks"),
         ({"trainable": "top_k", "top_k": 0}, "top_k is 0; the model has 3 blocks"),
         ({"trainable": "top_k", "top_k": 4}, "top_k is 4; the model has 3 blocks"),
-        ({"trainable": "lora", "lora_alpha": 1.0}, "lora_rank is None; give at least 1"),
-        ({"trainable": "lora", "lora_rank": 0, "lora_alpha": 1.0}, "lora_rank is 0; give"),
+        ({"trainable": "lora", "lora_alpha": 1.0}, "lora_rank is None; it must be at least 1"),
+        ({"trainable": "lora", "lora_rank": 0, "lora_alpha": 1.0}, "lora_rank is 0; it must"),
         ({"trainable": "lora", "lora_rank": 2}, "lora_alpha is None; it must be positive"),
         ({"trainable": "lora", "lora_rank": 2, "lora_alpha": -1.0}, "lora_alpha is -1.0; it must"),
     ],
@@ -230,7 +230,7 @@ def test_settings_that_cannot_work_are_refused_in_one_line(choice, message):
 @pytest.mark.parametrize("trainable", ["top_k", "lora"])
 def test_a_tabular_model_is_trained_whole_or_not_at_all(trainable):
     table = make_table()
-    with pytest.raises(ConfigError, match=f"trainable is '{trainable}', but a tabular model"):
+    with pytest.raises(ConfigError, match=f"trainable is '{trainable}', which needs blocks"):
         make_trainable(table, trainable, top_k=1, **LORA)
     assert count_trainable(make_trainable(table)) == table.table.numel()
 

@@ -16,7 +16,7 @@ def folder_of(tmp_path, source, name="length"):
     return tmp_path
 
 
-def test_a_function_is_asked_in_batches_and_transformed(tmp_path):
+def test_a_function_is_called_in_batches_and_transformed(tmp_path):
     model = load_reward_model(folder_of(tmp_path, LENGTH), batch_size=2, transform="exp")
     rewards = model(["a", "ab", "abc", "abcd", "abcde"])
     assert rewards.reward.tolist() == np.exp([1, 2, 3, 4, 5]).tolist()
@@ -33,7 +33,7 @@ def test_a_function_is_asked_in_batches_and_transformed(tmp_path):
         ("[1.0, float('nan')]", "nan for text 'ab'; rewards must be finite"),
     ],
 )
-def test_answers_that_are_no_rewards_are_named(tmp_path, body, words):
+def test_answers_that_are_not_rewards_are_named(tmp_path, body, words):
     model = load_reward_model(folder_of(tmp_path, f"def length(texts):\n    return {body}\n"))
     with pytest.raises(DataError, match=words):
         model(["a", "ab"])

@@ -1,4 +1,4 @@
-"""Reward models: one score a text whatever is beside it, on the scale that was asked for."""
+"""Reward models: one score per text, independent of its batch, on the requested scale."""
 
 import json
 import math
@@ -46,7 +46,7 @@ def test_the_positive_class_is_found_by_its_name(tmp_path):
     rewards = ClassifierReward(first)(VARIED)
     expected = logits_alone(first, VARIED)[:, 0]
     np.testing.assert_allclose(rewards.reward, expected, rtol=1e-4, atol=1e-5)
-    with pytest.raises(ConfigError, match=r"no class of \['good', 'bad'\] is POSITIVE"):
+    with pytest.raises(ConfigError, match=r"none of the classes good, bad is POSITIVE"):
         ClassifierReward(save_classifier(tmp_path / "second", labels=("good", "bad")))
 
 
@@ -68,7 +68,7 @@ def test_rewards_that_are_not_finite_name_their_text(bad):
     assert "\n" not in str(error.value)
 
 
-def test_a_classifier_that_has_broken_down_is_noticed(tmp_path):
+def test_a_classifier_with_broken_weights_is_noticed(tmp_path):
     folder = save_classifier(tmp_path)
     model = AutoModelForSequenceClassification.from_pretrained(folder)
     with torch.no_grad():
@@ -88,7 +88,7 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path):
     words = tokenizer(classifier=True)
     words.add_tokens([f"word{index}" for index in range(5)])
     words.save_pretrained(folder)
-    with pytest.raises(ConfigError, match=rf"{len(words)} tokens but its model only"):
+    with pytest.raises(ConfigError, match=rf"{len(words)} tokens, its model only"):
         ClassifierReward(folder)
 
 
@@ -123,7 +123,7 @@ def test_a_table_with_a_reward_that_is_not_finite_is_refused(tmp_path):
         TableReward(tmp_path, "exp")(["c"])
 
 
-def test_a_folder_says_what_kind_of_reward_model_it_holds(tmp_path, classifier_folder):
+def test_the_kind_of_reward_model_follows_from_its_folder(tmp_path, classifier_folder):
     models = [
         load_reward_model(write_rewards(tmp_path, a=1.0), transform="exp"),
         load_reward_model(classifier_folder),
@@ -145,13 +145,13 @@ def test_texts_are_prompt_and_response_without_special_tokens():
 
 
 def test_labels_survive_in_the_saved_config(classifier_folder):
-    """The positive class is found in what any user's classifier carries too."""
+    """The positive class is found in the config that any user's classifier has."""
     saved = json.loads((classifier_folder / "config.json").read_text())
     assert saved["id2label"] == {"0": "NEGATIVE", "1": "POSITIVE"}
 
 
 def test_texts_are_encoded_as_the_tokenizer_itself_does(classifier_folder):
-    """Special tokens, truncation and all."""
+    """Including special tokens and truncation."""
     reward = ClassifierReward(classifier_folder)
     long = " ".join(TEXTS)
     words = AutoTokenizer.from_pretrained(classifier_folder)

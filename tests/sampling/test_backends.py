@@ -1,4 +1,4 @@
-"""What every sampling backend must do, and what the pool makes of it."""
+"""Every sampling backend draws from the model; the pool stores its draws and log-probs."""
 
 import json
 import sys
@@ -48,7 +48,7 @@ def gpt_neox():
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """Saved models, one of which asks for the most probable token and other ends."""
+    """Saved models, one of whose configs requests greedy decoding and other end tokens."""
     root = tmp_path_factory.mktemp("models")
     for build in (gpt2, gpt_neox):
         build().save_pretrained(root / build.__name__)
@@ -87,7 +87,7 @@ def prompts():
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 def test_strings_have_their_joint_probabilities(drawn, prompts, temperature):
-    """Of all strings of two tokens; what the model's folder asks of samplers is not heard."""
+    """All strings of two tokens; sampling options in the model's folder are ignored."""
     draw, model = drawn
     rollouts = draw(prompts, temperature=temperature)
     vocab = model.config.vocab_size
@@ -110,7 +110,7 @@ def test_strings_have_their_joint_probabilities(drawn, prompts, temperature):
 
 
 def test_rewards_are_distributed_as_those_of_other_draws(drawn, prompts):
-    """Kolmogorov and Smirnov's distance of long responses' rewards, which nobody can enumerate."""
+    """Kolmogorov-Smirnov distance of rewards of long responses, which cannot be enumerated."""
     draw, model = drawn
     value = torch.randn(model.config.vocab_size, generator=torch.Generator().manual_seed(0))
     expected = draw_by(partial(sample, model), prompts, tokens=8, seed=1)
@@ -185,7 +185,7 @@ def pooled(request, tmp_path):
     return request.param, tmp_path
 
 
-def test_the_pool_says_what_drew_it_and_has_log_probs_of_the_trained_model(pooled):
+def test_the_pool_records_its_backend_and_has_log_probs_of_the_trained_model(pooled):
     name, folder = pooled
     table = read_table(folder / "samples.parquet", "samples")
     assert (table.groupby("prompt_id").size() == 20).all()
@@ -203,7 +203,7 @@ def test_the_pool_says_what_drew_it_and_has_log_probs_of_the_trained_model(poole
 
 def test_another_model_than_the_trained_one_is_refused(prompts):
     other = partial(sample, make_gpt2(seed=1))
-    with pytest.raises(DataError, match=r"sampling\.backend: what it draws from differs"):
+    with pytest.raises(DataError, match=r"sampling\.backend: its log-probs differ"):
         draw_by(partial(_checked, other, make_gpt2()), prompts, 50)
     same = draw_by(partial(_checked, partial(sample, make_gpt2()), make_gpt2()), prompts, 50)
     assert isinstance(same, Rollouts)
@@ -238,17 +238,19 @@ def test_every_key_reaches_the_engine(monkeypatch, folders):
     assert {name: asked[name] for name in values} == values
 
 
-def test_what_vllm_does_not_support_is_told_in_one_line(monkeypatch, folders):
+def test_models_that_vllm_does_not_support_give_one_line(monkeypatch, folders):
     def refuse(**options):
         raise RuntimeError("Unsupported attention: head_dim=16\nand much more")
 
     monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(LLM=refuse))
     monkeypatch.setattr("vbon.sampling.vllm.missing_vllm", lambda where: None)
-    with pytest.raises(ConfigError, match=r"draw from this model here: Unsupp.*16; .*transformers"):
+    with pytest.raises(
+        ConfigError, match=r"draw from this model on this machine .Unsupp.*16.; .*transformers"
+    ):
         VLLM(folders / "gpt2")
 
 
-def test_a_backend_that_is_not_installed_is_told_with_what_to_do(monkeypatch, folders, capsys):
+def test_a_backend_that_is_not_installed_is_named_with_the_remedy(monkeypatch, folders, capsys):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"sampling.backend: 'vllm' is not installed.*make vllm"):
         VLLM(folders / "gpt2")

@@ -150,7 +150,7 @@ def test_the_seed_decides_the_draws():
 
 
 @pytest.mark.parametrize("kind", ["tabular", "gpt2"])
-def test_the_batch_around_a_prompt_changes_none_of_its_draws(language, kind):
+def test_other_prompts_of_a_batch_do_not_change_the_draws(language, kind):
     model = language.reference if kind == "tabular" else make_gpt2()
     prompts = language.prompts if kind == "tabular" else gpt2_prompts()
     tokens = 3 if kind == "tabular" else 6
@@ -166,7 +166,7 @@ def test_the_batch_around_a_prompt_changes_none_of_its_draws(language, kind):
         ] == alone.response_lists()
 
 
-def test_a_prompt_that_stands_twice_in_a_batch_is_answered_differently(language):
+def test_a_prompt_that_occurs_twice_in_a_batch_is_answered_differently(language):
     """Both once got the same uniform numbers, and so the same responses."""
     twice = language.prompts.select(torch.tensor([0, 1, 0]))
     rollouts = draw(language.reference, twice, draws=50)
@@ -177,7 +177,7 @@ def test_a_prompt_that_stands_twice_in_a_batch_is_answered_differently(language)
 
 
 def test_draws_are_independent_of_each_other():
-    """Of prompts, of draws to one prompt, and of tokens; all tokens here are equally likely."""
+    """Across prompts, draws of a prompt, and tokens; all tokens are equally likely here."""
     model = make_table(scale=0.0, longest_prefix=3)
     prompts = Prompts.from_lists([[0], [0]], ["a", "b"])
     draws = 4000

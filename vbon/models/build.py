@@ -1,7 +1,7 @@
-"""Train the embedded task's tokenizers, reference and classifiers from text.
+"""Training of the embedded task's reference and classifiers from text.
 
-The result is what a user would download for a real task: Hugging Face folders with safetensors
-weights and a fast tokenizer, loaded by the same code as published models.
+The results have the format of published models, Hugging Face folders with safetensors weights and a
+fast tokenizer, and are loaded by the same code.
 """
 
 import math
@@ -40,7 +40,7 @@ LABELS = {0: "NEGATIVE", 1: "POSITIVE"}
 
 @dataclass(frozen=True)
 class LanguageSettings(TransformerSettings):
-    """As :class:`TransformerSettings`, with the architecture.
+    """Settings of a language model: :class:`TransformerSettings` and the architecture.
 
     Attributes:
         architecture: ``gpt2`` or ``gpt_neox``.
@@ -55,7 +55,7 @@ class LanguageSettings(TransformerSettings):
 
 @dataclass(frozen=True)
 class ClassifierSettings(TransformerSettings):
-    """As :class:`TransformerSettings`, with the architecture.
+    """Settings of a classifier: :class:`TransformerSettings` and the architecture.
 
     Attributes:
         architecture: ``distilbert`` or ``electra``.
@@ -85,34 +85,34 @@ def build_reference(
 ) -> dict[str, float]:
     """Train a small language model, the reference policy of the embedded task.
 
-    Every text ends in the end token, except those that ``max_tokens`` cuts: a model must not
-    learn that text ends where a buffer did.
+    Every text ends with the end token, except those that ``max_tokens`` cuts: a model must not
+    learn that texts end at the length limit.
 
     Args:
-        texts: What the model is to write: reviews, or summaries.
-        tokenizer: Of :func:`build_tokenizer`; saved beside the weights.
+        texts: Texts that the model learns to write: reviews, or summaries.
+        tokenizer: Tokenizer of :func:`build_tokenizer`; saved with the weights.
         settings: Fields of :class:`LanguageSettings`.
-        seed: Of the initial weights, the order of the texts and the held-out ones.
+        seed: Seed of the initial weights, of the order of the texts and of the held-out ones.
         out_dir: Folder to write (``save_pretrained``, safetensors).
-        prompts: What each text follows; nothing is learnt from their tokens. None where a text
-            follows nothing.
+        prompts: Prompt that each text follows; the loss excludes its tokens. None for texts
+            without prompts.
 
     Returns:
         ``loss`` (nats per held-out token), ``perplexity``, ``parameters``, ``tokens``.
 
     Raises:
-        ConfigError: If a setting is unknown or cannot work.
+        ConfigError: If a setting is unknown or out of range.
         DataError: If there are too few texts to hold some out.
     """
-    chosen = settings_of(LanguageSettings, settings)
-    features = _completions(texts, prompts, tokenizer, chosen.max_tokens)
-    train, held_out = hold_out(features, chosen.held_out, seed)
+    settings = settings_of(LanguageSettings, settings)
+    features = _completions(texts, prompts, tokenizer, settings.max_tokens)
+    train, held_out = hold_out(features, settings.held_out, seed)
     transformers.set_seed(seed32(seed, "weights"))
-    model = _LANGUAGE_MODELS[chosen.architecture](chosen, tokenizer)
+    model = _LANGUAGE_MODELS[settings.architecture](settings, tokenizer)
     collate = transformers.DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=-100)
-    fit(model, train, collate, chosen, chosen.epochs, seed)
+    fit(model, train, collate, settings, settings.epochs, seed)
     total, tokens = 0.0, 0
-    for batch in batches(model, held_out, collate, chosen.batch_size):
+    for batch in batches(model, held_out, collate, settings.batch_size):
         count = int((batch["labels"][:, 1:] != -100).sum())
         with torch.inference_mode():
             total += float(model(**batch).loss) * count
@@ -133,28 +133,29 @@ def _completions(
     tokenizer: PreTrainedTokenizerFast,
     limit: int,
 ) -> list[dict[str, list[int]]]:
-    """Token ids of prompts and texts, labels on the texts and the end token alone."""
-    asked = [""] * len(texts) if prompts is None else list(prompts)
+    """Token ids of prompts and texts, with labels on the texts and the end token only."""
+    prompt_texts = [""] * len(texts) if prompts is None else list(prompts)
     before, after = (
-        tokenizer(part, add_special_tokens=False)["input_ids"] for part in (asked, list(texts))
+        tokenizer(part, add_special_tokens=False)["input_ids"]
+        for part in (prompt_texts, list(texts))
     )
     features = []
     for prompt, text in zip(before, after, strict=True):
         ids = [*prompt, *text, tokenizer.eos_token_id]
         labels = [-100] * len(prompt) + ids[len(prompt) :]
-        if len(prompt) < limit:  # else there is nothing to learn from
+        if len(prompt) < limit:  # else no label is left
             features.append({"input_ids": ids[:limit], "labels": labels[:limit]})
     return features
 
 
-def _gpt2(chosen: LanguageSettings, tokenizer: PreTrainedTokenizerFast) -> Any:
+def _gpt2(settings: LanguageSettings, tokenizer: PreTrainedTokenizerFast) -> Any:
     return transformers.GPT2LMHeadModel(
         transformers.GPT2Config(
             vocab_size=len(tokenizer),
-            n_positions=chosen.max_tokens,
-            n_embd=chosen.width,
-            n_layer=chosen.layers,
-            n_head=chosen.heads,
+            n_positions=settings.max_tokens,
+            n_embd=settings.width,
+            n_layer=settings.layers,
+            n_head=settings.heads,
             resid_pdrop=0.0,
             embd_pdrop=0.0,
             attn_pdrop=0.0,
@@ -165,16 +166,16 @@ def _gpt2(chosen: LanguageSettings, tokenizer: PreTrainedTokenizerFast) -> Any:
     )
 
 
-def _neox_config(chosen: TransformerSettings, tokenizer: PreTrainedTokenizerFast) -> Any:
+def _neox_config(settings: TransformerSettings, tokenizer: PreTrainedTokenizerFast) -> Any:
     end = tokenizer.eos_token_id
     return transformers.GPTNeoXConfig(
         vocab_size=len(tokenizer),
-        max_position_embeddings=chosen.max_tokens,
-        initializer_range=chosen.width**-0.5,  # as below
-        hidden_size=chosen.width,
-        intermediate_size=4 * chosen.width,
-        num_hidden_layers=chosen.layers,
-        num_attention_heads=chosen.heads,
+        max_position_embeddings=settings.max_tokens,
+        initializer_range=settings.width**-0.5,  # as below
+        hidden_size=settings.width,
+        intermediate_size=4 * settings.width,
+        num_hidden_layers=settings.layers,
+        num_attention_heads=settings.heads,
         num_labels=1,
         rotary_pct=1.0,
         bos_token_id=end,
@@ -183,8 +184,8 @@ def _neox_config(chosen: TransformerSettings, tokenizer: PreTrainedTokenizerFast
     )
 
 
-def _neox(chosen: TransformerSettings, tokenizer: PreTrainedTokenizerFast) -> Any:
-    return transformers.GPTNeoXForCausalLM(_neox_config(chosen, tokenizer))
+def _neox(settings: TransformerSettings, tokenizer: PreTrainedTokenizerFast) -> Any:
+    return transformers.GPTNeoXForCausalLM(_neox_config(settings, tokenizer))
 
 
 _LANGUAGE_MODELS = {"gpt2": _gpt2, "gpt_neox": _neox}
@@ -200,38 +201,41 @@ def build_scorer(
     r"""Train a scalar reward model of the GPT-NeoX class on pairs of responses.
 
     The loss of a pair is :math:`-\log \sigma(r_\mathrm{chosen} - r_\mathrm{rejected})`, as in
-    Stiennon et al. (2020), arXiv:2009.01325, section 3.4. A text's score stands at its last token.
+    Stiennon et al. (2020), arXiv:2009.01325, section 3.4. The score of a text is read at its last
+    token.
 
     Args:
-        pairs: Texts of this model's own part: ``prompt``, and its responses ``chosen`` and
+        pairs: Pairs of this model's part of the data: ``prompt``, and its responses ``chosen`` and
             ``rejected``, which begin with a space.
-        tokenizer: Of :func:`build_tokenizer`; saved with the weights.
-        settings: Fields of :class:`TransformerSettings`; longer texts lose their beginning.
-        seed: Of the weights, the order of the pairs and the held-out ones.
+        tokenizer: Tokenizer of :func:`build_tokenizer`; saved with the weights.
+        settings: Fields of :class:`TransformerSettings`; texts longer than ``max_tokens`` lose
+            their beginning.
+        seed: Seed of the initial weights, of the order of the pairs and of the held-out ones.
         out_dir: Folder to write; ``AutoModelForSequenceClassification`` loads it.
 
     Returns:
-        Held-out ``accuracy``: share of pairs whose chosen text scores higher; and ``parameters``.
+        Held-out ``accuracy``, the share of pairs whose chosen text has the higher score, and
+        ``parameters``.
 
     Raises:
-        ConfigError: If a setting is unknown or cannot work.
+        ConfigError: If a setting is unknown or out of range.
         DataError: If there are too few pairs to hold some out.
     """
-    chosen = settings_of(TransformerSettings, settings)
-    train, held_out = hold_out(_both_sides(pairs, tokenizer, chosen), chosen.held_out, seed)
+    settings = settings_of(TransformerSettings, settings)
+    train, held_out = hold_out(_both_sides(pairs, tokenizer, settings), settings.held_out, seed)
     transformers.set_seed(seed32(seed, "weights"))
-    model = transformers.GPTNeoXForSequenceClassification(_neox_config(chosen, tokenizer))
+    model = transformers.GPTNeoXForSequenceClassification(_neox_config(settings, tokenizer))
 
     def collate(rows: list[dict[str, Any]]) -> Mapping[str, Tensor]:
-        """First the chosen texts, then the rejected ones; labels are not used."""
+        """Batch of the chosen texts followed by the rejected ones; labels are not used."""
         ids = [row[side] for side in ("input_ids", "rejected") for row in rows]
         batch = tokenizer.pad({"input_ids": ids}, padding_side="right", return_tensors="pt")
         return {"input_ids": batch["input_ids"], "labels": torch.zeros(len(ids))}
 
     scorer = _Scorer(model)
-    fit(scorer, train, collate, chosen, chosen.epochs, seed, _pairwise_loss)
+    fit(scorer, train, collate, settings, settings.epochs, seed, _pairwise_loss)
     right = 0
-    for batch in batches(scorer, held_out, collate, chosen.batch_size):
+    for batch in batches(scorer, held_out, collate, settings.batch_size):
         with torch.inference_mode():
             first, second = scorer(**batch).logits.chunk(2)
         right += int((first > second).sum())
@@ -240,7 +244,7 @@ def build_scorer(
 
 
 class _Scorer(nn.Module):
-    """What is trained: a scalar model that is asked about last tokens alone."""
+    """Wrapper that computes scores at last tokens only."""
 
     def __init__(self, model: transformers.PreTrainedModel) -> None:
         super().__init__()
@@ -251,14 +255,14 @@ class _Scorer(nn.Module):
 
 
 def _both_sides(
-    pairs: pd.DataFrame, tokenizer: PreTrainedTokenizerFast, chosen: TransformerSettings
+    pairs: pd.DataFrame, tokenizer: PreTrainedTokenizerFast, settings: TransformerSettings
 ) -> list[dict[str, Any]]:
-    """Token ids of each pair's texts, without what is too much at their beginning."""
+    """Token ids of each pair's texts, cut at the beginning to ``max_tokens``."""
     sides = (
         tokenizer((pairs["prompt"] + pairs[side]).tolist(), add_special_tokens=False)["input_ids"]
         for side in ("chosen", "rejected")
     )
-    limit = chosen.max_tokens
+    limit = settings.max_tokens
     return [
         {"input_ids": first[-limit:], "rejected": second[-limit:]}
         for first, second in zip(*sides, strict=True)
@@ -266,7 +270,7 @@ def _both_sides(
 
 
 def _pairwise_loss(outputs: Any, _labels: Tensor, num_items_in_batch: Any = None) -> Tensor:
-    """Mean logistic loss of a batch whose first half is preferred to its second."""
+    """Mean logistic loss of a batch whose first half is preferred to its second half."""
     first, second = outputs.logits.chunk(2)
     return -F.logsigmoid(first - second).mean()
 
@@ -280,14 +284,15 @@ def build_classifier(
 ) -> dict[str, float]:
     """Train a sentiment classifier: a reward model or the held-out evaluator.
 
-    What it will score is a prompt with a response of a few dozen tokens, so in every epoch each
-    review is cut at a fresh random length; half of the time it is whole.
+    It will score prompts with responses of a few dozen tokens. Therefore in every epoch each review
+    is cut to a new random length with probability one half.
 
     Args:
-        reviews: Rows of this model's own part: ``text`` and ``label``.
-        tokenizer: Of :func:`build_tokenizer` with ``classifier=True``; saved with the weights.
+        reviews: Reviews of this model's part of the data: ``text`` and ``label``.
+        tokenizer: Tokenizer of :func:`build_tokenizer` with ``classifier=True``; saved with the
+            weights.
         settings: Fields of :class:`ClassifierSettings`.
-        seed: Of the weights, the order, the cuts and the held-out reviews.
+        seed: Seed of the initial weights, of order and cuts, and of the held-out reviews.
         out_dir: Folder to write; ``AutoModelForSequenceClassification`` loads it.
 
     Returns:
@@ -295,34 +300,37 @@ def build_classifier(
         ``parameters``.
 
     Raises:
-        ConfigError: If a setting is unknown or cannot work.
+        ConfigError: If a setting is unknown or out of range.
         DataError: If there are too few reviews, or only one label.
     """
-    chosen = settings_of(ClassifierSettings, settings)
+    settings = settings_of(ClassifierSettings, settings)
     if reviews["label"].nunique() < 2:
-        raise DataError(f"column 'label' holds one class in {len(reviews)} reviews; both needed")
-    encoded = tokenizer(reviews["text"].tolist(), truncation=True, max_length=chosen.max_tokens)
+        raise DataError(
+            f"reviews: column 'label' has only one class in {len(reviews)} reviews; it must have "
+            "both, 0 and 1"
+        )
+    encoded = tokenizer(reviews["text"].tolist(), truncation=True, max_length=settings.max_tokens)
     features = [
         {"input_ids": ids, "labels": int(label)}
         for ids, label in zip(encoded["input_ids"], reviews["label"], strict=True)
     ]
-    train, held_out = hold_out(features, chosen.held_out, seed)
+    train, held_out = hold_out(features, settings.held_out, seed)
     stream = random.Random(derive_seed(seed, "cuts"))
     cut = [
         _cut(feature, stream) if stream.random() < 0.5 else feature
-        for _ in range(chosen.epochs)
+        for _ in range(settings.epochs)
         for feature in train
     ]
     transformers.set_seed(seed32(seed, "weights"))
-    model = _CLASSIFIERS[chosen.architecture](chosen, tokenizer)
+    model = _CLASSIFIERS[settings.architecture](settings, tokenizer)
     _balance_head(model)
     collate = transformers.DataCollatorWithPadding(tokenizer)
-    fit(model, cut, collate, chosen, 1, seed)
+    fit(model, cut, collate, settings, 1, seed)
     shortened = [_cut(feature, stream) for feature in held_out]
     accuracies = []
     for rows in (held_out, shortened):
         right = 0
-        for batch in batches(model, rows, collate, chosen.batch_size):
+        for batch in batches(model, rows, collate, settings.batch_size):
             labels = batch.pop("labels")
             with torch.inference_mode():
                 right += int((model(**batch).logits.argmax(-1) == labels).sum())
@@ -335,18 +343,18 @@ def build_classifier(
     }
 
 
-# Both start at variance-preserving weights: the libraries' 0.02 is meant for widths near 768, and
-# a narrow post-norm encoder often stays at a constant prediction when it starts that small.
-def _distilbert(chosen: ClassifierSettings, tokenizer: PreTrainedTokenizerFast) -> Any:
+# Initial weights of both preserve variance: the libraries' 0.02 is meant for widths near 768, and
+# a narrow post-norm encoder that starts with it often keeps a constant prediction.
+def _distilbert(settings: ClassifierSettings, tokenizer: PreTrainedTokenizerFast) -> Any:
     return transformers.DistilBertForSequenceClassification(
         transformers.DistilBertConfig(
             vocab_size=len(tokenizer),
-            max_position_embeddings=chosen.max_tokens,
-            initializer_range=chosen.width**-0.5,
-            dim=chosen.width,
-            hidden_dim=4 * chosen.width,
-            n_layers=chosen.layers,
-            n_heads=chosen.heads,
+            max_position_embeddings=settings.max_tokens,
+            initializer_range=settings.width**-0.5,
+            dim=settings.width,
+            hidden_dim=4 * settings.width,
+            n_layers=settings.layers,
+            n_heads=settings.heads,
             dropout=0.0,
             attention_dropout=0.0,
             seq_classif_dropout=0.0,
@@ -357,17 +365,17 @@ def _distilbert(chosen: ClassifierSettings, tokenizer: PreTrainedTokenizerFast) 
     )
 
 
-def _electra(chosen: ClassifierSettings, tokenizer: PreTrainedTokenizerFast) -> Any:
+def _electra(settings: ClassifierSettings, tokenizer: PreTrainedTokenizerFast) -> Any:
     return transformers.ElectraForSequenceClassification(
         transformers.ElectraConfig(
             vocab_size=len(tokenizer),
-            max_position_embeddings=chosen.max_tokens,
-            initializer_range=chosen.width**-0.5,
-            embedding_size=chosen.width,
-            hidden_size=chosen.width,
-            intermediate_size=4 * chosen.width,
-            num_hidden_layers=chosen.layers,
-            num_attention_heads=chosen.heads,
+            max_position_embeddings=settings.max_tokens,
+            initializer_range=settings.width**-0.5,
+            embedding_size=settings.width,
+            hidden_size=settings.width,
+            intermediate_size=4 * settings.width,
+            num_hidden_layers=settings.layers,
+            num_attention_heads=settings.heads,
             hidden_dropout_prob=0.0,
             attention_probs_dropout_prob=0.0,
             pad_token_id=tokenizer.pad_token_id,
@@ -381,10 +389,10 @@ _CLASSIFIERS = {"distilbert": _distilbert, "electra": _electra}
 
 
 def _balance_head(model: nn.Module) -> None:
-    """Start the output layer's two rows exactly opposite, which training then keeps.
+    """Make the two rows of the output layer opposite; training keeps them so.
 
     The POSITIVE logit is then half the log-odds and ranks texts as their probability does, which
-    need not hold when both rows start at random.
+    need not hold if both rows start at random.
     """
     head = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
     with torch.no_grad():
@@ -393,7 +401,7 @@ def _balance_head(model: nn.Module) -> None:
 
 
 def _cut(feature: dict[str, Any], stream: random.Random) -> dict[str, Any]:
-    """Keep between two and all of the tokens inside the frame."""
+    """Keep a random number of the tokens inside the frame: at least two, at most all."""
     ids = feature["input_ids"]
     kept = stream.randint(min(2, len(ids) - 2), len(ids) - 2)
     return {"input_ids": [*ids[: kept + 1], ids[-1]], "labels": feature["labels"]}

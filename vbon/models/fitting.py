@@ -1,4 +1,4 @@
-"""What the builders share: sizes, held-out examples, and Hugging Face's training loop."""
+"""Shared by the builders: settings, held-out examples, and Hugging Face's training loop."""
 
 import math
 import random
@@ -22,13 +22,13 @@ class TransformerSettings:
     """Size and training of a small transformer (config keys below ``build``).
 
     Attributes:
-        layers: Transformer blocks.
+        layers: Number of transformer blocks.
         width: Size of the hidden states; a multiple of ``heads``.
-        heads: Attention heads.
+        heads: Number of attention heads.
         max_tokens: Longest input in tokens; longer examples are cut.
         epochs: Passes over the training examples; 0 leaves the weights random.
-        batch_size: Examples an update.
-        learning_rate: Of AdamW at its highest; it falls linearly to zero.
+        batch_size: Examples per update.
+        learning_rate: Peak learning rate of AdamW, which falls linearly to zero.
         warmup: Share of the updates during which the learning rate rises from zero.
         held_out: Share of the examples kept for the reported loss or accuracy.
     """
@@ -47,55 +47,58 @@ class TransformerSettings:
         for name in ("layers", "width", "heads", "epochs", "batch_size"):
             least = 0 if name == "epochs" else 1
             if getattr(self, name) < least:
-                raise ConfigError(f"build.{name} is {getattr(self, name)}; give at least {least}")
+                raise ConfigError(
+                    f"build.{name} is {getattr(self, name)}; it must be at least {least}"
+                )
         if self.width % self.heads:
             raise ConfigError(
                 f"build.width is {self.width}; it must be a multiple of heads ({self.heads})"
             )
         if self.max_tokens < 4:
-            raise ConfigError(f"build.max_tokens is {self.max_tokens}; give at least 4")
+            raise ConfigError(f"build.max_tokens is {self.max_tokens}; it must be at least 4")
         if not self.learning_rate > 0:
             raise ConfigError(f"build.learning_rate is {self.learning_rate}; it must be positive")
         if not 0 <= self.warmup < 1:
-            raise ConfigError(f"build.warmup is {self.warmup}; give a share from 0 to below 1")
+            raise ConfigError(f"build.warmup is {self.warmup}; it must be at least 0 and below 1")
         if not 0 < self.held_out < 1:
-            raise ConfigError(f"build.held_out is {self.held_out}; give a share between 0 and 1")
+            raise ConfigError(f"build.held_out is {self.held_out}; it must be above 0 and below 1")
 
 
 Settings = TypeVar("Settings", bound=TransformerSettings)
 
 
-def settings_of(kind: type[Settings], given: Mapping[str, Any] | Settings) -> Settings:
-    """Settings from the config's values.
+def settings_of(kind: type[Settings], values: Mapping[str, Any] | Settings) -> Settings:
+    """Settings from the values of a config, or unchanged if they are settings already.
 
     Raises:
-        ConfigError: If one is unknown or cannot work.
+        ConfigError: If a setting is unknown or out of range.
     """
-    if isinstance(given, kind):
-        return given
-    known = [field.name for field in fields(kind)]
-    unknown = [name for name in given if name not in known]
+    if isinstance(values, kind):
+        return values
+    names = [field.name for field in fields(kind)]
+    unknown = [name for name in values if name not in names]
     if unknown:
-        raise ConfigError(f"build.{unknown[0]} is not a setting; accepted are {', '.join(known)}")
-    return kind(**given)
+        raise ConfigError(f"build.{unknown[0]} is not a setting; accepted are {', '.join(names)}")
+    return kind(**values)
 
 
 def seed32(seed: int, name: str) -> int:
-    """A seed that numpy's old generator accepts as well."""
+    """A 32-bit seed, as numpy's legacy generator requires."""
     return derive_seed(seed, name) % 2**32
 
 
 def hold_out(features: list[Any], share: float, seed: int) -> tuple[list[Any], list[Any]]:
-    """Examples to train on, and a share of them to measure with.
+    """Random split into training and held-out examples.
 
     Raises:
-        DataError: If there are too few to hold some out.
+        DataError: If either part would be empty.
     """
     size = round(share * len(features))
     if not 0 < size < len(features):
         raise DataError(
-            f"build.held_out {share} of {len(features)} examples is {size}; raise "
-            "it, or reviews.num_reviews (posts.num_posts)"
+            f"build.held_out: {share} of {len(features)} examples is {size}, which leaves "
+            "training or held-out examples empty; change it, or raise reviews.num_reviews "
+            "(posts.num_posts)"
         )
     order = random.Random(derive_seed(seed, "held out")).sample(features, len(features))
     return order[size:], order[:size]
@@ -105,7 +108,7 @@ def fit(
     model: nn.Module,
     features: list[dict[str, Any]],
     collate: Any,
-    chosen: TransformerSettings,
+    settings: TransformerSettings,
     epochs: int,
     seed: int,
     loss: Callable[..., Any] | None = None,
@@ -115,26 +118,26 @@ def fit(
     Args:
         model: A Hugging Face model.
         features: Examples.
-        collate: Makes a batch of them.
-        chosen: Size and training.
+        collate: Function from examples to a batch.
+        settings: Batch size, learning rate and warm-up.
         epochs: Passes over the examples.
-        seed: Of their order.
-        loss: Of the model's outputs, the batch's ``labels`` and how many there are; the model's own
-            by default.
+        seed: Seed of their order.
+        loss: Function of the model's outputs, the batch's ``labels`` and their number; the
+            model's own loss by default.
     """
     if not epochs * len(features):
         return
-    updates = epochs * math.ceil(len(features) / chosen.batch_size)
+    updates = epochs * math.ceil(len(features) / settings.batch_size)
     with tempfile.TemporaryDirectory() as scratch:
         arguments = transformers.TrainingArguments(
             output_dir=scratch,
             num_train_epochs=epochs,
-            remove_unused_columns=False,  # by its name; a batch may hold pairs
-            per_device_train_batch_size=chosen.batch_size,
-            learning_rate=chosen.learning_rate,
+            remove_unused_columns=False,  # removal by name breaks pairs
+            per_device_train_batch_size=settings.batch_size,
+            learning_rate=settings.learning_rate,
             lr_scheduler_type="linear",
-            warmup_steps=math.ceil(chosen.warmup * updates),
-            # Pairs grouped by the length of one side would tell which side that is.
+            warmup_steps=math.ceil(settings.warmup * updates),
+            # Grouping pairs by the length of one side would reveal which side that is.
             train_sampling_strategy="group_by_length" if loss is None else "random",
             seed=seed32(seed, "order"),
             use_cpu=not torch.cuda.is_available(),
@@ -152,13 +155,13 @@ def fit(
             data_collator=collate,
             compute_loss_func=loss,
         )
-        # Its closing summary is a line of times on standard output; the caller reports instead.
+        # Suppresses the line of times on standard output; the caller reports instead.
         trainer.remove_callback(transformers.PrinterCallback)
         trainer.train()
 
 
 def batches(model: nn.Module, rows: list[Any], collate: Any, size: int) -> Iterable[Any]:
-    """The rows in batches, for a model in evaluation mode."""
+    """Batches of rows on the model's device; the model is set to evaluation mode."""
     model.eval()
     device = next(model.parameters()).device
     for start in range(0, len(rows), size):

@@ -1,4 +1,4 @@
-"""Any causal language model of transformers, through its own forward pass and cache."""
+"""Forward pass and decoding of any causal language model, by transformers' own code."""
 
 import torch
 from jaxtyping import Float, Int
@@ -22,7 +22,7 @@ class Decoder:
     def __init__(
         self, model: PreTrainedModel, prompts: Prompts, draws: int, max_new_tokens: int
     ) -> None:
-        del max_new_tokens  # the cache grows
+        del max_new_tokens  # this cache grows as needed
         self._model, self._lengths = model, prompts.lengths.repeat_interleave(draws)
         device = prompts.ids.device
         self._mask = torch.arange(prompts.ids.shape[1], device=device) < prompts.lengths[:, None]

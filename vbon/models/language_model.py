@@ -1,7 +1,7 @@
 """One interface to every language model: load, forward pass, decoding, value head, log-probs.
 
-The classes are Hugging Face's own, in their saved format. GPT-2, GPT-NeoX and the tabular
-model have a faster forward pass here; any other causal model goes through its own.
+Models are of Hugging Face's classes, in their saved format. GPT-2, GPT-NeoX and the tabular model
+have a faster forward pass in this package; other causal models use their own.
 """
 
 import json
@@ -33,10 +33,10 @@ _HALF = (torch.bfloat16, torch.float16)
 
 
 def resolve(path: str | Path) -> Path:
-    """The folder to load a model from: the path, or what a pointer there names.
+    """Folder to load a model from: ``path``, or the target of a pointer file in it.
 
     Raises:
-        ArtifactError: If the pointer names an id that was not fetched before.
+        ArtifactError: If the pointer names a repository that was not fetched before.
     """
     pointer = Path(path) / POINTER
     if not pointer.exists():
@@ -53,11 +53,11 @@ def load_pretrained(auto: Any, path: str | Path, what: str, **options: Any) -> A
     Args:
         auto: The Auto class.
         path: Folder of a model, or of a pointer to one.
-        what: What is loaded, for the message.
-        **options: For ``from_pretrained``.
+        what: Kind of object, for the error message.
+        **options: Options of ``from_pretrained``.
 
     Raises:
-        ArtifactError: If there is nothing to load or it is damaged, naming the path.
+        ArtifactError: If there is nothing to load or it is damaged.
     """
     try:
         folder = resolve(path)
@@ -66,23 +66,23 @@ def load_pretrained(auto: Any, path: str | Path, what: str, **options: Any) -> A
         raise ArtifactError(f"{path}: {error}") from error
     except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
-        raise ArtifactError(f"{path}: no {what} could be loaded: {reason}") from error
+        raise ArtifactError(f"{path}: no {what} could be loaded ({reason})") from error
 
 
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     """Load a tokenizer from a model folder or pointer.
 
     Raises:
-        ArtifactError: If the folder holds no tokenizer, naming it.
+        ArtifactError: If the folder has no tokenizer.
     """
     return load_pretrained(AutoTokenizer, path, "tokenizer")
 
 
 def load_language_model(path: str | Path) -> PreTrainedModel:
-    """Load a causal language model in fp32 and evaluation mode, dropout off.
+    """Load a causal language model in float32 and evaluation mode, with all dropout set to 0.
 
     Raises:
-        ArtifactError: If the folder holds no model, naming it.
+        ArtifactError: If the folder has no causal language model.
     """
     model = load_pretrained(AutoModelForCausalLM, path, "language model", dtype=torch.float32)
     for name, value in model.config.to_dict().items():
@@ -95,29 +95,31 @@ def load_language_model(path: str | Path) -> PreTrainedModel:
 
 
 def device() -> torch.device:
-    """Where models are: on a GPU if there is one. Tables, texts and numbers stay outside."""
+    """Device of models: a GPU if there is one. Batches and results stay on the processor."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> int:
-    """Return the end-of-sequence id, after checking that the tokenizer belongs to the model.
+    """Check that a tokenizer belongs to the model, and return its end-of-sequence id.
 
     Raises:
-        ConfigError: If the tokenizer knows more tokens than the model, or has no eos token.
+        ConfigError: If the tokenizer has more tokens than the model, or no eos token.
     """
     if len(tokenizer) > model.config.vocab_size:
         raise ConfigError(
-            f"reference: its tokenizer has {len(tokenizer)} tokens but its model only "
-            f"{model.config.vocab_size}; use the tokenizer that was saved with the model"
+            f"reference: its tokenizer has {len(tokenizer)} tokens, its model only "
+            f"{model.config.vocab_size}; use the tokenizer saved with the model"
         )
     if tokenizer.eos_token_id is None:
-        raise ConfigError("reference: its tokenizer has no eos_token; responses could not end")
+        raise ConfigError(
+            "reference: its tokenizer has no eos_token, so responses could not end; set one"
+        )
     return tokenizer.eos_token_id
 
 
 @runtime_checkable
 class Decoder(Protocol):
-    """Decodes token by token; ``hidden`` predicts the next token of each row."""
+    """Token-by-token decoding; ``hidden`` are the states that predict each row's next token."""
 
     hidden: Tensor
 
@@ -135,12 +137,12 @@ def hidden_states(
     input_ids: Int[Tensor, "batch tokens"],
     at: Int[Tensor, " counted"] | None = None,
 ) -> Float[Tensor, "counted width"] | Int[Tensor, "counted one"]:
-    """Final hidden states of right-padded sequences; padding changes nothing before it.
+    """Final hidden states of right-padded sequences; padding does not affect earlier positions.
 
     Args:
         model: A causal language model.
         input_ids: Token ids.
-        at: Positions wanted, counted row after row; None for all of them.
+        at: Positions to return, as indices into the flattened ids; None for all.
     """
     if at is None:
         at = torch.arange(input_ids.numel(), device=input_ids.device)
@@ -163,7 +165,7 @@ def make_decoder(
 
 
 class ValueHead(nn.Module):
-    """Value of a state from the policy's final hidden state: two layers, starting at 0."""
+    """Two-layer network from the policy's final hidden state to a value, which starts at 0."""
 
     def __init__(self, width: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -180,7 +182,7 @@ class ValueHead(nn.Module):
 
 
 def make_value_head(model: PreTrainedModel, seed: int) -> nn.Module:
-    """A value head for ``model``: a table for a tabular model, else a two-layer network."""
+    """Value head of ``model``: a table for a tabular model, else a two-layer network."""
     if isinstance(model, tabular.TabularLM):
         return tabular.ValueTable(len(model.table)).to(model.device, model.dtype)
     generator = torch.Generator().manual_seed(seed)
@@ -193,7 +195,7 @@ def pack(
     """Join each prompt with its response, right-padded.
 
     Returns:
-        The packed ids, and for each response token the position whose state predicts it.
+        Ids of prompt and response, and for each response token the position that predicts it.
 
     Example:
         >>> two = Prompts.from_lists([[5, 6], [7]], ["a", "b"])
@@ -216,10 +218,10 @@ def response_logits(
     response_mask: Bool[Tensor, "batch tokens"],
     temperature: float = 1.0,
 ) -> tuple[Float[Tensor, "counted vocab"], Tensor]:
-    """Logits at ``temperature``, and hidden states, that predict the tokens that count, row by row.
+    """Logits at ``temperature`` and hidden states that predict unmasked tokens, in row-major order.
 
-    Only those positions reach the output layer, which for a large vocabulary costs more than
-    the rest of the model.
+    Only their positions reach the output layer, which for a large vocabulary is more expensive
+    than the rest of the model.
     """
     hidden = response_states(model, prompts, response_ids, response_mask)
     logits = output_logits(model, hidden)
@@ -232,9 +234,11 @@ def response_states(
     response_ids: Int[Tensor, "batch tokens"],
     response_mask: Bool[Tensor, "batch tokens"],
 ) -> Tensor:
-    """Hidden states before each token that counts, in row-major order."""
+    """Hidden states that predict each unmasked token, in row-major order."""
     packed, index = pack(prompts, response_ids)
-    needed = int((prompts.lengths + response_mask.sum(1)).max()) - 1  # the last predicts nothing
+    needed = (
+        int((prompts.lengths + response_mask.sum(1)).max()) - 1
+    )  # the last token is not an input
     rows, columns = response_mask.nonzero(as_tuple=True)
     return hidden_states(model, packed[:, :needed], rows * needed + index[rows, columns])
 
@@ -248,11 +252,11 @@ def token_log_probs(
 ) -> Float[Tensor, "batch tokens"]:
     """Log-prob of each response token in nats at ``temperature``, 0 where the mask is False."""
 
-    def chosen(asked: Prompts, ids: Tensor, mask: Tensor) -> Tensor:
-        logits, _ = response_logits(model, asked, ids, mask, temperature)
+    def log_probs(prompts: Prompts, ids: Tensor, mask: Tensor) -> Tensor:
+        logits, _ = response_logits(model, prompts, ids, mask, temperature)
         return -F.cross_entropy(logits, ids[mask], reduction="none")
 
-    return _in_parts(chosen, model.device, prompts, response_ids, response_mask)
+    return _in_parts(log_probs, model.device, prompts, response_ids, response_mask)
 
 
 def token_values(
@@ -265,15 +269,15 @@ def token_values(
     """Value of the state before each response token, 0 where the mask is False.
 
     Args:
-        model: Gives the states.
-        head: Gives their values, as :func:`make_value_head` makes it.
+        model: Language model whose hidden states are used.
+        head: Value head of :func:`make_value_head`.
         prompts: Prompt of each response.
         response_ids: Token ids of the responses.
-        response_mask: Tokens that count.
+        response_mask: True for the tokens of a response.
     """
 
-    def values(asked: Prompts, ids: Tensor, mask: Tensor) -> Tensor:
-        return head(response_states(model, asked, ids, mask))
+    def values(prompts: Prompts, ids: Tensor, mask: Tensor) -> Tensor:
+        return head(response_states(model, prompts, ids, mask))
 
     return _in_parts(values, model.device, prompts, response_ids, response_mask)
 
@@ -285,14 +289,14 @@ def _in_parts(
     response_ids: Int[Tensor, "batch tokens"],
     response_mask: Bool[Tensor, "batch tokens"],
 ) -> Float[Tensor, "batch tokens"]:
-    """One number for each token that counts, computed on a device, 0 for the others."""
+    """One number per unmasked token, computed in parts on a device; 0 where masked."""
     parts, home = [], response_ids.device
     prompts = prompts.to(device)
     response_ids, response_mask = response_ids.to(device), response_mask.to(device)
     # A few rows at a time: their logits stay in the processor's cache, and memory is bounded.
     size = max(1, _TOKENS // (prompts.ids.shape[1] + response_ids.shape[1]))
     for rows in torch.arange(len(response_ids), device=response_ids.device).split(size):
-        asked, ids, mask = prompts.select(rows), response_ids[rows], response_mask[rows]
-        found = numbers(asked, ids, mask)
-        parts.append(found.new_zeros(ids.shape).masked_scatter(mask, found))
+        ids, mask = response_ids[rows], response_mask[rows]
+        values = numbers(prompts.select(rows), ids, mask)
+        parts.append(values.new_zeros(ids.shape).masked_scatter(mask, values))
     return torch.cat(parts).to(home)

@@ -1,7 +1,8 @@
-"""Scores that a sequence classifier reads off each text's last token.
+"""Scores of sequence classifiers that read them at each text's last token.
 
-In the last block every other token is but a key and a value, so the library's own forward pass,
-which scores all of them, takes several times as long where blocks are few. Agrees with it (a test).
+In the last block other tokens supply only keys and values. The library's own forward pass computes
+scores of all tokens, which takes several times as long for models with few blocks. Both agree (a
+test).
 """
 
 import torch
@@ -15,7 +16,7 @@ _BODIES = {"GPT2ForSequenceClassification": gpt2, "GPTNeoXForSequenceClassificat
 
 
 def supports(model: nn.Module) -> bool:
-    """Whether ``model`` is a classifier of that kind whose configuration is implemented."""
+    """Return True if ``model`` is such a classifier and its configuration is implemented."""
     part = _BODIES.get(type(model).__name__)
     return part is not None and part.supports(model) and model.config.pad_token_id is not None
 
@@ -23,10 +24,10 @@ def supports(model: nn.Module) -> bool:
 def logits(
     model: PreTrainedModel, input_ids: Int[Tensor, "batch tokens"]
 ) -> Float[Tensor, "batch labels"]:
-    """Scores of texts that are padded on the right.
+    """Scores of right-padded texts.
 
     Args:
-        model: One that :func:`supports` says yes to.
+        model: A model for which :func:`supports` is True.
         input_ids: Token ids. As in the library, a text ends with its last token that is not
             ``model.config.pad_token_id``.
 

@@ -1,7 +1,7 @@
-"""A language model that is a table: one row of logits for each prefix it can meet.
+"""Tabular language model: one row of logits for each possible prefix.
 
-On a language short enough to enumerate it can represent every distribution, so whatever distance
-to an optimum remains after training is the optimiser's, not the model's.
+On a language short enough to enumerate it can represent every distribution, so any remaining
+distance to an optimum after training is due to the optimiser, not to the model.
 """
 
 import torch
@@ -16,7 +16,7 @@ from vbon.errors import ConfigError
 
 
 class TabularConfig(PreTrainedConfig):
-    """Vocabulary size and the longest prefix (prompt and response) with a row of its own."""
+    """Vocabulary size, and length in tokens of the longest prefix (prompt and response)."""
 
     model_type = "vbon-tabular"
 
@@ -27,7 +27,7 @@ class TabularConfig(PreTrainedConfig):
 
 
 class TabularLM(PreTrainedModel):
-    """Logits looked up by the whole prefix, in Hugging Face's interface and saved format."""
+    """Table of logits by prefix, with Hugging Face's interface and saved format."""
 
     config_class = TabularConfig
     base_model_prefix = "transformer"
@@ -40,15 +40,15 @@ class TabularLM(PreTrainedModel):
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Nothing: a table of zeros is the uniform distribution."""
+        """Keep the zeros of the table, which are the uniform distribution."""
 
     def rows(self, input_ids: Int[Tensor, "batch tokens"]) -> Int[Tensor, "batch tokens"]:
-        """Row of the prefix that ends at each position: prefixes numbered length by length."""
+        """Row of the prefix that ends at each position; prefixes are numbered by length first."""
         rows, row = [], input_ids.new_zeros(len(input_ids))
         for tokens in input_ids.unbind(1):
             row = next_row(row, tokens, self.config.vocab_size)
             rows.append(row)
-        # A padded tail may run past the longest prefix; its rows are never read.
+        # Padding may exceed the longest prefix; its rows are never read.
         return torch.stack(rows, 1).clamp_max(len(self.table) - 1)
 
     def forward(self, input_ids: Int[Tensor, "batch tokens"], **_: object) -> CausalLMOutput:
@@ -57,14 +57,14 @@ class TabularLM(PreTrainedModel):
 
 
 def next_row(row: Tensor, tokens: Tensor, vocab_size: int) -> Tensor:
-    """Row of a prefix extended by one token: child ``token`` of a ``vocab_size``-ary tree."""
+    """Row of prefixes extended by one token: a child in a ``vocab_size``-ary tree."""
     return row * vocab_size + tokens + 1
 
 
 def hidden_states(
     model: TabularLM, input_ids: Int[Tensor, "batch tokens"], at: Int[Tensor, " counted"]
 ) -> Int[Tensor, "counted one"]:
-    """What the table is looked up by: the row of each prefix."""
+    """Row of the table for each prefix, in place of a hidden state."""
     return model.rows(input_ids).flatten()[at].unsqueeze(-1)
 
 
@@ -95,7 +95,8 @@ class Decoder:
         if longest > model.config.longest_prefix:
             raise ConfigError(
                 f"max_new_tokens: {max_new_tokens} tokens after a prompt need prefixes of "
-                f"{longest} tokens, the table has {model.config.longest_prefix}; build it longer"
+                f"{longest} tokens, the table has {model.config.longest_prefix}; lower "
+                "max_new_tokens, or build the model with a larger longest_prefix"
             )
         self._vocab_size, self._last = model.config.vocab_size, len(model.table) - 1
         rows = model.rows(prompts.ids).unsqueeze(-1)
@@ -105,7 +106,7 @@ class Decoder:
     def step(self, tokens: Int[Tensor, " rows"]) -> Int[Tensor, "rows one"]:
         """Append one token to each row; return the row that predicts the next."""
         row = next_row(self.hidden.squeeze(-1), tokens, self._vocab_size)
-        # Rows that have ended go on stepping until the batch ends, past the longest prefix.
+        # Finished rows step on until the batch ends, beyond the longest prefix.
         self.hidden = row.clamp_max(self._last).unsqueeze(-1)
         return self.hidden
 

@@ -1,4 +1,4 @@
-"""Tokenizers of the embedded task: tokens carry their leading space, decoding concatenates."""
+"""Tokenizers of the embedded task, whose tokens include their leading space."""
 
 import itertools
 from collections.abc import Iterable
@@ -23,27 +23,28 @@ def build_tokenizer(
     side: str = "right",
     fill: bool = False,
 ) -> PreTrainedTokenizerFast:
-    """Build a tokenizer whose tokens carry their leading space, so decoding is concatenation.
+    """Build a tokenizer whose tokens include their leading space.
 
-    Because a token knows its space, ``decode(prompt) + decode(response)`` is the text of both.
+    Decoding is therefore concatenation: ``decode(prompt) + decode(response)`` is the text of both.
 
     Args:
-        texts: Training texts of the model that the tokenizer belongs to.
-        kind: ``"words"`` (words and punctuation, rare ones unknown) or ``"bpe"`` (byte-level
-            pairs, no unknowns).
-        vocab_size: Largest vocabulary, special tokens included.
+        texts: Training texts of the tokenizer's model.
+        kind: ``"words"`` (words and punctuation; rare ones are unknown) or ``"bpe"`` (byte-level
+            pairs; none is unknown).
+        vocab_size: Maximum size of the vocabulary, special tokens included.
         max_tokens: The tokenizer's ``model_max_length``.
-        classifier: Whether texts are framed as ``<cls> text <sep>``; otherwise nothing is added
-            and ``<eos>`` is there for the language model.
-        side: Where texts are padded and cut: ``left`` where what matters stands at their end, so
-            that a batch of prompts can be continued.
-        fill: Fill the vocabulary of words up with made-up ones that no text has.
+        classifier: If True, texts are framed as ``<cls> text <sep>``; otherwise nothing is added,
+            and the vocabulary has ``<eos>`` for the language model.
+        side: Side on which texts are padded and cut; ``left`` for prompts, whose end matters most
+            and which a model continues in batches.
+        fill: Fill the vocabulary of words up to ``vocab_size`` with words that no text has.
 
     Returns:
         A fast tokenizer with distinct padding, end (or frame) and, for words, unknown tokens.
 
     Raises:
-        ConfigError: If the kind is unknown or the vocabulary too small.
+        ConfigError: If the kind is unknown, the vocabulary too small, or ``fill`` is used with
+            another kind than ``"words"``.
 
     Example:
         >>> texts = ["the plot is weak, but the cast shines.", "what a mess!"]
@@ -57,7 +58,9 @@ def build_tokenizer(
     special = [PAD, UNKNOWN, *([FIRST, LAST] if classifier else [END])]
     smallest = len(special) + (256 if kind == "bpe" else 1)
     if vocab_size < smallest:
-        raise ConfigError(f"tokenizer.vocab_size is {vocab_size}; {kind!r} needs {smallest}")
+        raise ConfigError(
+            f"tokenizer.vocab_size is {vocab_size}; {kind!r} needs at least {smallest}"
+        )
     if kind == "words":
         core = Tokenizer(token_models.WordLevel(unk_token=UNKNOWN))
         core.pre_tokenizer = pre_tokenizers.Split(_WORD, "isolated")
@@ -79,9 +82,11 @@ def build_tokenizer(
         raise ConfigError(f"tokenizer.kind is {kind!r}; accepted are 'words' and 'bpe'")
     if fill:
         if kind != "words":
-            raise ConfigError(f"tokenizer.fill is true; {kind!r} cannot be filled, but 'words' can")
-        made_up = (f" madeup{number}" for number in range(vocab_size))
-        texts = itertools.chain(texts, made_up)
+            raise ConfigError(
+                f"tokenizer.fill is true with tokenizer.kind {kind!r}; only 'words' can be filled"
+            )
+        fillers = (f" madeup{number}" for number in range(vocab_size))
+        texts = itertools.chain(texts, fillers)
     core.train_from_iterator(texts, trainer)
     if classifier:
         frame = [(token, core.token_to_id(token)) for token in (FIRST, LAST)]

@@ -1,7 +1,7 @@
-"""How much of a policy is trained: every parameter, the last blocks, or low-rank updates.
+"""Trainable part of a policy: every parameter, the last blocks, or low-rank updates.
 
-The choice changes which distributions a method can reach, so a fair comparison holds it fixed.
-Whatever is chosen, the policy keeps its class, and :func:`merged` gives back a plain model.
+The choice determines which distributions a method can reach, so a fair comparison keeps it fixed.
+In any case the policy keeps its class, and :func:`merged` returns a plain model.
 """
 
 import copy
@@ -17,7 +17,7 @@ from vbon.seeding import derive_seed
 
 CHOICES = ("all", "top_k", "lora")
 CAPACITY = ("trainable", "top_k", "lora_rank", "lora_alpha")
-"""Settings of a training loop that :func:`make_trainable` takes."""
+"""Settings of a training loop that are arguments of :func:`make_trainable`."""
 
 
 def make_trainable(
@@ -29,24 +29,24 @@ def make_trainable(
     lora_alpha: float | None = None,
     seed: int = 0,
 ) -> PreTrainedModel:
-    r"""Choose, in place, which parameters of a policy are trained; the policy's outputs stay.
+    r"""Choose, in place, which parameters of a policy are trained; its outputs do not change.
 
     With ``top_k`` the embeddings, the lower blocks and the output layer are frozen, so they remain
-    those of the reference to the last bit. With ``lora`` each linear layer :math:`W` of every block
-    computes :math:`W x + \frac{\alpha}{r} B A x` with :math:`B` starting at 0 and only :math:`A`
-    and :math:`B`, of rank :math:`r`, trained.
+    equal to those of the reference, bit by bit. With ``lora`` each linear layer :math:`W` of every
+    block computes :math:`W x + \frac{\alpha}{r} B A x`, where :math:`B` starts at 0 and only
+    :math:`A` and :math:`B`, of rank :math:`r`, are trained.
 
     References:
         LoRA: Low-Rank Adaptation of Large Language Models, arXiv:2106.09685.
 
     Args:
-        policy: Any causal language model, fresh from the reference.
+        policy: Any causal language model, a copy of the reference.
         trainable: ``all`` (every parameter), ``top_k`` (the last blocks and the final norm) or
             ``lora`` (low-rank updates of the blocks' linear layers).
-        top_k: For ``top_k``: how many blocks are trained.
+        top_k: For ``top_k``: number of blocks trained.
         lora_rank: For ``lora``: rank of the updates.
         lora_alpha: For ``lora``: the update is scaled by ``lora_alpha / lora_rank``.
-        seed: Of the initial values of ``lora``; no global generator is touched.
+        seed: For ``lora``: seed of the initial values; global generators keep their state.
 
     Returns:
         The same object.
@@ -72,7 +72,8 @@ def make_trainable(
         return policy.requires_grad_(True)
     if isinstance(policy, TabularLM):
         raise ConfigError(
-            f"trainable is {trainable!r}, but a tabular model has no blocks; set trainable: all"
+            f"trainable is {trainable!r}, which needs blocks, and a tabular model has none; set "
+            "trainable: all"
         )
     if trainable == "top_k":
         return _train_top(policy, top_k)
@@ -80,10 +81,10 @@ def make_trainable(
 
 
 def merged(policy: PreTrainedModel) -> PreTrainedModel:
-    """The policy as a plain model of the reference's class, to be saved and evaluated.
+    """The policy as a plain model of the reference's class, to save and evaluate.
 
-    Low-rank updates are added to the weights that they update, in a copy: the policy itself can be
-    trained on. A policy without them is returned as it is.
+    Low-rank updates are merged into the weights of a copy, so that training of the policy itself
+    can continue. A policy without them is returned unchanged.
 
     Example:
         ``merged(policy).save_pretrained(folder)``
@@ -102,32 +103,34 @@ def merged(policy: PreTrainedModel) -> PreTrainedModel:
 
 
 def count_trainable(policy: nn.Module) -> int:
-    """Number of scalar parameters that training may change; tied ones count once."""
+    """Number of trainable scalar parameters; tied ones count once."""
     return sum(parameter.numel() for parameter in policy.parameters() if parameter.requires_grad)
 
 
 def _blocks(policy: PreTrainedModel) -> tuple[str, nn.Module, nn.ModuleList]:
-    """The transformer blocks: their name, the module that owns them, and themselves."""
-    wanted = policy.config.num_hidden_layers
+    """The transformer blocks: dotted name of the list, the module that owns it, and the list."""
+    count = policy.config.num_hidden_layers
     for owner_name, owner in policy.named_modules():
         for name, child in owner.named_children():
-            if isinstance(child, nn.ModuleList) and len(child) == wanted:
+            if isinstance(child, nn.ModuleList) and len(child) == count:
                 return f"{owner_name}.{name}".lstrip("."), owner, child
     raise ConfigError(
-        f"trainable: {type(policy).__name__} has no list of its {wanted} blocks; set trainable: all"
+        f"trainable: {type(policy).__name__} has no list of its {count} blocks; set trainable: all"
     )
 
 
 def _train_top(policy: PreTrainedModel, top_k: int | None) -> PreTrainedModel:
-    """Freeze all but the last blocks and the norm that follows them."""
+    """Freeze everything except the last blocks and the norm that follows them."""
     _, owner, blocks = _blocks(policy)
     if top_k is None or not 1 <= top_k <= len(blocks):
         count = len(blocks)
-        raise ConfigError(f"top_k is {top_k}; the model has {count} blocks, so give 1 to {count}")
+        raise ConfigError(
+            f"top_k is {top_k}; the model has {count} blocks, so it must be from 1 to {count}"
+        )
     policy.requires_grad_(False)
     blocks[-top_k:].requires_grad_(True)
     for name, child in owner.named_children():
-        # Beside the blocks stands the final norm; some models also norm their embeddings.
+        # The owner of the blocks also has the final norm; some models also norm embeddings.
         if "norm" in type(child).__name__.lower() and "embed" not in name:
             child.requires_grad_(True)
     return policy
@@ -138,7 +141,7 @@ def _add_lora(
 ) -> PreTrainedModel:
     """Freeze the model and wrap the linear layers of its blocks."""
     if rank is None or rank < 1:
-        raise ConfigError(f"lora_rank is {rank}; give at least 1")
+        raise ConfigError(f"lora_rank is {rank}; it must be at least 1")
     if alpha is None or not alpha > 0:
         raise ConfigError(f"lora_alpha is {alpha}; it must be positive")
     prefix, _, blocks = _blocks(policy)
@@ -147,7 +150,7 @@ def _add_lora(
         for name, module in blocks.named_modules()
         if isinstance(module, (nn.Linear, Conv1D))
     }
-    from peft import LoraConfig, inject_adapter_in_model  # what few runs need takes long to import
+    from peft import LoraConfig, inject_adapter_in_model  # slow to import
 
     adapter = LoraConfig(
         r=rank,
@@ -156,7 +159,7 @@ def _add_lora(
         # Conv1D keeps its weight as [in, out], a linear layer as [out, in].
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in linear.values()),
     )
-    # The library draws from the global generator of the processor, where new layers are made.
+    # The library creates new layers on the processor and draws from its global generator.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(seed, "lora"))
         inject_adapter_in_model(adapter, policy)

@@ -1,4 +1,4 @@
-"""Reward models behind one call: texts in, rewards out."""
+"""Reward models: functions from texts to rewards."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ __all__ = ["RewardModel", "Rewards", "full_texts", "load_reward_model", "replace
 def load_reward_model(
     path: str | Path, batch_size: int = 256, transform: str = "identity"
 ) -> RewardModel:
-    """Load what a folder holds: a table of texts, a Python function, a classifier or a scalar."""
+    """Load the reward model of a folder: a table, a Python function, or a classifier or scorer."""
     if (Path(path) / NAME).exists():
         return FunctionReward(path, batch_size, transform)
     if (Path(path) / TABLE).exists():

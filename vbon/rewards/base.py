@@ -1,4 +1,4 @@
-"""What every reward model returns, and the maps that may be laid over it."""
+"""Interface of reward models, and transforms of the training reward."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,19 +23,19 @@ def transformed(
     """Rewards on the training scale.
 
     Args:
-        raw: What the reward model said.
+        raw: Output of the reward model.
         transform: A name in :data:`TRANSFORMS`.
-        texts: What it said it of, for the message.
+        texts: The texts scored, for the error message.
 
     Raises:
-        DataError: If a reward is NaN or infinite, with the text that caused it.
+        DataError: If a reward is NaN or infinite; the message quotes the text.
     """
     with np.errstate(over="ignore"):
         reward = TRANSFORMS[transform](raw)
     bad = np.flatnonzero(~np.isfinite(reward))
     if len(bad):
         raise DataError(
-            f"reward: {reward[bad[0]]} for text {texts[bad[0]]!r}; rewards must be finite, "
+            f"reward: {reward[bad[0]]} for text {texts[bad[0]]!r}; rewards must be finite, so "
             "check the reward model and rewards.transform"
         )
     return reward
@@ -46,15 +46,16 @@ def replace_unfinished(
     finished: Bool[np.ndarray, " texts"],
     settings: Mapping[str, Any],
 ) -> Float64[np.ndarray, " texts"]:
-    """Training rewards, with one number in the place of those of responses that did not end.
+    """Training rewards in which ``missing_eos`` replaces those of unfinished responses.
 
-    The number stands on the reward model's scale and is transformed as rewards are, so that a
-    transform still changes no rank.
+    ``missing_eos`` is on the reward model's scale and is transformed as rewards are, so that a
+    transform changes no rank.
 
     Args:
-        reward: On the training scale.
-        finished: Whether an end-of-sequence token was sampled.
-        settings: The section ``rewards`` of the config: ``missing_eos``, ``transform``.
+        reward: Rewards on the training scale.
+        finished: True if an end-of-sequence token was sampled.
+        settings: Section ``rewards`` of the config: ``missing_eos`` (None keeps all rewards) and
+            ``transform``.
 
     Example:
         >>> settings = {"missing_eos": 0.0, "transform": "exp"}
@@ -64,9 +65,9 @@ def replace_unfinished(
     penalty = settings.get("missing_eos")
     if penalty is None:
         return reward
-    named = "(without an end, rewards.missing_eos)"
+    label = "(without an end, rewards.missing_eos)"
     return np.where(
-        finished, reward, transformed(np.array([float(penalty)]), settings["transform"], [named])
+        finished, reward, transformed(np.array([float(penalty)]), settings["transform"], [label])
     )
 
 
@@ -75,8 +76,8 @@ class Rewards:
     """Scores of texts.
 
     Attributes:
-        reward: On the training scale, after the transform.
-        prob: Probability of the positive class, never transformed; NaN where there is none.
+        reward: Rewards on the training scale, after the transform.
+        prob: Probability of the positive class, never transformed; NaN if there is none.
     """
 
     reward: Float64[np.ndarray, " texts"]
@@ -85,6 +86,6 @@ class Rewards:
 
 @runtime_checkable
 class RewardModel(Protocol):
-    """Scores texts, each on its own."""
+    """Function that scores texts independently of each other."""
 
     def __call__(self, texts: Sequence[str]) -> Rewards: ...

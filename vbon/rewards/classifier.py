@@ -1,4 +1,4 @@
-"""Sequence classifiers as reward models: the reward is the positive class's or the only logit."""
+"""Sequence classifiers as reward models: the reward is the POSITIVE logit, or the only one."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,20 +18,21 @@ from vbon.models import last_token
 from vbon.models.language_model import device, load_pretrained, load_tokenizer
 from vbon.rewards.base import Rewards, transformed
 
-_TEXTS = 8192  # tokenised at a time: lists of token ids of a whole pool take gigabytes
+_TEXTS = 8192  # texts tokenised at a time: the token ids of a whole pool would take gigabytes
 
 
 class ClassifierReward:
-    """Score texts with a classifier, or a scalar reward model, in Hugging Face's format.
+    """Classifier or scalar reward model in Hugging Face's format.
 
     Args:
         path: Model folder or pointer.
-        batch_size: Texts a forward pass.
+        batch_size: Texts per forward pass.
         transform: A name in :data:`vbon.rewards.base.TRANSFORMS`.
 
     Raises:
         ArtifactError: If no classifier can be loaded from ``path``.
-        ConfigError: If the classifier has no positive class, or its tokenizer is not its own.
+        ConfigError: If the classifier has no positive class, or its tokenizer has more tokens than
+            the model.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class ClassifierReward:
         self._tokenizer = load_tokenizer(path)
         if len(self._tokenizer) > self._model.config.vocab_size:
             raise ConfigError(
-                f"{path}: its tokenizer has {len(self._tokenizer)} tokens but its model only "
+                f"{path}: its tokenizer has {len(self._tokenizer)} tokens, its model only "
                 f"{self._model.config.vocab_size}; use the tokenizer saved with the model"
             )
         self._batch_size, self._transform = batch_size, transform
@@ -57,10 +58,10 @@ class ClassifierReward:
 
     @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> Rewards:
-        """Score each text on its own; the texts around it change nothing beyond rounding.
+        """Score each text; other texts of the batch affect it by rounding only.
 
         Raises:
-            DataError: If a reward is NaN or infinite, with the text that caused it.
+            DataError: If a reward is NaN or infinite; the message quotes the text.
         """
         logits = torch.empty(len(texts), self._model.config.num_labels, dtype=torch.float64)
         for start in range(0, len(texts), _TEXTS):
@@ -73,9 +74,9 @@ class ClassifierReward:
         return Rewards(reward, torch.softmax(logits, 1)[:, self._positive].numpy())
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text; all other inputs have the model's default for one segment."""
+        """Token ids of each text; other inputs of the model keep their defaults."""
         if self._tokenizer.is_fast:
-            # Without the offsets and masks that nobody asks for here: half the time.
+            # Omits offsets and masks, which are not needed here and take half of the time.
             backend = self._tokenizer.backend_tokenizer
             backend.no_padding()
             backend.enable_truncation(self._longest, direction=self._tokenizer.truncation_side)
@@ -84,13 +85,13 @@ class ClassifierReward:
         return self._tokenizer(list(texts), return_attention_mask=False, **options)["input_ids"]
 
     def _logits(self, texts: Sequence[str]) -> Tensor:
-        """Logits of some texts, forwarded in the order of their length."""
+        """Logits of texts, computed in the order of their lengths."""
         ids = self._encode(texts)
         lengths, fast = torch.tensor([len(row) for row in ids]), last_token.supports(self._model)
         logits = torch.empty(len(texts), self._model.config.num_labels, dtype=torch.float64)
         for rows in lengths.argsort(stable=True).split(self._batch_size):  # less padding
-            # By hand and all rows at once: row by row it takes as long as a small model's forward
-            # pass, and so does the tokenizer's own `pad`.
+            # Padding row by row, as the tokenizer's `pad` does, takes as long as the forward pass
+            # of a small model.
             column = torch.arange(int(lengths[rows[-1]]))
             if self._tokenizer.padding_side == "left" and not fast:
                 column = column.flip(0)
@@ -99,11 +100,11 @@ class ClassifierReward:
             padded[real] = torch.tensor([token for row in rows.tolist() for token in ids[row]])
             padded, real = padded.to(self._model.device), real.to(self._model.device)
             if fast:
-                found = last_token.logits(self._model, padded)
+                batch_logits = last_token.logits(self._model, padded)
             else:
                 options = {} if real.all() else {"attention_mask": real.long()}
-                found = self._model(padded, **options).logits
-            logits[rows] = found.double().cpu()
+                batch_logits = self._model(padded, **options).logits
+            logits[rows] = batch_logits.double().cpu()
         return logits
 
 
@@ -112,7 +113,8 @@ def _positive_class(labels: dict[int, str], path: str | Path) -> int:
         if label.upper() in ("POSITIVE", "LABEL_1", "POS"):
             return int(index)
     raise ConfigError(
-        f"{path}: no class of {list(labels.values())} is POSITIVE; name one so in id2label"
+        f"{path}: none of the classes {', '.join(labels.values())} is POSITIVE, POS or LABEL_1; "
+        "rename one to POSITIVE in id2label of its config.json"
     )
 
 
@@ -121,9 +123,9 @@ def full_texts(
     prompt_ids: Iterable[TokenIds],
     response_ids: Iterable[TokenIds],
 ) -> list[str]:
-    """Prompt and response decoded as one text, without special tokens: what rewards are given to.
+    """Texts to score: prompt and response decoded together, without special tokens.
 
-    The same form is used for the pool, in training and in evaluation.
+    The pool, training and evaluation all use this form.
     """
     pairs = zip(prompt_ids, response_ids, strict=True)
     joined = [[*prompt, *response] for prompt, response in pairs]

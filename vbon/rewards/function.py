@@ -1,4 +1,4 @@
-"""A Python function as a reward model."""
+"""Reward models that are Python functions."""
 
 import importlib.util
 from collections.abc import Callable, Sequence
@@ -11,8 +11,9 @@ from vbon.errors import ConfigError, DataError
 from vbon.rewards.base import Rewards, transformed
 
 SOURCE = "function.py"
-"""The file of the function in a reward model's folder: a copy, so that its content is known."""
+"""Copy of the function's file in a reward model's folder, so that keys include its content."""
 NAME = "function.txt"
+"""File with the function's name."""
 
 
 def load_function(file: str | Path, name: str) -> Callable[[list[str]], Any]:
@@ -21,30 +22,30 @@ def load_function(file: str | Path, name: str) -> Callable[[list[str]], Any]:
     Raises:
         ConfigError: If there is no such file or function, or the file cannot be imported.
     """
-    described = importlib.util.spec_from_file_location("vbon_reward_function", file)
-    if not Path(file).is_file() or described is None or described.loader is None:
+    spec = importlib.util.spec_from_file_location("vbon_reward_function", file)
+    if not Path(file).is_file() or spec is None or spec.loader is None:
         raise ConfigError(f"callable: {str(file)!r} is not a Python file; give file.py:function")
-    module = importlib.util.module_from_spec(described)
+    module = importlib.util.module_from_spec(spec)
     try:
-        described.loader.exec_module(module)
-    except Exception as error:  # whatever a user's file does
+        spec.loader.exec_module(module)
+    except Exception as error:  # a user's file may raise anything
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ConfigError(f"callable: {file} cannot be imported ({reason})") from error
-    found = getattr(module, name, None)
-    if not callable(found):
-        known = [key for key, value in vars(module).items() if callable(value)]
+    function = getattr(module, name, None)
+    if not callable(function):
+        names = [key for key, value in vars(module).items() if callable(value)]
         raise ConfigError(
-            f"callable: {file} has no function {name!r}; it has {', '.join(known) or 'none'}"
+            f"callable: {file} has no function {name!r}; it has {', '.join(names) or 'none'}"
         )
-    return found
+    return function
 
 
 class FunctionReward:
-    """Ask a function of the user's.
+    """Reward model that calls a user's function.
 
     Args:
-        path: Folder with a copy of its file and its name.
-        batch_size: Texts a call.
+        path: Folder with :data:`SOURCE` and :data:`NAME`.
+        batch_size: Texts per call.
         transform: A name in :data:`vbon.rewards.base.TRANSFORMS`.
     """
 
@@ -56,18 +57,18 @@ class FunctionReward:
         self._batch_size, self._transform = batch_size, transform
 
     def __call__(self, texts: Sequence[str]) -> Rewards:
-        """Rewards of the texts; there is no probability.
+        """Rewards of the texts; probabilities are NaN.
 
         Raises:
-            DataError: If the function does not return one finite number a text.
+            DataError: If the function does not return one finite number per text.
         """
         raw = np.empty(len(texts))
         for start in range(0, len(texts), self._batch_size):
             part = list(texts[start : start + self._batch_size])
-            raw[start : start + len(part)] = self._asked(part)
+            raw[start : start + len(part)] = self._call(part)
         return Rewards(transformed(raw, self._transform, texts), np.full(len(texts), np.nan))
 
-    def _asked(self, texts: list[str]) -> np.ndarray:
+    def _call(self, texts: list[str]) -> np.ndarray:
         answer = self._function(texts)
         try:
             numbers = np.asarray(answer, dtype=np.float64)
@@ -76,6 +77,6 @@ class FunctionReward:
         if numbers.shape != (len(texts),):
             raise DataError(
                 f"reward: {self._name} was given {len(texts)} texts and returned "
-                f"{type(answer).__name__} {str(answer)[:60]}; it must return one number a text"
+                f"{type(answer).__name__} {str(answer)[:60]}; it must return one number per text"
             )
         return numbers

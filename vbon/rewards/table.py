@@ -1,4 +1,4 @@
-"""A reward model that is a table of texts, for languages that can be enumerated."""
+"""Reward models that are tables of texts, for enumerable languages."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,10 +13,10 @@ TABLE = "rewards.parquet"
 
 
 class TableReward:
-    """Look texts up.
+    """Reward model that looks texts up in a table.
 
     Args:
-        path: Folder that holds the table.
+        path: Folder with :data:`TABLE`.
         transform: A name in :data:`vbon.rewards.base.TRANSFORMS`.
     """
 
@@ -26,13 +26,16 @@ class TableReward:
         self._transform = transform
 
     def __call__(self, texts: Sequence[str]) -> Rewards:
-        """Rewards of the texts; there is no probability.
+        """Rewards of the texts; probabilities are NaN.
 
         Raises:
-            DataError: For a text that is not in the table, or a reward that is not finite.
+            DataError: If a text is not in the table, or a reward is not finite.
         """
         try:
             raw = np.array([self._rewards[text] for text in texts], dtype=np.float64)
         except KeyError as error:
-            raise DataError(f"reward: text {error} is not in the reward table") from error
+            raise DataError(
+                f"reward: text {error} is not in the reward table ({TABLE}), which has "
+                f"{len(self._rewards)} texts; make the table again with the task's current config"
+            ) from error
         return Rewards(transformed(raw, self._transform, texts), np.full(len(texts), np.nan))

@@ -1,4 +1,4 @@
-"""Sampling backends behind one function."""
+"""Sampling of responses from language models."""
 
 from vbon.sampling.decode import sample
 

@@ -1,4 +1,4 @@
-"""What may draw the reference's responses, behind one protocol."""
+"""Backends that draw the reference's responses, with one interface."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,16 +15,16 @@ from vbon.models.language_model import token_log_probs
 from vbon.sampling.decode import sample
 
 MAX_GAP = 0.1
-"""Nats a token by which a backend may differ from the model: rounding to bfloat16 gives a tenth
-of it, another model ten times as much."""
+"""Largest mean difference in log-prob between backend and model, in nats per token. Rounding to
+bfloat16 gives a tenth of it, another model ten times as much."""
 
 
 @runtime_checkable
 class Backend(Protocol):
-    """Draws responses from the model's own distribution, without top-k, top-p or penalties.
+    """Function that draws responses from the model's own distribution: no top-k, top-p, penalties.
 
-    A response ends with a sampled ``eos_token_id``, which counts as a token of it, or unfinished
-    at the length limit. Draws of a prompt stand together, in the order of prompts.
+    A response ends with a sampled ``eos_token_id``, which is part of it, or unfinished at the
+    length limit. Rows are ordered by prompt, then by draw.
     """
 
     def __call__(
@@ -42,15 +42,15 @@ class Backend(Protocol):
 def make_backend(
     settings: Mapping[str, Any], folder: str | Path, model: PreTrainedModel
 ) -> Backend:
-    """The backend that the section ``sampling`` of a config names.
+    """Backend named in the section ``sampling`` of a config.
 
     Args:
         settings: ``backend``, and for vLLM its section ``vllm``.
         folder: Folder of the model, or of a pointer to one.
-        model: The same model, loaded as it is for training.
+        model: The same model, loaded as for training.
 
     Returns:
-        A backend whose log-probs are those of ``model``, whatever has drawn.
+        A backend whose log-probs are those of ``model``, whichever program draws.
 
     Raises:
         ConfigError: If the backend is not installed.
@@ -64,18 +64,24 @@ def make_backend(
 
 @torch.no_grad()
 def _checked(
-    backend: Backend, model: PreTrainedModel, prompts: Prompts, *, temperature: float, **how: Any
+    backend: Backend,
+    model: PreTrainedModel,
+    prompts: Prompts,
+    *,
+    temperature: float,
+    **options: Any,
 ) -> Rollouts:
-    """Draws of another program, with the log-probs of the model that is trained."""
-    rollouts = backend(prompts, temperature=temperature, **how)
-    asked = prompts.select(rollouts.prompt_index)
+    """Draws of another program, checked against the model and with its log-probs."""
+    rollouts = backend(prompts, temperature=temperature, **options)
+    repeated = prompts.select(rollouts.prompt_index)
     mask = rollouts.response_mask
-    found = token_log_probs(model, asked, rollouts.response_ids, mask, temperature)
-    gap = (found - rollouts.token_log_probs)[mask].abs().mean().item()
-    print(f"log-probs of sampler and model differ by {gap:.1e} nats a token", flush=True)
+    log_probs = token_log_probs(model, repeated, rollouts.response_ids, mask, temperature)
+    gap = (log_probs - rollouts.token_log_probs)[mask].abs().mean().item()
+    print(f"log-probs of sampler and model differ by {gap:.1e} nats per token", flush=True)
     if not gap <= MAX_GAP:
         raise DataError(
-            f"sampling.backend: what it draws from differs from the reference by {gap:.2g} nats a "
-            f"token (at most {MAX_GAP}); give sampling.vllm.dtype float32, or another backend"
+            f"sampling.backend: its log-probs differ from the reference's by {gap:.2g} nats per "
+            f"token, more than {MAX_GAP}; set sampling.vllm.dtype to float32, or "
+            "sampling.backend to transformers"
         )
-    return replace(rollouts, token_log_probs=found)
+    return replace(rollouts, token_log_probs=log_probs)

@@ -1,4 +1,4 @@
-"""Draw responses from a language model with a key-value cache and inverse-CDF sampling."""
+"""Sampling from a language model with a key-value cache and inverse-CDF draws of tokens."""
 
 import math
 from collections import Counter
@@ -12,16 +12,16 @@ from vbon.batches import Prompts, Rollouts
 from vbon.models.language_model import make_decoder, output_logits
 from vbon.seeding import derive_seed
 
-_DIRECT_VOCAB = 1024  # up to here one cumulative sum a row is cheaper than two shorter ones
+_DIRECT_VOCAB = 1024  # up to this size one cumulative sum per row is faster than two shorter ones
 
 
 def inverse_cdf(
     probs: Float[Tensor, "rows vocab"], uniform: Float[Tensor, "rows one"]
 ) -> Int[Tensor, " rows"]:
-    r"""Draw one token a row: the smallest ``k`` with ``sum(probs[:k+1]) > uniform * sum(probs)``.
+    r"""Draw one token per row: the smallest ``k`` with ``sum(probs[:k+1]) > uniform * sum(probs)``.
 
-    One uniform number a row instead of the one a vocabulary entry that ``torch.multinomial``
-    draws. A large vocabulary is searched in two levels of about :math:`\sqrt{V}`.
+    This needs one uniform number per row, whereas ``torch.multinomial`` draws one per entry of the
+    vocabulary. A large vocabulary is searched in two levels of about :math:`\sqrt{V}` entries.
 
     Args:
         probs: Non-negative weights, not necessarily normalised.
@@ -44,12 +44,12 @@ def inverse_cdf(
     before = totals.gather(1, block) - sums.gather(1, block)
     index = block * size + torch.arange(size, device=probs.device)
     inner = probs.gather(1, index.clamp_max(vocab - 1)).masked_fill_(index >= vocab, 0.0).cumsum(1)
-    # Rounding may put the target before the block's beginning; its first possible token is meant.
+    # Rounding may put the target before the block; then its first possible token is taken.
     target = (uniform * totals[:, -1:] - before).clamp_min(0.0)
-    found = torch.searchsorted(inner, target, right=True)
-    # Likewise at the block's end.
+    offset = torch.searchsorted(inner, target, right=True)
+    # Likewise the last possible token at the block's end.
     last = (inner < inner[:, -1:]).sum(1, keepdim=True)
-    return (block * size + torch.minimum(found, last)).squeeze(1)
+    return (block * size + torch.minimum(offset, last)).squeeze(1)
 
 
 def _first_above(
@@ -57,16 +57,16 @@ def _first_above(
 ) -> Int[Tensor, " rows"]:
     """Index of the first cumulative weight above ``uniform`` times the total."""
     total = cumulative[:, -1:]
-    # Rounding may give the total itself, above which there is nothing.
+    # The product may round to the total, which no cumulative weight exceeds.
     below = torch.nextafter(total, torch.zeros_like(total))
-    found = torch.searchsorted(cumulative, torch.minimum(uniform * total, below), right=True)
-    return found[:, 0].clamp_max(cumulative.shape[1] - 1)  # NaN is above everything
+    index = torch.searchsorted(cumulative, torch.minimum(uniform * total, below), right=True)
+    return index[:, 0].clamp_max(cumulative.shape[1] - 1)  # NaN sorts above all weights
 
 
 def prompt_seeds(prompts: Prompts, seed: int) -> list[int]:
-    """A seed for each prompt's draws that depends on its id, not on the batch around it.
+    """Seeds of each prompt's draws, which depend on its id and not on the rest of the batch.
 
-    A prompt that stands in the batch more than once gets another one each time.
+    A prompt that occurs several times gets a different seed each time.
     """
     seeds, repeats = [], Counter()
     for name in prompts.prompt_id:
@@ -76,8 +76,8 @@ def prompt_seeds(prompts: Prompts, seed: int) -> list[int]:
 
 
 def _uniforms(prompts: Prompts, draws: int, tokens: int, seed: int) -> Float[Tensor, "rows tokens"]:
-    """One uniform number for each token of each draw."""
-    generators = (torch.Generator().manual_seed(own) for own in prompt_seeds(prompts, seed))
+    """One uniform number per token of each draw."""
+    generators = (torch.Generator().manual_seed(each) for each in prompt_seeds(prompts, seed))
     return torch.cat([torch.rand(draws, tokens, generator=each) for each in generators])
 
 
@@ -95,20 +95,21 @@ def sample(
 ) -> Rollouts:
     """Draw ``draws`` responses to each prompt from the model's own distribution.
 
-    No top-k, top-p or repetition penalty: the log-probs are those of the distribution drawn from.
+    There is no top-k, top-p or repetition penalty, so the log-probs are those of the distribution
+    drawn from.
 
     Args:
         model: A causal language model.
         prompts: Prompts; each is encoded once for all of its draws.
-        draws: Responses a prompt.
-        max_new_tokens: Length limit; a response that reaches it is not finished.
-        eos_token_id: The token that ends a response; it counts as a token of the response.
+        draws: Number of responses per prompt.
+        max_new_tokens: Length limit in tokens; a response that reaches it is not finished.
+        eos_token_id: Token that ends a response and is part of it.
         seed: Uniform numbers are derived from it, the prompt's id and the draw.
         temperature: Divides the logits, here and in the log-probs.
         value_head: If given, its values of the states before each token are returned.
 
     Returns:
-        Rollouts in the order of prompts, draws of a prompt together.
+        Rollouts ordered by prompt, then by draw.
     """
     prompts, home = prompts.to(model.device), prompts.ids.device
     decoder = make_decoder(model, prompts, draws, max_new_tokens)
@@ -126,10 +127,10 @@ def sample(
         logits.sub_(logits.amax(1, keepdim=True))
         probs = logits.exp()
         token = inverse_cdf(probs, uniforms[:, step : step + 1])
-        chosen = logits.gather(1, token[:, None]).squeeze(1) - probs.sum(1).log()
+        log_prob = logits.gather(1, token[:, None]).squeeze(1) - probs.sum(1).log()
         ids[:, step] = token * alive
         mask[:, step] = alive
-        log_probs[:, step] = chosen * alive
+        log_probs[:, step] = log_prob * alive
         if values is not None:
             values[:, step] = value_head(decoder.hidden) * alive
         alive = alive & (token != eos_token_id)

@@ -1,6 +1,6 @@
-"""Draw responses with vLLM: the same distribution, for large models and many draws.
+"""Sampling with vLLM: the same distribution, for large models and many draws.
 
-Only this file knows vLLM, and it is loaded where a config says ``backend: vllm``.
+Only this file uses vLLM, and imports it only if a config has ``backend: vllm``.
 """
 
 import os
@@ -20,28 +20,28 @@ from vbon.sampling.decode import prompt_seeds
 
 _ENVIRONMENT = {
     "VLLM_LOGGING_LEVEL": "ERROR",
-    "VLLM_NO_USAGE_STATS": "1",  # nothing is sent anywhere
-    "HF_HUB_OFFLINE": "1",  # the model is a folder
+    "VLLM_NO_USAGE_STATS": "1",  # sends no statistics
+    "HF_HUB_OFFLINE": "1",  # the model is a local folder
 }
-"""Set before vLLM is loaded, unless they are already."""
+"""Environment variables set before vLLM is imported, unless already set."""
 
 
 class VLLM:
-    """A model served in this process; :meth:`__call__` is a sampling backend.
+    """Sampling backend that serves a model in this process.
 
-    All draws of a prompt are one request, so its prompt is stored once. A prompt's draws have a
-    seed of their own, but rounding depends on what is computed beside them: on another machine, or
-    in another batch, a draw may turn where two tokens are all but equally far.
+    All draws of a prompt are one request, so its keys and values are stored once. Each prompt has
+    its own seed. Rounding depends on the batch and the machine, however, so with others a draw may
+    differ where two tokens are nearly tied.
 
     Args:
         folder: Folder of the model, or of a pointer to one.
         dtype: ``float32`` or ``bfloat16``, of weights and activations.
-        tensor_parallel_size: GPUs that hold a part of the model each.
-        gpu_memory_utilization: Share of a GPU's memory for the model and its cache. A processor's
-            cache is as large as the environment's ``VLLM_CPU_KVCACHE_SPACE`` (GiB).
+        tensor_parallel_size: Number of GPUs that the model is split over.
+        gpu_memory_utilization: Share of a GPU's memory for the model and its cache. On a processor
+            the environment variable ``VLLM_CPU_KVCACHE_SPACE`` (GiB) sets the size of the cache.
 
     Raises:
-        ConfigError: If vLLM is not installed, or cannot serve this model here.
+        ConfigError: If vLLM is not installed, or cannot serve this model on this machine.
 
     Example:
         ``VLLM("results/sentiment/models/reference")(prompts, draws=600, max_new_tokens=24,
@@ -61,7 +61,7 @@ class VLLM:
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         if tensor_parallel_size == 1:
-            # In this process: nothing is left behind if it is killed.
+            # Run the engine in this process, so that a kill leaves no other process behind.
             os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         import vllm
 
@@ -70,8 +70,8 @@ class VLLM:
             self._engine = vllm.LLM(
                 model=str(resolve(folder)),
                 skip_tokenizer_init=True,
-                generation_config="vllm",  # no top-k or penalty that the folder may ask for
-                logprobs_mode="processed_logprobs",  # at the temperature of sampling
+                generation_config="vllm",  # ignore top-k or penalties of the model's folder
+                logprobs_mode="processed_logprobs",  # at the sampling temperature
                 dtype=dtype,
                 tensor_parallel_size=tensor_parallel_size,
                 gpu_memory_utilization=gpu_memory_utilization,
@@ -91,35 +91,35 @@ class VLLM:
     ) -> Rollouts:
         """Draw ``draws`` responses to each prompt, as :func:`vbon.sampling.sample` does."""
         requests = [{"prompt_token_ids": ids} for ids in prompts.id_lists()]
-        asked = [
+        parameters = [
             self._vllm.SamplingParams(
                 n=draws,
                 temperature=temperature,
                 max_tokens=max_new_tokens,
-                seed=own,
-                logprobs=0,  # of the sampled token alone
+                seed=prompt_seed,
+                logprobs=0,  # of the sampled token only
                 stop_token_ids=[eos_token_id],
-                ignore_eos=True,  # other ends that the model's folder may name
+                ignore_eos=True,  # ignore other end tokens of the model's folder
                 detokenize=False,
             )
-            for own in prompt_seeds(prompts, seed)
+            for prompt_seed in prompt_seeds(prompts, seed)
         ]
         with _explained():
-            answers = self._engine.generate(requests, asked, use_tqdm=False)
-        found = [draw for answer in answers for draw in sorted(answer.outputs, key=_index)]
-        return _as_rollouts(found, draws, max_new_tokens, eos_token_id)
+            answers = self._engine.generate(requests, parameters, use_tqdm=False)
+        outputs = [draw for answer in answers for draw in sorted(answer.outputs, key=_index)]
+        return _as_rollouts(outputs, draws, max_new_tokens, eos_token_id)
 
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Turn what vLLM raises about models and machines that it does not support into one line."""
+    """Turn vLLM's errors about unsupported models and machines into one line."""
     try:
         yield
     except (AssertionError, NotImplementedError, RuntimeError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(
-            f"sampling.backend: vLLM cannot draw from this model here: {reason}; change "
-            "sampling.vllm, or give transformers"
+            f"sampling.backend: vLLM cannot draw from this model on this machine ({reason}); "
+            "change sampling.vllm, or set sampling.backend to transformers"
         ) from error
 
 
@@ -127,20 +127,22 @@ def _index(draw: Any) -> int:
     return draw.index
 
 
-def _as_rollouts(found: list[Any], draws: int, max_new_tokens: int, eos_token_id: int) -> Rollouts:
-    """What vLLM returned, in this project's terms."""
-    ids = torch.zeros(len(found), max_new_tokens, dtype=torch.long)
+def _as_rollouts(
+    outputs: list[Any], draws: int, max_new_tokens: int, eos_token_id: int
+) -> Rollouts:
+    """Rollouts of vLLM's outputs."""
+    ids = torch.zeros(len(outputs), max_new_tokens, dtype=torch.long)
     mask, log_probs = torch.zeros_like(ids, dtype=torch.bool), torch.zeros(ids.shape)
-    for row, draw in enumerate(found):
+    for row, draw in enumerate(outputs):
         count = len(draw.token_ids)
         ids[row, :count] = torch.tensor(draw.token_ids)
         mask[row, :count] = True
         log_probs[row, :count] = _log_probs(draw.token_ids, draw.logprobs)
     finished = (mask & (ids == eos_token_id)).any(1)
-    return Rollouts(torch.arange(len(found)) // draws, ids, mask, finished, log_probs)
+    return Rollouts(torch.arange(len(outputs)) // draws, ids, mask, finished, log_probs)
 
 
-def _log_probs(tokens: list[int], given: list[Mapping[int, Any]]) -> Float[Tensor, " tokens"]:
+def _log_probs(tokens: list[int], candidates: list[Mapping[int, Any]]) -> Float[Tensor, " tokens"]:
     """Log-prob of each sampled token."""
-    pairs = zip(tokens, given, strict=True)
+    pairs = zip(tokens, candidates, strict=True)
     return torch.tensor([options[token].logprob for token, options in pairs])
