@@ -1,4 +1,4 @@
-"""Small made-up tables of one task, as files, for pages that tests open."""
+"""Small made-up tables of one task, as files, for the pages of tests."""
 
 import json
 
@@ -9,12 +9,12 @@ from sweep import complete, sweep
 from vbon.analysis.excerpts import models_table
 
 EVIL = 'it\'s "good" </script><b id=evil>bold</b> <!-- & {{ 7 * 7 }}'
-"""A response that would break a page which took it as markup."""
+"""A response that breaks pages without escaping."""
 MARGIN = 0.02
 
 
 def write(folder, name, frame):
-    """One table as CSV, with what its card says."""
+    """Write one table as CSV, with its provenance."""
     path = folder / f"{name}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     frame.to_csv(path, index=False)
@@ -46,7 +46,7 @@ def costs(table):
 
 
 def figure7a(table):
-    """What figure 7a draws, as far as the page reads it."""
+    """Data of figure 7a, as far as the page reads it."""
     kl = np.linspace(0, 3, 5)
     parts = [
         pd.DataFrame({"series": "below_best_of_n", "method": name, "kl": kl, "metric": -0.01 * kl,
@@ -57,7 +57,7 @@ def figure7a(table):
 
 
 def training(table):
-    """Two rows of history a run."""
+    """Two rows of history per run."""
     runs = table.loc[table["method"].isin(["ppo", "vbon"]), ["method", "setting", "seed"]]
     rows = [
         runs.assign(step=step, episodes=64 * (step + 1), reward=step, kl=0.5 * step, win_rate=0.5)
@@ -67,14 +67,14 @@ def training(table):
 
 
 def samples(table):
-    """One response of every run, as unkind to a page as it can be."""
+    """One response per run, as hard to escape as possible."""
     runs = table.loc[table["status"] == "ok", ["method", "setting", "seed"]]
-    said = {"prompt_id": "a", "prompt": "this film", "response": EVIL}
-    return runs.assign(**said, reward=1.5, reward_prob=0.8, evaluator_reward=0.25)
+    texts = {"prompt_id": "a", "prompt": "this film", "response": EVIL}
+    return runs.assign(**texts, reward=1.5, reward_prob=0.8, evaluator_reward=0.25)
 
 
 def claims():
-    """One claim of each verdict."""
+    """One claim per verdict."""
     verdicts = ["supported", "not supported", "undecided"]
     rows = {
         "claim": ["BoN is on top", "DPO is below PPO", "F settles by 200"],
@@ -85,9 +85,19 @@ def claims():
                          "rule": "interval above 0", "verdict": verdicts, "note": ""})  # fmt: skip
 
 
+def matched(values, reaches=5.0):
+    """Win rates at 1 and 2 nats: per method its value, with an interval of 0.01 on each side."""
+    rows = [
+        {"axes": "win_rate", "kl": kl, "method": method, "value": value, "low": value - 0.01,
+         "high": value + 0.01, "reaches": reaches}
+        for kl in (1.0, 2.0) for method, value in values.items()
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
 def task_files(folder, task="sentiment"):
-    """Everything that a page of one task is made of, by the names it has there."""
-    own, table = folder / task, points()
+    """Every file of a page of one task, by its name there."""
+    table = points()
     cards = {
         "texts": {"settings": {"source": "grammar", "num_reviews": 36000}},
         "reference": {"settings": {"model": {"id": None}}, "metrics": {"parameters": 77954.0}},
@@ -96,13 +106,14 @@ def task_files(folder, task="sentiment"):
         "points": table,
         "costs": costs(table),
         "tables/claims": claims(),
+        "tables/matched_kl": matched({"best_of_n": 0.9, "vbon": 0.8, "ppo": 0.795}),
         "tables/table1": pd.DataFrame({"variant": ["nested"], "m": [5], "rejection_rate": [1 / 3]}),
         "tables/training": training(table),
         "tables/samples": samples(table),
         "tables/models": models_table(cards),
         "figures/figure7a": figure7a(table),
     }
-    paths = {name: write(own, name, frame) for name, frame in frames.items()}
+    paths = {name: write(folder / task, name, frame) for name, frame in frames.items()}
     svg = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 4 3"><path d="M0,0H4"/></svg>'
     paths["figures/figure7a"].with_suffix(".svg").write_text(svg)
     return {f"{task}/{name}": str(path) for name, path in paths.items()}

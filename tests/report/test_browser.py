@@ -1,4 +1,4 @@
-"""The page in a real browser, from disk: hovering, buttons, brushes, keys, colours and widths."""
+"""The page in a browser, from disk: tooltips, buttons, brushes, keys, colours and widths."""
 
 import re
 import shutil
@@ -45,8 +45,8 @@ def browser():
 
 @pytest.fixture
 def opened(browser, address):
-    """Open the page in a window of some size and colours; nothing may be said or fetched."""
-    contexts, said = [], []
+    """Open the page with a size and colours; it may log or fetch nothing."""
+    contexts, messages = [], []
 
     def open_page(width=1280, height=900, scheme="light"):
         context = browser.new_context(
@@ -54,13 +54,17 @@ def opened(browser, address):
         )
         contexts.append(context)
         page = context.new_page()
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: said.append(request.url) if not is_local(request) else 0)
+        page.on("console", lambda message: messages.append(message.text))
+        page.on("pageerror", lambda error: messages.append(str(error)))
+        page.on(
+            "request", lambda request: messages.extend([] if is_local(request) else [request.url])
+        )
         page.goto(address)
+        page.evaluate("document.querySelector('#summary details').open = true")  # mean reward
         for name in (WIN_RATE, REWARD):
             chart(page, name).scroll_into_view_if_needed()
             page.wait_for_selector(f'[data-chart="{name}"][data-drawn]')
+        chart(page, WIN_RATE).scroll_into_view_if_needed()
         return page
 
     def is_local(request):
@@ -69,7 +73,7 @@ def opened(browser, address):
     yield open_page
     for context in contexts:
         context.close()
-    assert not said
+    assert not messages
 
 
 def chart(page, name):
@@ -77,20 +81,21 @@ def chart(page, name):
 
 
 def counts(method=None):
-    """How many runs there are to be drawn, of one method or of all."""
+    """Number of drawn runs, of one method or of all."""
     table = points()
     fine = table[table["status"] == "ok"]
     return int((fine["method"] == method).sum()) if method else len(fine)
 
 
 def opacities(page, name):
-    """Opacity of every run in a chart, in the order of the table."""
+    """Opacities of the runs in a chart, in the order of the table."""
     script = "paths => paths.map(path => Number(path.getAttribute('opacity') ?? 1))"
     return chart(page, name).locator(POINT).evaluate_all(script)
 
 
 def drag(page, name, start, end):
-    """Drag between two places of a chart, given as shares of its width and height."""
+    """Drag between two positions in a chart, as fractions of its width and height."""
+    chart(page, name).scroll_into_view_if_needed()
     box = chart(page, name).locator("svg").bounding_box()
     places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in (start, end)]
     page.mouse.move(*places[0])
@@ -99,7 +104,7 @@ def drag(page, name, start, end):
     page.mouse.up()
 
 
-def test_hovering_a_point_tells_its_run(opened):
+def test_hovering_over_a_point_shows_its_run(opened):
     page = opened()
     places = chart(page, WIN_RATE).locator(POINT)
     assert places.count() == counts()
@@ -137,7 +142,7 @@ def test_buttons_and_reset_drive_both_charts(opened):
 def test_a_brush_in_one_chart_marks_the_same_runs_in_the_other(opened):
     page = opened()
     assert len(set(opacities(page, REWARD))) == 1
-    status = page.locator("#main-figure .status")
+    status = page.locator("#summary .status")
     drag(page, WIN_RATE, (0.5, 0.02), (0.98, 0.5))
     sync_api.expect(status).to_have_text(re.compile(r"\d+ runs marked"))
     marked = int(status.inner_text().split()[0])
@@ -146,7 +151,7 @@ def test_a_brush_in_one_chart_marks_the_same_runs_in_the_other(opened):
     strong = [[value > 0.5 for value in opacities(page, name)] for name in (WIN_RATE, REWARD)]
     assert sum(strong[0]) == marked
     assert strong[0] == strong[1]
-    drag(page, REWARD, (0.15, 0.5), (0.4, 0.9))  # the other chart's brush goes
+    drag(page, REWARD, (0.15, 0.5), (0.4, 0.9))  # replaces the brush in the other chart
     sync_api.expect(status).to_have_text(re.compile(r"\d+ runs marked"))
     other = [value > 0.5 for value in opacities(page, WIN_RATE)]
     assert other != strong[0]
@@ -165,7 +170,7 @@ def test_keys_reach_and_press_everything(opened):
     seen = []
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
-    assert page.locator(".skip").bounding_box()["x"] >= 0  # it is seen once it has the focus
+    assert page.locator(".skip").bounding_box()["x"] >= 0  # visible with the focus
     for _ in range(40):
         page.keyboard.press("Tab")
         seen.append(
@@ -182,7 +187,7 @@ def test_keys_reach_and_press_everything(opened):
     summary = page.get_by_text("Table of points", exact=True)
     summary.focus()
     page.keyboard.press("Enter")
-    rows = page.locator("#main-figure details tbody tr")
+    rows = page.locator("#summary details tbody tr")
     assert rows.count() == counts()
     assert rows.first.is_visible()
 
@@ -197,7 +202,7 @@ def test_a_dark_scheme_changes_page_and_charts(opened):
     assert DARK[METHODS["vbon"].colour] in looks[1][1]
     button = page.locator("#theme")
     assert button.get_attribute("aria-pressed") == "true"
-    button.click()  # the button wins over what the system prefers
+    button.click()  # the button overrides the system
     page.wait_for_selector(f'[data-chart="{WIN_RATE}"][data-drawn="light"]')
     assert _look(page) == looks[0]
 
@@ -221,15 +226,28 @@ def test_every_chart_is_drawn_and_a_phone_shows_it_without_scrolling_sideways(op
     for summary in page.locator("details:not([open]) > summary").all():
         if summary.is_visible():
             summary.click()
-    wide, seen = page.evaluate(
+    content, viewport = page.evaluate(
         "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
     )
-    assert wide <= seen
+    assert content <= viewport
     left, right = (chart(page, name).bounding_box() for name in (WIN_RATE, REWARD))
     assert right["y"] > left["y"] + left["height"] - 1  # stacked
 
 
-def test_training_curves_follow_the_chosen_method(opened):
+def test_claims_unfold_by_key_and_all_of_them_for_print(opened):
+    page = opened()
+    claim = page.locator("#claims details").nth(1)
+    claim.locator("summary").focus()
+    page.keyboard.press("Enter")
+    assert claim.get_by_text("interval above 0").is_visible()
+    assert not page.locator("#claims dl").first.is_visible()
+    page.emulate_media(media="print", color_scheme="dark")
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("#claims dl").first.is_visible()
+    assert page.evaluate("getComputedStyle(document.body).color") == "rgb(29, 33, 38)"
+
+
+def test_training_curves_follow_the_selected_method(opened):
     page = opened()
     group = page.locator("#training .group")
     group.scroll_into_view_if_needed()

@@ -1,4 +1,4 @@
-"""The page without a browser: what it says of the tables, and what no text in them can do to it."""
+"""The page without a browser: its content, and the escaping of text from tables."""
 
 import base64
 import itertools
@@ -8,7 +8,9 @@ from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
-from report.made_up import EVIL, points, task_files
+from markupsafe import escape
+from matplotlib.colors import to_rgb
+from report.made_up import EVIL, points, task_files, write
 
 from vbon.figures.style import METHODS
 from vbon.report import page as page_module
@@ -16,14 +18,15 @@ from vbon.report.captions import CAPTIONS
 from vbon.report.charts import compact
 from vbon.report.page import render
 from vbon.report.sources import origin, tasks_of
-from vbon.report.style import DARK, RAMP, SHAPES, contrast
-from vbon.report.tables import table_block
+from vbon.report.style import DARK, RAMP, SHAPES
+from vbon.report.summary import sentences
+from vbon.report.tables import claims_block
 
 VOID = {"meta", "link", "img", "br", "path"}
 
 
 class Outline(HTMLParser):
-    """Headings, ids and texts of a page; elements that are not closed are found."""
+    """Headings, ids and texts of a page; fails on elements that are not closed."""
 
     def __init__(self):
         super().__init__()
@@ -56,7 +59,7 @@ class Outline(HTMLParser):
 
 @pytest.fixture(autouse=True, scope="module")
 def _without_vega():
-    """Vega's own script takes seconds to bundle, and is no matter of these tests."""
+    """Bundling Vega takes seconds, and these tests do not run it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(page_module.vl_convert, "javascript_bundle", lambda: "'</script><!--';")
         yield
@@ -93,8 +96,8 @@ def test_no_text_of_a_table_is_taken_as_markup(html):
     assert len(outline.scripts) == 3
     payload = json.loads(outline.scripts[0])
     runs = payload["data"]["sentiment-runs"]
-    said = [row[runs["columns"].index("Response")] for row in runs["rows"]]
-    assert set(said) == {EVIL}
+    responses = [row[runs["columns"].index("Response")] for row in runs["rows"]]
+    assert set(responses) == {EVIL}
 
 
 def test_every_run_is_a_point_and_a_row(html):
@@ -106,17 +109,54 @@ def test_every_run_is_a_point_and_a_row(html):
     row = table.loc[first["run"]]
     assert first["kl"] == pytest.approx(row["kl"], rel=1e-4)
     assert first["Win rate ± SE"] == f"{row['win_rate']:.3f} ± {row['win_rate_se']:.3f}"
-    assert f"{len(table) - len(drawn)} runs diverged" in html
+    assert f"Not drawn: {len(table) - len(drawn)} runs that diverged" in html
 
 
-def test_it_says_what_the_data_are_and_where_they_come_from(html, tasks):
-    assert "synthetic. Texts are written by a seeded grammar" in html
-    found = origin(tasks)
-    assert found["Results of"] == "2026-01-02 03:04:05+00:00"
-    assert found["Configuration"] == "sentiment 0123abc"
-    assert found["Commit"] == "abc1234"
-    for words in found.values():
-        assert words in html
+def test_it_names_the_data_and_the_origin_of_the_results(html, tasks):
+    assert "sentiment (synthetic, texts of a seeded grammar" in html
+    words = origin(tasks)
+    assert words["Results of"] == "2026-01-02 03:04:05+00:00"
+    assert words["Configuration"] == "sentiment 0123abc"
+    assert words["Commit"] == "abc1234"
+    assert "<summary>Results of 2026-01-02, commit abc1234, seed 0</summary>" in html
+    for text in words.values():
+        assert text in html
+
+
+def test_the_page_begins_with_the_figure_its_sentences_and_then_the_claims(html, tasks):
+    chart = html.index('data-chart="sentiment-win_rate"')
+    places = [html.index(str(escape(sentence))) for sentence in sentences(tasks)]
+    claims = html.index('<section id="claims">')
+    assert [chart, *places, claims] == sorted([chart, *places, claims])
+    assert "<table" not in html[:chart]
+    assert "Sentiment: win rate against KL</h2>" in html[:chart]
+
+
+def test_any_name_of_a_task_gives_the_same_page(html, tmp_path):
+    renamed = render(tasks_of(task_files(tmp_path, "my_task")))
+    same = renamed.replace("my_task", "sentiment").replace("my task", "sentiment")
+    assert same.replace("My task", "Sentiment") == html
+
+
+def test_a_task_without_a_trade_off_leads_with_its_temperatures(tmp_path):
+    files = task_files(tmp_path, "other") | task_files(tmp_path)
+    table = pd.DataFrame({"method": "vbon", "setting": "n4", "domain": "in_domain",
+                          "temperature": [0.5, 1.0], "mean": [0.6, 0.7], "sd": 0.01})  # fmt: skip
+    path = write(tmp_path / "other", "figures/figure5a", table)
+    path.with_suffix(".svg").write_text("<svg/>")
+    files["other/figures/figure5a"] = str(path)
+    both = render(tasks_of(files))
+    assert both.index('data-chart="sentiment-win_rate"') < both.index('<section id="claims">')
+    assert both.index('data-chart="other-figure5a"') > both.index('<section id="figures">')
+    html = render(tasks_of({name: path for name, path in files.items() if name[:5] == "other"}))
+    assert html.index('data-chart="other-figure5a"') < html.index('<section id="claims">')
+
+
+def test_exact_optima_replace_the_trade_off(files):
+    path = files["sentiment/tables/table1"]
+    html = render(tasks_of(files | {"sentiment/tables/optimum": path}))
+    assert 'data-chart="sentiment-win_rate"' not in html
+    assert "<h2>Summary</h2>" in html
 
 
 def test_other_texts_are_not_called_synthetic(tmp_path):
@@ -126,14 +166,15 @@ def test_other_texts_are_not_called_synthetic(tmp_path):
     table.loc[table["quantity"] == "source", "value"] = "stanfordnlp/imdb"
     table.to_csv(path, index=False)
     html = render(tasks_of(files))
-    assert "texts of stanfordnlp/imdb" in html
+    assert "sentiment (texts of stanfordnlp/imdb)" in html
     assert "synthetic" not in html
 
 
 PARTS = {
-    "points": "<h2>Main figure</h2>",
-    "costs": "<h2>What methods cost</h2>",
+    "points": "Sentiment: win rate against KL</h2>",
+    "costs": "<h2>Costs</h2>",
     "tables/claims": "<h2>Claims of the paper</h2>",
+    "tables/matched_kl": "<h4>Methods at equal KL</h4>",
     "tables/table1": "Table 1: samples of each size",
     "tables/training": "<h2>Training</h2>",
     "tables/samples": '<p class="source">sentiment/tables/samples.csv</p>',
@@ -153,35 +194,52 @@ def test_a_part_whose_table_is_missing_is_left_out_and_named(files, html, kept):
     assert all(f"<li><code>{path}</code></li>" in bare for path in lacking)
 
 
-def test_verdicts_are_words_in_their_own_column(html, tasks):
-    for word in ("supported", "not supported", "undecided"):
-        assert f'data-verdict="{word}">{word}<' in html
-    block = table_block(tasks[0], "claims")
-    assert block["header"][:3] == ["claim", "verdict", "source"]
-    assert block["verdict"] == 1
-    assert block["rows"][1][:3] == ["DPO is below PPO", "not supported", "figure 2"]
-    assert block["numeric"][block["header"].index("value")]
+def test_each_claim_is_one_line_that_unfolds(html, tasks):
+    rows = claims_block(tasks[0])["rows"]
+    assert [row["verdict"] for row in rows] == ["supported", "not supported", "undecided"]
+    assert rows[1]["claim"] == "DPO is below PPO"
+    assert rows[1]["number"] == "−0.1 (−0.2 to −0.05)"
+    names = [name for name, _ in rows[1]["details"]]
+    assert names == ["Statistic", "Value and interval", "Rule", "Source"]  # the note is empty
+    for row in rows:
+        line = f'<summary><span class="verdict" data-verdict="{row["verdict"]}">{row["verdict"]}<'
+        assert f'{line}/span> <span class="claim">{row["claim"]}</span>' in html
 
 
 def test_printed_figures_are_whole(html, tasks):
-    (found,) = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', html)
-    assert base64.b64decode(found).decode() == tasks[0].svg("figure7a")
+    (image,) = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', html)
+    assert base64.b64decode(image).decode() == tasks[0].svg("figure7a")
     assert CAPTIONS["figure7a"] in html
 
 
-def test_colours_can_be_told_from_both_papers():
+def contrast(first, second):
+    """Contrast of two colours as WCAG 2 defines it, from 1 to 21."""
+    bright, dim = sorted(map(_luminance, (first, second)), reverse=True)
+    return (bright + 0.05) / (dim + 0.05)
+
+
+def _luminance(colour):
+    parts = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in to_rgb(colour))
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), parts, strict=True))
+
+
+def test_colours_contrast_with_both_backgrounds():
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
     css = page_module.FILES[1].read_text()
-    light, dark = re.findall(r"--paper: (#\w+);", css)[:2]
+    pairs = re.findall(r"--(\w+): light-dark\((#\w+), (#\w+)\);", css)
+    colours = {name: shades for name, *shades in pairs}
+    light, dark = colours["paper"]
     for style in METHODS.values():
         assert contrast(DARK.get(style.colour, style.colour), dark) > 3
         assert style.marker in SHAPES
     assert all(contrast(colour, dark) > 3 for colour in RAMP)
     assert all(contrast(colour, light) > 2 for colour in RAMP)
-    for paper, ink in zip(*(re.findall(rf"--{name}: (#\w+);", css)[:2] for name in
-                            ("paper", "quiet")), strict=True):  # fmt: skip
-        assert contrast(paper, ink) > 4.5
+    for name in ("ink", "quiet", "accent", "good", "bad"):
+        for paper in ("paper", "wash"):
+            pairs = zip(colours[paper], colours[name], strict=True)
+            assert all(contrast(*pair) > 4.5 for pair in pairs), name
 
 
-def test_rows_hold_what_json_can(tasks):
+def test_rows_are_valid_json():
     table = compact(pd.DataFrame({"a": [1.23456789e-7, float("inf")], "b": ["x", None]}))
     assert table["rows"] == [[1.2346e-07, "x"], [None, None]]

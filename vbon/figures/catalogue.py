@@ -15,20 +15,28 @@ Tables = Mapping[str, pd.DataFrame]
 
 
 def _tradeoff(
-    axis: str, title: str, without: frozenset[str] = frozenset()
+    axis: str, words: str, without: frozenset[str] = frozenset()
 ) -> Callable[[Tables, Path], pd.DataFrame]:
     """Figure 2 or 7 of every method except those in ``without``."""
 
     def draw(tables: Tables, out_stem: Path) -> pd.DataFrame:
         points = tables["points"]
         methods = [name for name in points["method"].unique() if name not in without]
+        title = _titled(points, words)
         extra = {name: tables.get(name) for name in ("attainment", "pareto")}
         if axis == "reward_prob" and points[axis].isna().all():
             # The reward has no probability (a function's, for example): draw the reward itself,
             # for which there are no bands and no shares.
             points = points.assign(reward_prob=points["reward"], reward_prob_se=points["reward_se"])
             extra = {"label": "Mean reward"}
-            return figure2(points, axis, out_stem, title=_MEAN_REWARD, methods=methods, **extra)
+            return figure2(
+                points,
+                axis,
+                out_stem,
+                title=_titled(points, "mean reward"),
+                methods=methods,
+                **extra,
+            )
         return figure2(points, axis, out_stem, title=title, methods=methods, **extra)
 
     return draw
@@ -37,11 +45,21 @@ def _tradeoff(
 def _exact_and_bound(tables: Tables, out_stem: Path) -> pd.DataFrame:
     """Figure 6."""
     extra = {name: tables.get(name) for name in ("attainment", "equivalence")}
-    return figure6(tables["points"], out_stem, title="Sentiment: vBoN and its L bound", **extra)
+    title = _titled(tables["points"], "vBoN and its L bound")
+    return figure6(tables["points"], out_stem, title=title, **extra)
 
 
-_WIN_RATE, _REWARD = "Sentiment: win rate", "Sentiment: mean probability of positive"
-_MEAN_REWARD = "Sentiment: mean reward"
+def _titled(points: pd.DataFrame, words: str) -> str:
+    """Return a title with the name of the task.
+
+    Example:
+        >>> _titled(pd.DataFrame({"task": ["sentiment"]}), "win rate")
+        'Sentiment: win rate'
+    """
+    return f"{points['task'].iloc[0].replace('_', ' ').capitalize()}: {words}"
+
+
+_WIN_RATE, _REWARD = "win rate", "mean probability of positive"
 _FIGURE_7_ONLY = frozenset({"bon_sft"})
 
 FIGURES: dict[str, Callable[[Tables, Path], pd.DataFrame]] = {

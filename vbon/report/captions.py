@@ -1,22 +1,21 @@
-"""What is said below each figure, in the report and in Snakemake's own."""
+"""Captions of figures, in this report and in Snakemake's own."""
 
 CAPTIONS = {
     "figure2a": (
-        "Win rate against KL, every run a point. Higher at equal KL is better; nothing can be in "
-        "the hatched region. The lower panel is each method's attainment minus best-of-n's."
+        "Win rate against KL, one point per run. Higher at equal KL is better; no policy can lie "
+        "in the hatched region. Lower panel: each method's attainment minus that of best-of-n."
     ),
     "figure2b": (
-        "Mean reward against KL, every run a point, and each method's attainment minus "
-        "best-of-n's at equal KL."
+        "Mean reward against KL, one point per run, and each method's attainment minus that of "
+        "best-of-n at equal KL."
     ),
     "figure3": (
-        "The estimate of log F from M draws, for the prompt with the lowest, the median and the "
-        "highest mean reward. Where curves of different M lie on each other, more draws change "
-        "nothing."
+        "Estimates of log F from M draws, for the prompts with the lowest, the median and the "
+        "highest mean reward. Where the curves of different M coincide, more draws change nothing."
     ),
     "figure4": (
-        "What more draws for log F buy: win rate against minutes on one core, a point for each run "
-        "of one n, and where the minutes go. Points further left cost less."
+        "Benefit of more draws for log F: win rate against minutes on one core, one point per run "
+        "at one n, and the share of each phase in the minutes. Points further left cost less."
     ),
     "figure5a": (
         "Win rate against the reference, judged by the held-out evaluator, by sampling "
@@ -28,28 +27,43 @@ CAPTIONS = {
         "deviation over sample seeds, in-domain solid, out-of-domain dashed."
     ),
     "figure6": (
-        "vBoN's exact reward against its L bound at equal n and seeds: the difference in win rate "
-        "with its 90 % interval. Inside the shaded margin the two count as equal."
+        "vBoN with its exact reward minus vBoN with the bound L, at equal n and seeds: difference "
+        "in win rate with its 90 % interval. Inside the shaded margin the two count as equal."
     ),
     "figure7a": (
-        "Figure 2a with BoN-SFT. The difference to best-of-n at equal KL shows what methods lose "
-        "that lie close together in the plane; bands are 95 %."
+        "Figure 2a with BoN-SFT. The difference from best-of-n at equal KL separates methods that "
+        "lie close together in the plane; bands are 95 % intervals."
     ),
     "figure7b": (
-        "Figure 2b with BoN-SFT: each method's mean reward minus best-of-n's at equal KL, with "
-        "95 % bands."
+        "Figure 2b with BoN-SFT: each method's mean reward minus that of best-of-n at equal KL; "
+        "bands are 95 % intervals."
     ),
     "estimators": (
-        "Error of each estimator of log F where F = 0.9 (lower is better), and the win rate of an "
-        "ideal (line) and of a trained policy (point) that uses it, by draws a prompt."
+        "Error of each estimator of log F at F = 0.9 (lower is better), and the win rate of an "
+        "ideal policy (line) and of a trained one (point) that uses it, by draws per prompt."
     ),
     "optimum": (
-        "Trained policies of the enumerable task at their exact coordinates, beside the exact "
-        "optima. On a curve means: at the optimum."
+        "Trained policies at their exact KL and win rate, beside the exact optima. A policy on a "
+        "curve is optimal."
     ),
     "overoptimisation": (
-        "The evaluator's reward against the reward that is trained on, along each training. Where "
-        "a curve bends down or goes flat, only the reward model is still being pleased."
+        "The evaluator's reward against the training reward, along each training. Where a curve "
+        "flattens or falls, the policy exploits the reward model alone."
     ),
 }
-"""Each figure in one to three sentences: what is drawn, and how to read it."""
+"""Content of each figure and how to read it, in one to three sentences."""
+
+INTERACTIVE = {
+    "tradeoff": (
+        "Every point is one run (figures 2 and 7): its win rate against the reference, by its KL "
+        "divergence from the reference. Higher at equal KL is better. vBoN learns to imitate "
+        "best-of-n sampling (BoN; dashed: its closed form). No policy can lie in the grey region. "
+        "Hover over a point for its run; drag to mark runs in both charts."
+    ),
+    "temperature": (
+        "Means over sample seeds by sampling temperature (figure 5), judged by the held-out "
+        "evaluator; in-domain solid, out-of-domain dashed. Hover over a point for its setting and "
+        "standard deviation."
+    ),
+}
+"""Captions of the interactive charts."""

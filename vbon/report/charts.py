@@ -1,4 +1,4 @@
-"""Parts that all charts share: their data, their encodings of a method, and the JSON of each."""
+"""Parts shared by all charts: data, encodings of methods, and JSON."""
 
 import json
 import math
@@ -14,17 +14,17 @@ from vbon.report.style import scales
 KL_TITLE = "KL to the reference (nats, square-root scale)"
 HEIGHT = 330
 DIGITS = 5
-"""Significant digits of a number that is only drawn."""
+"""Significant digits of numbers that are drawn but not printed."""
 
 IS_SHOWN = "indexof(hidden, datum.method) < 0"
-"""Of a method that no button has switched off."""
+"""True for methods that no button has hidden."""
 IS_MARKED = "length(marked) == 0 || indexof(marked, datum.run) >= 0"
-"""Of a run inside the brush, or where nothing is brushed."""
+"""True for runs inside the brush, and for all runs without a brush."""
 
 
 @dataclass
 class Charts:
-    """The charts of a page and the data that they share.
+    """Charts of a page and the data that they share.
 
     Attributes:
         specs: Vega-Lite by name.
@@ -35,21 +35,21 @@ class Charts:
     data: dict[str, dict[str, list]] = field(default_factory=dict)
 
     def source(self, name: str, frame: pd.DataFrame) -> alt.NamedData:
-        """Keep a table under a name and return what a chart calls it."""
+        """Store a table under a name and return a reference to it for charts."""
         self.data[name] = compact(frame)
         return alt.NamedData(name=name)
 
     def add(self, name: str, chart: Any, height: int = HEIGHT) -> str:
-        """Keep a chart as wide as its place on the page, and return its name."""
+        """Store a chart as wide as its container, and return its name."""
         spec = chart.properties(width="container", height=height).to_dict()
-        del spec["$schema"], spec["config"]  # the page has one version and one look
+        del spec["$schema"], spec["config"]  # the page sets both
         spec["autosize"] = {"type": "fit-x", "contains": "padding"}
         self.specs[name] = spec
         return name
 
 
 def compact(frame: pd.DataFrame) -> dict[str, list]:
-    """A table as JSON can hold it: numbers rounded, what is missing as None.
+    """Return a table for JSON: rounded numbers, None for missing values.
 
     Example:
         >>> compact(pd.DataFrame({"kl": [0.123456789, math.nan], "n": [2, 4]}))
@@ -66,7 +66,7 @@ def _value(value: Any) -> Any:
 
 
 def as_script(value: Any) -> str:
-    r"""JSON that may stand inside a script element: no text in it can end that element.
+    r"""Return JSON for a script element: no text in it can end that element.
 
     Example:
         >>> print(as_script("</script><!--"))
@@ -79,62 +79,62 @@ def as_script(value: Any) -> str:
 
 
 def _coloured(channel: Any, methods: Sequence[str]) -> Any:
-    """A channel in each method's colour, without a legend: the buttons are one."""
-    known = scales(methods)
-    scale = alt.Scale(domain=known["method"], range=known["colour"])
+    """Return a channel in the colours of methods, without a legend: the buttons are one."""
+    looks = scales(methods)
+    scale = alt.Scale(domain=looks["method"], range=looks["colour"])
     return channel("method:N", scale=scale, legend=None)
 
 
 def colour(methods: Sequence[str]) -> alt.Color:
-    """The colour of each method, for lines."""
+    """Return the colours of methods for lines."""
     return _coloured(alt.Color, methods)
 
 
 def fill(methods: Sequence[str]) -> alt.Fill:
-    """The same colour for the inside of markers."""
+    """Return the colours of methods for the inside of markers."""
     return _coloured(alt.Fill, methods)
 
 
 def stroke(methods: Sequence[str]) -> alt.Stroke:
-    """The same colour for the outline of markers."""
+    """Return the colours of methods for the outline of markers."""
     return _coloured(alt.Stroke, methods)
 
 
 def shape(methods: Sequence[str]) -> alt.Shape:
-    """The marker of each method."""
-    known = scales(methods)
-    scale = alt.Scale(domain=known["method"], range=known["outline"])
+    """Return the markers of methods."""
+    looks = scales(methods)
+    scale = alt.Scale(domain=looks["method"], range=looks["outline"])
     return alt.Shape("method:N", scale=scale, legend=None)
 
 
 def named_colour(column: str, looks: Mapping[str, str], columns: int = 2) -> alt.Color:
-    """A colour for each of some words, with a legend below the chart."""
+    """Return a colour per label, with a legend below the chart."""
     scale = alt.Scale(domain=list(looks), range=list(looks.values()))
     legend = alt.Legend(orient="bottom", columns=columns, title=None, labelLimit=300)
     return alt.Color(f"{column}:N", scale=scale, legend=legend)
 
 
 def tooltips(*names: str) -> list[alt.Tooltip]:
-    """What hovering shows: columns that hold words already, under their own names."""
+    """Return a tooltip of columns of text, under the names of the columns."""
     return [alt.Tooltip(f"{name}:N", title=name) for name in names]
 
 
 def ticks_at(values: Sequence[float]) -> alt.Axis:
-    """An axis with these ticks, each written in full whatever lies between them."""
+    """Return an axis with exactly these ticks, each with its label."""
     return alt.Axis(values=list(values), labelExpr="format(datum.value, '~r')")
 
 
 def root_kl(right: float) -> alt.X:
-    """The horizontal axis of trade-offs, square roots of nats."""
+    """Return the horizontal axis of trade-offs, with a square-root scale."""
     scale = alt.Scale(type="sqrt", domain=[0, right], nice=False)
     ticks = [tick for tick in (0, 0.1, 0.5, 1, 2, 3, 5, 8, 10, 15, 20, 30, 50) if tick <= right]
     return alt.X("kl:Q", scale=scale, title=KL_TITLE, axis=ticks_at(ticks))
 
 
 def span(*values: pd.Series) -> alt.Scale:
-    """A scale over all finite values of some columns, with a margin, whatever part is shown.
+    """Return a fixed scale over all finite values of some columns, with a margin.
 
-    A scale that follows its data warns on the console where there are none.
+    A scale derived from its data would warn on the console if there were none.
 
     Example:
         >>> span(pd.Series([0.0, 1.0, math.nan])).to_dict()["domain"]
@@ -147,12 +147,12 @@ def span(*values: pd.Series) -> alt.Scale:
 
 
 def parameters() -> list[alt.Parameter]:
-    """What the page's buttons and brushes set: hidden methods, and marked runs."""
+    """Return the parameters that buttons and brushes set: hidden methods and marked runs."""
     return [alt.param(name="hidden", value=[]), alt.param(name="marked", value=[])]
 
 
 def measured(value: float, error: float = math.nan, unit: str = "") -> str:
-    """A number with its standard error, as words.
+    """Return a number with its standard error as text.
 
     Example:
         >>> measured(0.67916, 0.00725), measured(1.5, unit="nats"), measured(math.nan)

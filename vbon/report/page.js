@@ -1,12 +1,12 @@
 "use strict";
 
-// Charts are drawn when they come near the window, from the JSON in #payload. The state of a group
-// (hidden methods, marked runs, chosen method) is kept here, so that a new colour scheme keeps it.
+// Charts are drawn from the JSON in #payload when they come near the viewport. The state of a group
+// (hidden methods, marked runs, selected method) lives here and survives a change of colours.
 (() => {
   const { specs, data, dark } = JSON.parse(document.getElementById("payload").textContent);
   const rows = {};
-  const views = new Map(); // of a chart's element: what draws it
-  const groups = new Map(); // of a group's element: its state
+  const views = new Map(); // views by chart element
+  const groups = new Map(); // states by group element
   const root = document.documentElement;
   const prefersDark = window.matchMedia("(prefers-color-scheme: dark)");
 
@@ -26,33 +26,32 @@
     return isDark() ? (dark[colour] ?? colour) : colour;
   }
 
-  function dataNames(part, found = new Set()) {
+  function dataNames(part, names = new Set()) {
     if (part && typeof part === "object") {
-      if (part.data && part.data.name) found.add(part.data.name);
-      Object.values(part).forEach((inner) => dataNames(inner, found));
+      if (part.data && part.data.name) names.add(part.data.name);
+      Object.values(part).forEach((inner) => dataNames(inner, names));
     }
-    return found;
+    return names;
   }
 
   function specOf(name) {
-    const text = JSON.stringify(specs[name]).replace(/"#[0-9a-f]{6}"/g, (found) =>
-      JSON.stringify(shade(JSON.parse(found))),
+    const text = JSON.stringify(specs[name]).replace(/"#[0-9a-f]{6}"/g, (colour) =>
+      JSON.stringify(shade(JSON.parse(colour))),
     );
     const spec = JSON.parse(text);
     const names = [...dataNames(spec)];
-    spec.datasets = Object.fromEntries(names.map((own) => [own, rowsOf(own).map((row) => ({ ...row }))]));
+    spec.datasets = Object.fromEntries(names.map((key) => [key, rowsOf(key).map((row) => ({ ...row }))]));
     return spec;
   }
 
   function look() {
-    const style = getComputedStyle(root);
-    const [ink, line] = ["--ink", "--line"].map((name) => style.getPropertyValue(name).trim());
+    const ink = getComputedStyle(document.body).color;
     const text = { labelColor: ink, titleColor: ink, labelFontSize: 12, titleFontSize: 12 };
     return {
-      aria: false, // the element around a chart names it, and a table holds its points
+      aria: false, // the element around a chart has a label, and a table holds its points
       background: "transparent",
       font: "system-ui, -apple-system, Segoe UI, Roboto, Liberation Sans, sans-serif",
-      axis: { ...text, titleFontWeight: "normal", gridColor: line, domainColor: line, tickColor: line, gridOpacity: 0.7 },
+      axis: { ...text, titleFontWeight: "normal", gridColor: ink, domainColor: ink, tickColor: ink, gridOpacity: 0.12, domainOpacity: 0.3, tickOpacity: 0.3 },
       legend: { ...text, titleFontWeight: "normal" },
       view: { stroke: null },
     };
@@ -63,15 +62,15 @@
     if (!group) return null;
     if (!groups.has(group)) {
       const select = group.querySelector(".choose");
-      groups.set(group, { hidden: [], marked: [], chosen: select ? select.value : null, brushed: null });
+      groups.set(group, { hidden: [], marked: [], selected: select ? select.value : null, brushed: null });
     }
     return groups.get(group);
   }
 
   function setSignals(view, state) {
-    const known = view.getState({ signals: () => true, data: () => false }).signals;
-    for (const name of ["hidden", "marked", "chosen"]) {
-      if (name in known && state[name] !== null) view.signal(name, state[name]);
+    const { signals } = view.getState({ signals: () => true, data: () => false });
+    for (const name of ["hidden", "marked", "selected"]) {
+      if (name in signals && state[name] !== null) view.signal(name, state[name]);
     }
     return view.runAsync();
   }
@@ -100,7 +99,7 @@
       const state = stateOf(element);
       const fields = Object.entries(ranges ?? {});
       if (!fields.length) {
-        if (state.brushed !== element) return; // the other chart's brush went for this one's
+        if (state.brushed !== element) return; // a brush in the other chart replaced it
         state.brushed = null;
         state.marked = [];
       } else {
@@ -111,8 +110,8 @@
           !state.hidden.includes(row.method) &&
           fields.every(([field, [low, high]]) =>
             row[field] >= Math.min(low, high) && row[field] <= Math.max(low, high));
-        const found = rowsOf(name).filter(inside).map((row) => row.run);
-        state.marked = found.length ? found : [-1]; // an empty brush marks no run, not all of them
+        const runs = rowsOf(name).filter(inside).map((row) => row.run);
+        state.marked = runs.length ? runs : [-1]; // an empty brush marks no run rather than all
       }
       updateGroup(group);
       const status = group.querySelector(".status");
@@ -162,6 +161,9 @@
     setTheme();
   });
   prefersDark.addEventListener("change", setTheme);
+  window.addEventListener("beforeprint", () => {
+    document.querySelectorAll(".claims details").forEach((claim) => (claim.open = true));
+  });
 
   for (const group of document.querySelectorAll(".group")) {
     const state = stateOf(group);
@@ -183,7 +185,7 @@
       updateGroup(group);
     });
     group.querySelector(".choose")?.addEventListener("change", (event) => {
-      state.chosen = event.target.value;
+      state.selected = event.target.value;
       updateGroup(group);
     });
   }

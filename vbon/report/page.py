@@ -1,4 +1,4 @@
-"""The whole page: sections of what is there, lines about what is not, and the HTML of both."""
+"""The whole page: a section for every table and figure that is there, and a list of the rest."""
 
 import base64
 from collections.abc import Sequence
@@ -9,20 +9,20 @@ import vl_convert
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from vbon.report.captions import CAPTIONS
+from vbon.report.captions import CAPTIONS, INTERACTIVE
 from vbon.report.charts import Charts, as_script
 from vbon.report.panels import PANELS
 from vbon.report.runs import costs, temperatures, training
 from vbon.report.sources import Task, origin
 from vbon.report.style import DARK, scales
-from vbon.report.tables import cards_of, sample_texts, table_block
+from vbon.report.summary import sentences
+from vbon.report.tables import cards_of, claims_block, sample_texts, table_block
 from vbon.report.tradeoff import tradeoff
 
 FILES = tuple(Path(__file__).with_name(f"page.{suffix}") for suffix in ("html", "css", "js"))
-"""What the page is made of beside tables: template, style and script."""
+"""Template, style and script."""
 
 TITLES = {
-    "claims": "The paper's claims on this run",
     "table1": "Table 1: samples of each size against 600 draws",
     "table2": "Table 2: summaries of one post",
     "table4": "Table 4: summaries at temperature 0.25",
@@ -30,46 +30,62 @@ TITLES = {
     "table6": "Table 6: summaries at temperature 0.75",
     "table7": "Table 7: summaries at temperature 1",
     "matched_kl": "Methods at equal KL",
-    "orderings": "The paper's orderings, supported or not",
-    "equivalence": "Exact vBoN against its L bound",
-    "convergence": "Whether training had come to rest",
+    "orderings": "Orderings of the paper",
+    "equivalence": "Exact vBoN against its bound L",
+    "convergence": "Convergence of training",
     "estimators": "Estimators of log F",
-    "inference": "What a returned response costs",
-    "section6": "Section 6: what is claimed of summaries",
+    "inference": "Cost of a response at inference",
+    "section6": "Section 6: claims about summaries",
     "baselines": "The reference's summaries against the posts' beginnings",
     "data": "Checks of the data",
     "optimum": "Trained policies against exact optima",
-    "pools": "What an estimated F costs by itself",
+    "pools": "Loss from the estimate of F alone",
     "exact_and_bound": "The exact objective and its bounds",
     "limits": "Exact limits",
     "curves": "Exact curves",
 }
 _ELSEWHERE = ("claims", "training", "samples", "models", "missing", "attainment", "monitored")
-"""Tables that are shown in another way, or drawn."""
-_MAIN = ("figure2a", "figure2b", "figure5a", "figure5b")
-"""Figures that the main charts stand for."""
+"""Tables that have a section of their own, or are drawn."""
+_INTERACTIVE = {
+    "tradeoff": ("figure2a", "figure2b"),
+    "temperature": ("figure5a", "figure5b"),
+}
+"""Figures that each kind of interactive chart replaces."""
 
 
 def render(tasks: Sequence[Task], missing: Sequence[str] = ()) -> str:
-    """The page, the same text for the same tables.
+    """Return the page; equal tables give equal text.
 
     Args:
-        tasks: What there is to show.
-        missing: Files that the page would show and that are not there.
+        tasks: Tasks to show.
+        missing: Files that the page would show if they existed.
 
     Returns:
-        One HTML document that needs nothing else.
+        One self-contained HTML document.
 
     Raises:
-        ArtifactError: If a table is not what it should be.
+        ArtifactError: If a table is invalid.
     """
     charts = Charts()
+    interactive = [_interactive(charts, task) for task in tasks]
+    by_kind = {block["kind"]: block for block in reversed(interactive) if block}
+    lead = by_kind.get("tradeoff", by_kind.get("temperature"))
     content = {
         "origin": origin(list(tasks)),
-        "tasks": [_described(task) for task in tasks],
-        "claims": [_claims(task) for task in tasks if task.has("tables/claims")],
-        "main": [block for task in tasks if (block := _main(charts, task))],
-        "figures": [{"task": task.name, "figures": _figures(charts, task)} for task in tasks],
+        "partial": [text for task in tasks if (text := _partial(task))],
+        "lead": lead,
+        "sentences": sentences(tasks),
+        "claims": [
+            {"task": task.name, **claims_block(task)} for task in tasks if task.has("tables/claims")
+        ],
+        "figures": [
+            {
+                "task": task.name,
+                "interactive": None if block is lead else block,
+                "figures": _figures(charts, task, block["kind"] if block else ""),
+            }
+            for task, block in zip(tasks, interactive, strict=True)
+        ],
         "tables": [{"task": task.name, "tables": _tables(task)} for task in tasks],
         "training": [
             {"task": task.name, **training(charts, task)}
@@ -92,7 +108,10 @@ def render(tasks: Sequence[Task], missing: Sequence[str] = ()) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"spoken": _spoken}
+    environment.filters |= {
+        "spoken": _spoken,
+        "lower_first": lambda text: text[0].lower() + text[1:],
+    }
     payload = {"specs": charts.specs, "data": charts.data, "dark": DARK}
     return environment.from_string(html).render(
         **content,
@@ -104,61 +123,65 @@ def render(tasks: Sequence[Task], missing: Sequence[str] = ()) -> str:
 
 
 def _without_end(script: str) -> str:
-    """A script whose strings cannot end the element that it stands in."""
+    """Return a script whose strings cannot end the script element."""
     return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 
 def _spoken(name: str) -> str:
-    """The name of a task or role as a word: ``reward_model`` is a reward model."""
+    """Return the name of a task or role in words, such as "reward model"."""
     return name.replace("_", " ")
 
 
-def _described(task: Task) -> dict[str, Any]:
-    """A task, whether its data are synthetic, and how many of its runs are missing."""
-    lacking = task.table("tables/missing") if task.has("tables/missing") else None
-    partial = None
-    if lacking is not None and len(lacking):
-        partial = f"{len(lacking)} of {lacking['planned'].iloc[0]}"
-    source = task.setting("texts", "source")
-    synthetic = task.is_synthetic()
-    return {"name": task.name, "synthetic": synthetic, "source": source, "partial": partial}
+def _partial(task: Task) -> str:
+    """Return how many runs of a task are missing; empty if none is."""
+    runs = task.table("tables/missing") if task.has("tables/missing") else ()
+    if not len(runs):
+        return ""
+    return f"{_spoken(task.name).capitalize()}: {len(runs)} of {runs['planned'].iloc[0]} runs"
 
 
-def _claims(task: Task) -> dict[str, Any]:
-    return {"task": task.name, **table_block(task, "claims")}
+def _interactive(charts: Charts, task: Task) -> dict[str, Any] | None:
+    """Return the interactive charts that the tables of a task allow, if any.
 
-
-def _main(charts: Charts, task: Task) -> dict[str, Any] | None:
-    """Both main charts of a task that compares methods; the enumerable one has a figure instead."""
+    Where exact optima are known, the figure ``optimum`` shows the trade-off.
+    """
     if task.has("figures/figure5a") or task.has("figures/figure5b"):
-        return {"task": task.name, "kind": "temperature", **temperatures(charts, task)}
-    if task.has("points") and not task.has("tables/optimum") and task.name != "enumerable":
-        return {"task": task.name, "kind": "tradeoff", **tradeoff(charts, task)}
-    return None
+        kind, block = "temperature", temperatures(charts, task)
+    elif task.has("points") and not task.has("tables/optimum"):
+        kind, block = "tradeoff", tradeoff(charts, task)
+    else:
+        return None
+    return {"task": task.name, "kind": kind, "caption": INTERACTIVE[kind], **block}
 
 
-def _figures(charts: Charts, task: Task) -> list[dict[str, Any]]:
-    """Every figure: its charts, if it has any, and as it is printed."""
-    found = []
+def _figures(charts: Charts, task: Task, interactive: str) -> list[dict[str, Any]]:
+    """Return every figure of a task: its charts, if it has any, and its printed form.
+
+    Args:
+        charts: The charts of the page, which grow.
+        task: Task whose figures are shown.
+        interactive: Kind of the task's interactive charts, or empty.
+    """
+    figures = []
     for name in task.named("figures"):
         draw = PANELS.get(name)
-        found.append(
+        figures.append(
             {
                 "name": name,
                 "title": _titled(name),
                 "caption": CAPTIONS[name],
                 "charts": draw(charts, task, name) if draw else [],
                 "printed": _as_image(task.svg(name)),
-                "is_main": name in _MAIN,
+                "is_interactive": name in _INTERACTIVE.get(interactive, ()),
                 "csv": f"{task.name}/figures/{name}.csv",
                 "methods": _methods(task, name),
             }
         )
-    return found
+    return figures
 
 
 def _titled(name: str) -> str:
-    """The heading of a figure: the paper's number, or what it is of.
+    """Return the heading of a figure: its number in the paper, or its subject.
 
     Example:
         >>> _titled("figure2a"), _titled("overoptimisation")
@@ -173,22 +196,22 @@ def _titled(name: str) -> str:
 
 
 def _methods(task: Task, name: str) -> list[dict[str, str]]:
-    """Names and colours of the methods in a figure's chart, for its legend."""
+    """Return the legend of a figure's chart: names, colours and markers of its methods."""
     table = task.table(f"figures/{name}")
     if name not in PANELS or "method" not in table or name in ("figure4", "figure6"):
         return []
     rows = table[table["series"] == "below_best_of_n"] if name.startswith("figure7") else table
-    known = scales(rows["method"].dropna())
-    return [dict(zip(known, values, strict=True)) for values in zip(*known.values(), strict=True)]
+    looks = scales(rows["method"].dropna())
+    return [dict(zip(looks, values, strict=True)) for values in zip(*looks.values(), strict=True)]
 
 
 def _as_image(svg: str) -> str:
-    """A drawing as the address of an image: apart from the page, so that no names collide."""
+    """Return an SVG as the address of an image, so that its ids cannot collide with the page's."""
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
 
 
 def _tables(task: Task) -> list[dict[str, Any]]:
-    """Every other table, in the order in which the paper and the workflow name them."""
+    """Return the tables without a section of their own, in the order of :data:`TITLES`."""
     order = {name: index for index, name in enumerate(TITLES)}
     names = [name for name in task.named("tables") if name not in _ELSEWHERE]
     return [

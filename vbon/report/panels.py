@@ -1,4 +1,4 @@
-"""The page's other charts: each draws what the CSV of a figure holds."""
+"""Charts of single figures, each from the CSV of that figure."""
 
 from collections.abc import Callable
 
@@ -29,30 +29,30 @@ _PHASE_COLOURS = ("#0072b2", "#56b4e9", "#d55e00", "#e69f00", "#999999")
 
 
 def labelled(frame: pd.DataFrame) -> pd.DataFrame:
-    """A column ``Method`` with the name of each method as figures write it."""
-    known = scales(frame["method"].dropna())
-    labels = dict(zip(known["method"], known["label"], strict=True))
+    """Add a column ``Method`` with the label of each method."""
+    looks = scales(frame["method"].dropna())
+    labels = dict(zip(looks["method"], looks["label"], strict=True))
     return frame.assign(Method=frame["method"].map(labels).fillna(""))
 
 
 def differences(charts: Charts, task: Task, name: str) -> list[str]:
-    """Each method's attainment minus best-of-n's at equal KL, with its band (figures 2 and 7)."""
+    """Draw each method's attainment minus that of best-of-n at equal KL (figures 2 and 7)."""
     table = task.table(f"figures/{name}")
     bands = labelled(table[table["series"] == "below_best_of_n"])
     if bands.empty:
         return []
     bands["KL"] = [measured(kl, unit="nats") for kl in bands["kl"]]
-    bands["Difference to BoN"] = [
+    bands["Difference from BoN"] = [
         f"{row.metric:+.3f} ({row.metric_low:+.3f} to {row.metric_high:+.3f})"
         for row in bands.itertuples()
     ]
-    words = ["Method", "KL", "Difference to BoN"]
+    words = ["Method", "KL", "Difference from BoN"]
     columns = ["method", "kl", "metric", "metric_low", "metric_high", *words]
     data = charts.source(f"{task.name}-{name}", bands[columns])
     methods = scales(bands["method"])["method"]
     shown = alt.Chart(data).transform_filter(IS_SHOWN)
     x = root_kl(float(bands["kl"].max()) * 1.03)
-    title = "Difference to BoN at equal KL"
+    title = "Difference from BoN at equal KL"
     band = shown.mark_area(opacity=0.16).encode(
         x, alt.Y("metric_low:Q", title=title), alt.Y2("metric_high"), colour(methods)
     )
@@ -66,12 +66,12 @@ def differences(charts: Charts, task: Task, name: str) -> list[str]:
 
 
 def figure4(charts: Charts, task: Task, name: str) -> list[str]:
-    """What more draws for log F buy, and where a run's minutes go."""
+    """Draw the benefit of more draws for log F, and the phases of a run's minutes."""
     table = task.table(f"figures/{name}")
-    words = ["Draws a prompt", "Seed", "Minutes", "Win rate"]
+    words = ["Draws per prompt", "Seed", "Minutes", "Win rate"]
     runs = table[["m", "minutes", "win_rate"]].assign(
         **{
-            "Draws a prompt": table["m"].astype(int).astype(str),
+            "Draws per prompt": table["m"].astype(int).astype(str),
             "Seed": table["seed"].astype(int).astype(str),
             "Minutes": [f"{value:.2f}" for value in table["minutes"]],
             "Win rate": [measured(value) for value in table["win_rate"]],
@@ -83,9 +83,9 @@ def figure4(charts: Charts, task: Task, name: str) -> list[str]:
         alt.X("minutes:Q", title="Minutes, on one core"),
         alt.Y("win_rate:Q", title="Win rate", scale=scale),
         alt.Color(
-            "Draws a prompt:O",
+            "Draws per prompt:O",
             scale=_ramp(table["m"]),
-            title="Draws a prompt, M",
+            title="Draws per prompt, M",
             legend=alt.Legend(orient="bottom"),
         ),
         tooltip=tooltips(*words),
@@ -101,7 +101,9 @@ def figure4(charts: Charts, task: Task, name: str) -> list[str]:
     bars = alt.Chart(charts.source(f"{task.name}-{name}-phases", long)).mark_bar()
     order = [str(int(m)) for m in sorted(table["m"].unique())]
     stacked = bars.encode(
-        alt.X("M:O", sort=order, title="Draws a prompt for log F, M", axis=alt.Axis(labelAngle=0)),
+        alt.X(
+            "M:O", sort=order, title="Draws per prompt for log F, M", axis=alt.Axis(labelAngle=0)
+        ),
         alt.Y("minutes:Q", title="Minutes"),
         named_colour("Phase", looks, columns=1),
         tooltip=tooltips("M", "Phase", "Minutes"),
@@ -113,13 +115,13 @@ def figure4(charts: Charts, task: Task, name: str) -> list[str]:
 
 
 def _ramp(sizes: pd.Series) -> alt.Scale:
-    """Light to dark as a size grows; numbers are sorted as such though they are words."""
+    """Return a scale from light to dark by size; the sizes are text in numerical order."""
     order = [str(int(size)) for size in sorted(sizes.unique())]
     return alt.Scale(domain=order, range=ramp(len(order)))
 
 
 def figure6(charts: Charts, task: Task, name: str) -> list[str]:
-    """Exact vBoN minus its L bound by n, where there is the study of equal seeds."""
+    """Draw exact vBoN minus its bound L by n, if the study of equal seeds is there."""
     table = task.table(f"figures/{name}")
     rows = table[table["series"] == "difference"]
     if rows.empty or not task.has("tables/equivalence"):
@@ -141,7 +143,7 @@ def figure6(charts: Charts, task: Task, name: str) -> list[str]:
     y = alt.Y("N:O", sort=rows["N"].tolist(), title="N")
     inside = pd.DataFrame({"low": [-margin], "high": [margin], "zero": [0.0]})
     equal = alt.Chart(charts.source(f"{task.name}-{name}-margin", inside))
-    title = "Win rate: vBoN minus its L bound"
+    title = "Win rate: exact vBoN minus its bound L"
     ends = pd.Series([-margin, margin])
     scale = span(rows["metric"], rows["metric_low"], rows["metric_high"], ends)
     chart = alt.layer(
@@ -158,7 +160,7 @@ def figure6(charts: Charts, task: Task, name: str) -> list[str]:
 
 
 def estimators(charts: Charts, task: Task, name: str) -> list[str]:
-    """Error of each estimator of log F, and the win rate that a policy reaches with it."""
+    """Draw the error of each estimator of log F, and the win rate of policies that use it."""
     table = task.table(f"figures/{name}")
     table["Estimator"] = [ESTIMATORS[key][0] for key in table["estimator"]]
     table["M"] = table["m"].astype(int).astype(str)
@@ -174,7 +176,7 @@ def estimators(charts: Charts, task: Task, name: str) -> list[str]:
     base = alt.Chart(charts.source(f"{task.name}-{name}", table[columns]))
     sizes = sorted(int(m) for m in table["m"].unique())
     x = alt.X(
-        "m:Q", title="Draws a prompt, M", scale=alt.Scale(type="log", base=2, nice=False),
+        "m:Q", title="Draws per prompt, M", scale=alt.Scale(type="log", base=2, nice=False),
         axis=ticks_at(sizes),
     )  # fmt: skip
     named = named_colour("Estimator", looks)
@@ -202,7 +204,7 @@ def estimators(charts: Charts, task: Task, name: str) -> list[str]:
 
 
 def optimum(charts: Charts, task: Task, name: str) -> list[str]:
-    """Trained policies at their exact coordinates beside the exact families of optima."""
+    """Draw trained policies at their exact coordinates beside the exact families of optima."""
     table = task.table(f"figures/{name}")
     policies = labelled(table[table["series"] == "policy"])
     policies["KL"] = [measured(kl, unit="nats") for kl in policies["kl"]]
@@ -244,7 +246,7 @@ def optimum(charts: Charts, task: Task, name: str) -> list[str]:
 
 
 def overoptimisation(charts: Charts, task: Task, name: str) -> list[str]:
-    """The evaluator's reward against the reward that is trained on, along each training."""
+    """Draw the evaluator's reward against the training reward, along each training."""
     table = labelled(task.table(f"figures/{name}"))
     table["Setting"], table["Step"] = table["setting"], table["step"].astype(int).astype(str)
     table["KL"] = [measured(kl, unit="nats") for kl in table["kl"]]
@@ -257,7 +259,7 @@ def overoptimisation(charts: Charts, task: Task, name: str) -> list[str]:
     level = alt.Scale(zero=False)
     chart = line.encode(
         alt.X(
-            "reward:Q", title="Reward that is trained on", scale=level,
+            "reward:Q", title="Training reward", scale=level,
             axis=alt.Axis(tickCount=8),
         ),
         alt.Y("evaluator_reward:Q", title="Evaluator's reward", scale=level),
@@ -275,4 +277,4 @@ PANELS: dict[str, Callable[[Charts, Task, str], list[str]]] = {
     "optimum": optimum,
     "overoptimisation": overoptimisation,
 }
-"""What draws each figure's chart; a figure that is not here is shown as it is printed."""
+"""Function that draws each figure's chart; other figures are shown as printed."""

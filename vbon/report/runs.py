@@ -1,4 +1,4 @@
-"""Charts of summaries by temperature, of training, and of what each method costs."""
+"""Charts of summaries by temperature, of training, and of the costs of each method."""
 
 import json
 from typing import Any
@@ -32,26 +32,33 @@ QUANTITIES = {
     "win_rate": "Win rate",
     "evaluator_reward": "Evaluator's reward",
 }
-"""What training records, and its words."""
+"""Titles of the quantities that training records."""
 COSTS = {
     "tokens": "Tokens sampled",
     "updates": "Updates",
     "minutes": "Minutes",
 }
-"""What a run costs."""
+"""Titles of the costs of a run."""
 _COUNT = "datum.value >= 1000 ? format(datum.value, '~s') : format(datum.value, '~r')"
 
 
 def temperatures(charts: Charts, task: Task) -> dict[str, Any]:
-    """Figures 5a and 5b: win rate and reward by the evaluator, by sampling temperature."""
-    names, methods = [], []
+    """Draw figures 5a and 5b: the evaluator's win rate and reward by sampling temperature.
+
+    Returns:
+        Names and titles of the ``charts``, the ``methods`` of the buttons, and the ``csv``.
+    """
+    names, methods, files = [], [], []
     for figure, metric in (("figure5a", "evaluator_win_rate"), ("figure5b", "evaluator_reward")):
         if not task.has(f"figures/{figure}"):
             continue
         table = labelled(task.table(f"figures/{figure}"))
         methods = scales(table["method"])["method"]
-        names.append(_by_temperature(charts, task, table, figure, LABELS[metric]))
-    return {"charts": names, "methods": buttons(methods)}
+        drawn = _by_temperature(charts, task, table, figure, LABELS[metric])
+        words = metric.replace("_", " ").capitalize()
+        names.append((drawn, f"{words} by sampling temperature"))
+        files.append(f"{task.name}/figures/{figure}.csv")
+    return {"charts": names, "methods": buttons(methods), "csv": ", ".join(files)}
 
 
 def _by_temperature(
@@ -73,7 +80,7 @@ def _by_temperature(
     shown = alt.Chart(data).transform_filter(IS_SHOWN)
     places = sorted(table["temperature"].unique().tolist())
     x = alt.X(
-        "temperature:Q", title="Temperature of sampling", axis=ticks_at(places),
+        "temperature:Q", title="Sampling temperature", axis=ticks_at(places),
         scale=span(table["temperature"]),
     )  # fmt: skip
     y = alt.Y("mean:Q", title=title, scale=span(table["mean"]))
@@ -91,7 +98,7 @@ def _by_temperature(
 
 
 def _shown_samples(task: Task) -> pd.DataFrame:
-    """The first shown response of each setting, if there is a table of them."""
+    """Return the first sample response of each setting, if there is a table of samples."""
     columns = ["method", "setting", "response"]
     if not task.has("tables/samples"):
         return pd.DataFrame(columns=columns)
@@ -99,10 +106,10 @@ def _shown_samples(task: Task) -> pd.DataFrame:
 
 
 def training(charts: Charts, task: Task) -> dict[str, Any]:
-    """Reward, KL and win rate along training: small multiples that show one method at a time.
+    """Draw reward, KL and win rate along training, as small multiples of one method at a time.
 
     Returns:
-        Names of the ``charts``, the ``methods`` to choose from, and the one that is ``chosen``.
+        Names of the ``charts``, the ``methods`` to choose from, and the first one, ``selected``.
     """
     table = labelled(task.table("tables/training"))
     table["Setting"], table["Seed"] = table["setting"], table["seed"].astype(str)
@@ -117,13 +124,13 @@ def training(charts: Charts, task: Task) -> dict[str, Any]:
     shades = alt.Scale(range=list(RAMP), domain=[0, 1], interpolate="lab")
     recorded = table.groupby("method", sort=False)[drawn].count().gt(0).sum(axis=1)
     few = alt.Axis(tickCount=5)
-    first = recorded.idxmax()  # the method that recorded most
+    first = recorded.idxmax()  # the method with the most recorded quantities
     names = []
     for quantity in drawn:
-        # Scales are given: a method that never measured the quantity would leave them without any.
-        until = alt.Scale(domain=[0, {"expr": f"({_ends(table)})[chosen]"}], nice=False)
+        # Fixed scales: a method that never recorded the quantity would have none.
+        until = alt.Scale(domain=[0, {"expr": f"({_ends(table)})[selected]"}], nice=False)
         shown = alt.Chart(data).transform_filter(
-            f"datum.method == chosen && isValid(datum.{quantity})"
+            f"datum.method == selected && isValid(datum.{quantity})"
         )
         chart = shown.mark_line(strokeWidth=1.3, point={"size": 12}).encode(
             alt.X("episodes:Q", title="Episodes (or examples seen)", scale=until, axis=few),
@@ -132,28 +139,30 @@ def training(charts: Charts, task: Task) -> dict[str, Any]:
             alt.Detail("run:N"),
             tooltip=[*tooltips(*words), alt.Tooltip(f"{quantity}:Q", format=".3f")],
         )
-        chosen = alt.param(name="chosen", value=first)
-        names.append(charts.add(f"{task.name}-training-{quantity}", chart.add_params(chosen), 230))
-    return {"charts": names, "methods": methods, "chosen": first}
+        selected = alt.param(name="selected", value=first)
+        names.append(
+            charts.add(f"{task.name}-training-{quantity}", chart.add_params(selected), 230)
+        )
+    return {"charts": names, "methods": methods, "selected": first}
 
 
 def _ends(table: pd.DataFrame) -> str:
-    """The last episode of each method's runs, as an object of Vega's expressions."""
+    """Return the last episode of each method's runs, as an object in Vega's expressions."""
     return json.dumps(table.groupby("method")["episodes"].max().astype(int).to_dict())
 
 
 def _places(settings: pd.Series) -> np.ndarray:
-    """Where each setting stands between the first (0) and the last (1) of its method."""
+    """Return the position of each setting from the first (0) to the last (1) of its method."""
     order = {name: index for index, name in enumerate(settings.unique())}
     return settings.map(order).to_numpy() / max(len(order) - 1, 1)
 
 
 def costs_of(task: Task) -> pd.DataFrame:
-    """Tokens, updates and minutes of each run of a task.
+    """Return tokens, updates and minutes of each run of a task.
 
     Returns:
-        Columns ``method, setting, seed, tokens, updates, minutes``; the minutes are those of
-        training and, of what drawing and scoring the pool took, the run's share.
+        Columns ``method, setting, seed, tokens, updates, minutes``; minutes include training and
+        the run's share of sampling and scoring the pool.
     """
     keys = ["method", "setting", "seed"]
     tokens = task.table("points").drop_duplicates(keys)[[*keys, "sampled_tokens"]]
@@ -164,10 +173,10 @@ def costs_of(task: Task) -> pd.DataFrame:
 
 
 def costs(charts: Charts, task: Task) -> dict[str, Any]:
-    """What the runs of each method cost, every run a point.
+    """Draw the costs of each method, one point per run.
 
     Returns:
-        Names of the ``charts``, and a table of means by method: ``header`` and ``rows``.
+        Names of the ``charts``, and a table of means per method: ``header`` and ``rows``.
     """
     table = labelled(costs_of(task))
     means = table.groupby("Method", sort=False)[list(COSTS)].mean()

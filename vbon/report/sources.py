@@ -1,4 +1,4 @@
-"""What a report is made from: tables, drawn figures and the cards beside them, by name."""
+"""Sources of a report, by name: tables, drawn figures and their provenance."""
 
 import json
 from collections.abc import Mapping
@@ -16,26 +16,26 @@ from vbon.artifacts.tables import read_copy, read_provenance
 
 @dataclass(frozen=True)
 class Task:
-    """One task's part of a report.
+    """Files of one task.
 
     Attributes:
-        name: Of the task.
-        paths: Files by name: ``points``, ``costs``, ``tables/table1`` or ``figures/figure3``; of a
-            figure the ``.csv`` of what it draws, with the ``.svg`` beside it.
+        name: Name of the task.
+        paths: Paths by name, such as ``points``, ``costs``, ``tables/table1`` or
+            ``figures/figure3``; for a figure the ``.csv`` of its data, with the ``.svg`` beside it.
     """
 
     name: str
     paths: Mapping[str, Path]
 
     def has(self, *names: str) -> bool:
-        """Whether all of these are there."""
+        """Return true if the task has all of these files."""
         return all(name in self.paths for name in names)
 
     def table(self, name: str) -> pd.DataFrame:
-        """A table by name.
+        """Return a table by name.
 
         Raises:
-            ArtifactError: If it is an artifact and not what its footer says.
+            ArtifactError: If an artifact contradicts its footer.
         """
         path = self.paths[name]
         if path.suffix == ".parquet":
@@ -43,50 +43,43 @@ class Task:
         return read_copy(path, name) if name in SCHEMAS else pd.read_csv(path)
 
     def svg(self, name: str) -> str:
-        """A figure as it is printed."""
+        """Return a figure as SVG."""
         return self.paths[f"figures/{name}"].with_suffix(".svg").read_text()
 
     def named(self, kind: str) -> list[str]:
-        """Names of its ``tables`` or ``figures``, in the order in which they were given."""
-        found = (name.partition("/") for name in self.paths)
-        return [own for folder, _, own in found if folder == kind and own]
+        """Return the names of its ``tables`` or ``figures``, in the order of ``paths``."""
+        parts = (name.partition("/") for name in self.paths)
+        return [name for folder, _, name in parts if folder == kind and name]
 
     @cached_property
     def cards(self) -> dict[str, dict[str, Any]]:
-        """What is known of the making of each table that says it; figures may be drawn again."""
-        found = {}
+        """Provenance of each table that has one. Figures are skipped: redrawing changes theirs."""
+        cards = {}
         tables = {name: path for name, path in self.paths.items() if name[:8] != "figures/"}
         for name, path in tables.items():
             beside = path.with_suffix(".json")
             if path.suffix == ".parquet":
-                found[name] = read_provenance(path)
+                cards[name] = read_provenance(path)
             elif beside.exists():
-                found[name] = json.loads(beside.read_text())
-        return found
+                cards[name] = json.loads(beside.read_text())
+        return cards
 
     @cached_property
     def models(self) -> pd.DataFrame:
-        """The table ``models``, without rows where there is none."""
+        """The table ``models``; empty if the task has none."""
         columns = ["role", "kind", "quantity", "value"]
         if not self.has("tables/models"):
             return pd.DataFrame(columns=columns)
         return pd.read_csv(self.paths["tables/models"], dtype=str)
 
     def setting(self, role: str, quantity: str) -> str | None:
-        """What the table ``models`` says of one role, if it says it."""
-        own = self.models[(self.models["role"] == role) & (self.models["quantity"] == quantity)]
-        return None if own.empty else str(own["value"].iloc[0])
-
-    def is_synthetic(self) -> bool | None:
-        """Whether its texts were written by a program; None where no table says it."""
-        if self.models.empty:
-            return None
-        source = self.setting("texts", "source")
-        return source is None or source == "grammar"  # a language has letters, no texts
+        """Return a value of the table ``models``, if it has a row for it."""
+        rows = self.models[(self.models["role"] == role) & (self.models["quantity"] == quantity)]
+        return None if rows.empty else str(rows["value"].iloc[0])
 
 
 def tasks_of(named: Mapping[str, str]) -> list[Task]:
-    """Tasks in the order in which their files are given.
+    """Return tasks in the order of their files.
 
     Args:
         named: Paths by ``{task}/{name}``.
@@ -103,26 +96,26 @@ def tasks_of(named: Mapping[str, str]) -> list[Task]:
 
 
 def origin(tasks: list[Task]) -> dict[str, str]:
-    """Where results come from, from the cards of their tables: never from today's clock.
+    """Return the origin of the results, from the provenance of their tables, not from the clock.
 
     Returns:
-        Words by name: versions, machines, the last time that a table was written and, where the
-        table ``models`` is there, commit, seed and hash of the configuration of each task.
+        Words by name: versions, machines, the time of the last table and, for tasks with a table
+        ``models``, commit, seed and hash of the configuration.
     """
     cards = [card for task in tasks for card in task.cards.values()]
     measured = [card[MEASURED] for card in cards if MEASURED in card]
     versions = sorted({tuple(sorted(card["versions"].items())) for card in cards})
     models = {task.name: task.cards.get("tables/models", {}) for task in tasks}
     settings = {name: card["settings"] for name, card in models.items() if card}
-    found = {
+    words = {
         "Results of": max((card["written"] for card in measured), default="").replace("T", " "),
         "Commit": _joined(card.get("commit", "") for card in models.values()),
-        "Configuration": _joined(f"{name} {own['config']}" for name, own in settings.items()),
-        "Seed": _joined(str(own["seed"]) for own in settings.values()),
+        "Configuration": _joined(f"{name} {values['config']}" for name, values in settings.items()),
+        "Seed": _joined(str(values["seed"]) for values in settings.values()),
         "Hardware": _joined(card["hardware"] for card in measured),
-        "Packages": _joined(f"{name} {own}" for pairs in versions for name, own in pairs),
+        "Packages": _joined(f"{name} {version}" for pairs in versions for name, version in pairs),
     }
-    return {name: words for name, words in found.items() if words}
+    return {name: text for name, text in words.items() if text}
 
 
 def _joined(words: Any) -> str:

@@ -80,19 +80,3 @@ def ramp(count: int) -> list[str]:
     ends = np.array([to_rgb(end) for end in RAMP])
     shares = np.linspace(0, 1, count)[:, None]
     return [to_hex(colour) for colour in (1 - shares) * ends[0] + shares * ends[1]]
-
-
-def contrast(first: str, second: str) -> float:
-    """Contrast of two colours as WCAG 2 defines it, from 1 to 21.
-
-    Example:
-        >>> round(contrast("#000000", "#ffffff"))
-        21
-    """
-    bright, dim = sorted(map(_luminance, (first, second)), reverse=True)
-    return (bright + 0.05) / (dim + 0.05)
-
-
-def _luminance(colour: str) -> float:
-    parts = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in to_rgb(colour))
-    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), parts, strict=True))

@@ -1,4 +1,4 @@
-"""Tables of the page: any CSV as it is read, model cards, and sample texts."""
+"""Tables of the page: any CSV, claims, model cards, and sample texts."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ import pandas as pd
 from vbon.artifacts.markdown import shown_cells
 from vbon.report.sources import Task
 from vbon.report.style import scales
+from vbon.report.summary import interval
 
 LONG = 16
 """Rows above which a table is folded."""
@@ -16,18 +17,17 @@ _WORDS = {
     "accuracy": "Accuracy on held-out texts",
     "accuracy_cut": "Accuracy on held-out beginnings",
     "perplexity": "Perplexity of held-out texts",
-    "loss": "Loss on held-out texts (nats a token)",
+    "loss": "Loss on held-out texts (nats per token)",
     "tokens": "Tokens trained on",
 }
 
 
 def table_block(task: Task, name: str) -> dict[str, Any]:
-    """A table as the page shows it.
+    """Return a table as the page shows it.
 
     Returns:
-        ``prompt`` (what all rows are about, or nothing), ``header``, ``rows``, which columns are
-        ``numeric``, the index of its column of ``verdicts``, whether it is ``long``, and its
-        ``csv``.
+        ``prompt`` (shared by all rows, or empty), ``header``, ``rows``, ``numeric`` (a flag per
+        column), ``verdict`` (index of that column, or -1), ``long`` (fold it), and its ``csv``.
     """
     prompt, header, rows = shown_cells(task.paths[f"tables/{name}"])
     if {"claim", "verdict"} <= set(header):  # a phone shows the first columns
@@ -46,6 +46,29 @@ def table_block(task: Task, name: str) -> dict[str, Any]:
     }
 
 
+def claims_block(task: Task) -> dict[str, Any]:
+    """Return the claims of a task, one entry per claim.
+
+    Returns:
+        ``rows`` of claim, verdict, number and ``details`` (pairs of a name and its words), and the
+        ``csv`` that they come from.
+    """
+    table = task.table("tables/claims")
+    names = ["statistic", "rule", "source", "note"]
+    words = table[["claim", "verdict", *names]].fillna("").astype(str)
+    rows = []
+    for row, (value, low, high) in zip(
+        words.to_dict("records"), table[["value", "low", "high"]].to_numpy(float), strict=True
+    ):
+        number = interval(value, low, high)
+        details = {"statistic": row["statistic"], "value and interval": number}
+        details |= {name: row[name] for name in names[1:]}
+        shown = [(name.capitalize(), text) for name, text in details.items() if text]
+        rows.append({"claim": row["claim"], "verdict": row["verdict"], "number": number,
+                     "details": shown})  # fmt: skip
+    return {"rows": rows, "csv": f"{task.name}/tables/claims.csv"}
+
+
 def _is_number(cell: str) -> bool:
     try:
         float(cell)
@@ -55,15 +78,15 @@ def _is_number(cell: str) -> bool:
 
 
 def cards_of(task: Task) -> list[dict[str, Any]]:
-    """What the texts and models of a task are: settings, and how well they do on held-out texts."""
+    """Return the texts and models of a task: settings, and measurements on held-out texts."""
     cards = []
     for role, rows in task.models.groupby("role", sort=False):
-        found = {kind: part for kind, part in rows.groupby("kind", sort=False)}
+        kinds = {kind: part for kind, part in rows.groupby("kind", sort=False)}
         cards.append(
             {
                 "role": str(role),
-                "measured": _pairs(found.get("measured")),
-                "settings": _pairs(found.get("setting")),
+                "measured": _pairs(kinds.get("measured")),
+                "settings": _pairs(kinds.get("setting")),
             }
         )
     order = {role: index for index, role in enumerate(_ROLES)}
@@ -71,7 +94,7 @@ def cards_of(task: Task) -> list[dict[str, Any]]:
 
 
 def _pairs(rows: pd.DataFrame | None) -> list[tuple[str, str]]:
-    """Names and values as words, numbers to four digits."""
+    """Return names and values as words, numbers to four digits."""
     if rows is None:
         return []
     named = zip(rows["quantity"], rows["value"], strict=True)
@@ -85,24 +108,24 @@ def _rounded(value: str) -> str:
 
 
 def sample_texts(task: Task) -> list[dict[str, Any]]:
-    """Prompts with the reference's response and each method's, with rewards.
+    """Return prompts with the responses of the reference and of each method, with rewards.
 
-    A method speaks through one run: of its setting with the largest mean win rate, the first seed.
+    One run represents each method: the first seed of the setting with the largest mean win rate.
 
     Returns:
-        One entry a prompt: ``prompt`` and ``rows`` of method, setting, response, reward and the
+        One entry per prompt: ``prompt`` and ``rows`` of method, setting, response, reward and the
         evaluator's reward.
     """
     if not task.has("tables/samples"):
         return []
     samples = task.table("tables/samples")
     samples["response"] = samples["response"].fillna("")
-    spoken = samples.merge(_speakers(task, samples), on=["method", "setting", "seed"])
-    known = scales(spoken["method"])
-    labels = dict(zip(known["method"], known["label"], strict=True))
+    shown = samples.merge(_representatives(task, samples), on=["method", "setting", "seed"])
+    looks = scales(shown["method"])
+    labels = dict(zip(looks["method"], looks["label"], strict=True))
     order = {name: index for index, name in enumerate(labels)}
     blocks = []
-    for prompt, part in spoken.groupby("prompt", sort=False):
+    for prompt, part in shown.groupby("prompt", sort=False):
         rows = part.sort_values("method", key=lambda names: names.map(order), kind="stable")
         blocks.append(
             {
@@ -117,8 +140,8 @@ def sample_texts(task: Task) -> list[dict[str, Any]]:
     return blocks
 
 
-def _speakers(task: Task, samples: pd.DataFrame) -> pd.DataFrame:
-    """One run of each method: by win rate where the points are there, else the last setting."""
+def _representatives(task: Task, samples: pd.DataFrame) -> pd.DataFrame:
+    """Return one run per method: by win rate if the task has points, else the last setting."""
     runs = samples[["method", "setting", "seed"]].drop_duplicates()
     if not task.has("points"):
         return runs.groupby("method", sort=False).tail(1)

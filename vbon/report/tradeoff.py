@@ -1,4 +1,4 @@
-"""The page's main charts: every run in two planes that share buttons and brush."""
+"""The trade-off charts: all runs by win rate and by mean reward, with shared buttons and brush."""
 
 from typing import Any
 
@@ -24,20 +24,20 @@ from vbon.report.sources import Task
 from vbon.report.style import scales
 
 KL_LIMIT = 50.0
-"""Nats beyond which runs are counted and not drawn, as in the figures."""
+"""Nats above which runs are counted but not drawn, as in the figures."""
 SAMPLE = 220
-"""Letters of a sample response that hovering shows."""
+"""Characters of a sample response in a tooltip."""
 _TIPS = ("Method", "Setting", "Seed", "KL ± SE", "Win rate ± SE", "Reward ± SE", "Evaluator")
 _INK, _GREY = "#4d4d4d", "#999999"
 
 
 def runs_of(task: Task) -> pd.DataFrame:
-    """One row a run with what hovering shows of it, in words.
+    """Return one row per run with the text of its tooltip.
 
     Returns:
-        Columns ``run`` (its place in ``points``), ``method, setting, seed, kl`` (nats),
-        ``win_rate, reward`` (a probability where the reward has one), and the words' names.
-        Runs without numbers are left out, as are those beyond :data:`KL_LIMIT`.
+        Columns ``run`` (index in ``points``), ``method, setting, seed, kl`` (nats),
+        ``win_rate, reward`` (a probability if the reward has one), and those of the tooltip.
+        Runs without numbers and runs above :data:`KL_LIMIT` are omitted.
     """
     points = task.table("points")
     points = points[points["status"] == "ok"].dropna(subset=["kl", "win_rate"])
@@ -64,25 +64,25 @@ def runs_of(task: Task) -> pd.DataFrame:
 
 
 def _sampled(task: Task, points: pd.DataFrame) -> dict[str, list[str]]:
-    """The prompt and response that stand for each run, where the table of samples is there."""
+    """Return a sample prompt and response of each run, if there is a table of samples."""
     if not task.has("tables/samples"):
         return {}
     samples = task.table("tables/samples").drop_duplicates(["method", "setting", "seed"])
     keys = samples[["method", "setting", "seed"]].itertuples(index=False, name=None)
-    said = dict(zip(keys, zip(samples["prompt"], samples["response"].fillna("")), strict=True))  # noqa: B905
+    texts = dict(zip(keys, zip(samples["prompt"], samples["response"].fillna("")), strict=True))  # noqa: B905
     runs = points[["method", "setting", "seed"]].itertuples(index=False, name=None)
-    found = [said.get(run, ("", "")) for run in runs]
-    return {"Prompt": [_short(prompt) for prompt, _ in found],
-            "Response": [_short(response) for _, response in found]}  # fmt: skip
+    shown = [texts.get(run, ("", "")) for run in runs]
+    return {"Prompt": [_short(prompt) for prompt, _ in shown],
+            "Response": [_short(response) for _, response in shown]}  # fmt: skip
 
 
 def _short(text: str) -> str:
-    """The end of a prompt or response that is too long for a tooltip is left out."""
+    """Return a prompt or response, cut where it is too long for a tooltip."""
     return text if len(text) <= SAMPLE else f"{text[:SAMPLE].rstrip()} …"
 
 
 def curves_of(runs: pd.DataFrame, right: float) -> pd.DataFrame:
-    """Closed forms of the win rate: best-of-n for any n, and the frontier of all policies."""
+    """Return closed forms of the win rate: best-of-n and the frontier of all policies."""
     n = np.exp(np.linspace(0, np.log(2048), 120))
     n = n[kl_upper_bound(n) <= right]
     kl = np.linspace(0, np.sqrt(right), 150) ** 2
@@ -92,11 +92,11 @@ def curves_of(runs: pd.DataFrame, right: float) -> pd.DataFrame:
 
 
 def tradeoff(charts: Charts, task: Task) -> dict[str, Any]:
-    """Win rate and mean reward against KL, side by side.
+    """Draw win rate and mean reward against KL.
 
     Returns:
-        What the template needs: names of the two ``charts``, the ``methods`` of the buttons, the
-        ``runs`` as a table, and how many were ``left_out``.
+        Names and titles of the ``charts``, the ``methods`` of the buttons, the runs as a table
+        (``header`` and ``rows``), the number of runs ``left_out``, and the ``csv``.
     """
     runs = runs_of(task)
     right = float(np.clip(runs["kl"].max(), 1.0, KL_LIMIT)) * 1.05
@@ -120,7 +120,12 @@ def tradeoff(charts: Charts, task: Task) -> dict[str, Any]:
         y = alt.Y(f"{metric}:Q", title=title, scale=alt.Scale(domain=[low - pad, high + pad]))
         lines = _closed_forms(curves, x, y) if bounded else []
         chart = alt.layer(*lines, *_points(data, methods, x, y, tips)).add_params(*parameters())
-        planes.append(charts.add(f"{task.name}-{metric}", chart))
+        planes.append(
+            (
+                charts.add(f"{task.name}-{metric}", chart, 400),
+                f"{title.removesuffix(' against the reference')} against KL",
+            )
+        )
     shown = runs.drop(columns=["run", "method", "kl", "win_rate", "reward", "setting", "seed"])
     return {
         "charts": planes,
@@ -128,20 +133,21 @@ def tradeoff(charts: Charts, task: Task) -> dict[str, Any]:
         "header": list(shown.columns),
         "rows": shown.to_numpy().tolist(),
         "left_out": len(task.table("points")) - len(runs),
+        "csv": f"{task.name}/points.csv",
     }
 
 
 def buttons(methods: list[str]) -> list[dict[str, Any]]:
-    """What a method's button needs: its name, its words and its marker."""
-    known = scales(methods)
-    names = [dict(zip(known, values, strict=True)) for values in zip(*known.values(), strict=True)]
-    for row in names:
+    """Return name, label, colour and marker of each method's button."""
+    looks = scales(methods)
+    rows = [dict(zip(looks, values, strict=True)) for values in zip(*looks.values(), strict=True)]
+    for row in rows:
         row["hollow"] = row["method"] in METHODS and METHODS[row["method"]].hollow
-    return names
+    return rows
 
 
 def _closed_forms(curves: alt.NamedData, x: alt.X, y: alt.Y) -> list[alt.Chart]:
-    """The region that no policy can reach, its border, and best-of-n's curve."""
+    """Draw the region that no policy can reach, its border, and the curve of best-of-n."""
     frontier = alt.Chart(curves).transform_filter("datum.series == 'frontier'")
     bon = alt.Chart(curves).transform_filter("datum.series == 'best_of_n'")
     return [
@@ -154,7 +160,7 @@ def _closed_forms(curves: alt.NamedData, x: alt.X, y: alt.Y) -> list[alt.Chart]:
 def _points(
     data: alt.NamedData, methods: list[str], x: alt.X, y: alt.Y, tips: list[alt.Tooltip]
 ) -> list[alt.Chart]:
-    """Best-of-n's line, and every run as its method's marker; dragging brushes runs."""
+    """Draw the line of best-of-n, and every run with the marker of its method, under a brush."""
     shown = alt.Chart(data).transform_filter(IS_SHOWN)
     hollow = [name for name in methods if name in METHODS and METHODS[name].hollow]
     is_hollow = f"indexof({hollow!r}, datum.method) >= 0"
