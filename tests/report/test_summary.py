@@ -53,11 +53,13 @@ def test_a_claim_without_data_has_its_note():
     assert verdict_of(row) == f"The claim “{NAME}” is undecided: no data."
 
 
-def test_claims_are_found_by_key_and_else_by_name():
+def test_claims_are_found_by_key_or_by_name():
     rows = [claim("supported", value, 1, 1, claim=name) for value, name in enumerate("abc")]
     table = pd.DataFrame([*rows, claim("supported", 3, 1, 1)])
     assert featured(table)["value"].tolist() == [3]
-    assert featured(table.assign(key=["x", KEY, "y", "z"]))["value"].tolist() == [1]
+    keyed = table.iloc[:3].assign(key=["x", KEY, "y"])
+    assert featured(keyed)["value"].tolist() == [1]
+    assert featured(pd.concat([keyed, table.iloc[3:]]))["value"].tolist() == [1, 3]
     assert featured(table.iloc[:3])["value"].tolist() == [0, 1]  # neither: the first two
     assert featured(pd.DataFrame()).empty
 

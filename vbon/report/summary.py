@@ -86,11 +86,11 @@ def highest_at_equal_kl(matched: pd.DataFrame) -> str:
 
 
 def featured(claims: pd.DataFrame) -> pd.DataFrame:
-    """Rows of :data:`CLAIMS`, found by key if the table has keys; without them the first two."""
+    """Rows of :data:`CLAIMS`, by key or by name; the first two claims if there are none."""
     if claims.empty:
         return claims
-    column, wanted = ("key", CLAIMS) if "key" in claims else ("claim", CLAIMS.values())
-    rows = claims[claims[column].isin(list(wanted))]
+    named = claims["claim"].isin(CLAIMS.values())
+    rows = claims[named | claims["key"].isin(CLAIMS) if "key" in claims else named]
     return (claims if rows.empty else rows).head(2)
 
 
