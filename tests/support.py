@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
@@ -314,18 +314,12 @@ def until_converged(**changes):
 
 
 def example_settings(cls: type[Method]):
-    """The shortest settings that a method accepts: its fields of known names, fewest first."""
-    known = {"n": 3, "kl_coef": 0.5, "updates": 3}
-    names = [item.name for item in fields(cls) if item.init]
-    for size in range(len(names) + 1):
-        for chosen in itertools.combinations(names, size):
-            try:
-                values = {name: known[name] for name in chosen}
-                cls(**values)
-            except (TypeError, ValueError):
-                continue
-            return values
-    raise AssertionError(f"{cls.__name__}: no combination of {names} gives a method")
+    """Settings of a method: its ``example``, and usual values of what else it requires."""
+    usual = {"n": 3, "kl_coef": 0.5, "updates": 3}
+    required = [field.name for field in fields(cls) if field.init and field.default is MISSING]
+    missing = set(required) - usual.keys() - cls.example.keys()
+    assert not missing, f"{cls.__name__}: add {sorted(missing)} to the class attribute `example`"
+    return {name: usual.get(name) for name in required} | dict(cls.example)
 
 
 def random_scored(batch=64, seed=0):

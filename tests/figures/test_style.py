@@ -6,7 +6,10 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from vbon.figures.labels import Label, place_labels
-from vbon.figures.style import METHODS, drawing, method_styles, square_root_axis
+from vbon.figures.style import drawing, method_styles, square_root_axis
+from vbon.methods.registry import MARKERS, declared, method_modules
+
+STYLES = method_styles(method_modules())
 
 
 def luminance(colour):
@@ -16,30 +19,37 @@ def luminance(colour):
 
 
 def test_no_two_methods_share_a_marker_or_a_colour():
-    assert len({style.marker for style in METHODS.values()}) == len(METHODS)
-    assert len({style.colour for style in METHODS.values()}) == len(METHODS)
+    assert len({style.marker for style in STYLES.values()}) == len(STYLES)
+    assert len({style.colour for style in STYLES.values()}) == len(STYLES)
+
+
+def test_legends_begin_with_the_reference_and_end_with_methods_without_an_order():
+    names = "reference best_of_n bon_sft ppo dpo bonbon vbon vbon_l vbon_l1 bond rloo vbon_rloo"
+    assert list(STYLES) == names.split()
 
 
 def test_the_papers_methods_differ_in_grey():
     """Luminances of neighbours differ by at least 0.03."""
-    shades = sorted(luminance(METHODS[name].colour) for name in ("ppo", "dpo", "bonbon", "vbon"))
+    shades = sorted(luminance(STYLES[name].colour) for name in ("ppo", "dpo", "bonbon", "vbon"))
     assert min(np.diff(shades)) > 0.03
 
 
 def test_small_letters_in_every_colour_are_readable_on_white():
     """Contrast of at least 4.5, the usual bound for small text."""
-    for style in method_styles([*METHODS, *"abcdef"]).values():
+    for style in method_styles([*STYLES, *"abcdef"]).values():
         assert 1.05 / (luminance(style.text_colour) + 0.05) >= 4.5
 
 
-def test_registered_methods_get_their_own_style():
+def test_methods_without_a_style_get_one_of_their_own():
     names = [f"method{i:02d}" for i in range(30)]
     styles = method_styles([*names, "vbon"])
     assert list(styles) == ["vbon", *names]
     assert [styles[name].label for name in names] == names
     looks = {(style.colour, style.marker) for style in styles.values()}
     assert len(looks) == 31
-    assert not {styles[name].marker for name in names} & {s.marker for s in METHODS.values()}
+    taken = {look["marker"] for look in map(declared, STYLES) if "marker" in look}
+    assert not {styles[name].marker for name in names} & taken
+    assert {style.marker for style in styles.values()} | taken <= set(MARKERS)
 
 
 @pytest.mark.parametrize("largest", [0.3, 1.0, 6.0, 30.0, 100.0])

@@ -9,16 +9,16 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 from markupsafe import escape
-from matplotlib.colors import to_rgb
 from report.made_up import EVIL, points, task_files, write
 
-from vbon.figures.style import METHODS
+from vbon.figures.style import method_styles
+from vbon.methods.registry import MARKERS, method_modules
 from vbon.report import page as page_module
 from vbon.report.captions import CAPTIONS
 from vbon.report.charts import compact
 from vbon.report.page import render
 from vbon.report.sources import origin, tasks_of
-from vbon.report.style import DARK, RAMP, SHAPES
+from vbon.report.style import DARK, DARK_PAPER, RAMP, SHAPES, contrast
 from vbon.report.summary import sentences
 from vbon.report.tables import claims_block
 
@@ -212,26 +212,15 @@ def test_printed_figures_are_whole(html, tasks):
     assert CAPTIONS["figure7a"] in html
 
 
-def contrast(first, second):
-    """Contrast of two colours as WCAG 2 defines it, from 1 to 21."""
-    bright, dim = sorted(map(_luminance, (first, second)), reverse=True)
-    return (bright + 0.05) / (dim + 0.05)
-
-
-def _luminance(colour):
-    parts = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in to_rgb(colour))
-    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), parts, strict=True))
-
-
 def test_colours_contrast_with_both_backgrounds():
-    assert contrast("#000000", "#ffffff") == pytest.approx(21)
     css = page_module.FILES[1].read_text()
     pairs = re.findall(r"--(\w+): light-dark\((#\w+), (#\w+)\);", css)
     colours = {name: shades for name, *shades in pairs}
     light, dark = colours["paper"]
-    for style in METHODS.values():
-        assert contrast(DARK.get(style.colour, style.colour), dark) > 3
-        assert style.marker in SHAPES
+    assert dark == DARK_PAPER
+    for style in method_styles([*method_modules(), *"abcde"]).values():
+        assert contrast(DARK[style.colour], dark) > 4.4
+    assert SHAPES.keys() == set(MARKERS)
     assert all(contrast(colour, dark) > 3 for colour in RAMP)
     assert all(contrast(colour, light) > 2 for colour in RAMP)
     for name in ("ink", "quiet", "accent", "good", "bad"):

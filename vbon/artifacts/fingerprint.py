@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import json
+import os
 import platform
 import sys
 from dataclasses import dataclass, field
@@ -17,6 +18,10 @@ import pyarrow.parquet as pq
 PACKAGE = Path(__file__).parent.parent
 MEASURED = "measured"
 """Field of footers, cards and records with times and memory, which no hash includes."""
+LOOK = ("label", "colour", "dark_colour", "marker", "hollow", "dashes", "order")
+"""Attributes of a method's class that are its look: figures depend on them, runs do not."""
+_UNUSED = ("paper", "example")  # attributes that no result depends on
+_LOOK = "<look>"  # made-up name of the look in a method's file
 _AROUND = (MEASURED, "modules", "paths", "versions")
 _PACKAGES = ("numpy", "pandas", "pyarrow", "torch", "transformers", "vbon")
 _OPTIONAL = ("vllm",)  # recorded only where they were used
@@ -38,7 +43,8 @@ def code_fingerprint(*roots: str | Path) -> str:
     """Hash of definitions and of everything in this package that they use, directly or not.
 
     Comments, docstrings, formatting and error messages do not count, nor does the module that
-    contains a definition, so that moving it changes nothing. Any other change does.
+    contains a definition, so that moving it changes nothing. The look of methods counts for code
+    that draws them, and for no other. Any other change does.
 
     Args:
         roots: Modules (``"vbon.training.online"``), definitions in modules
@@ -64,7 +70,15 @@ def reached(*roots: str | Path) -> set[tuple[Path, str]]:
             seen.add((file, name))
             queue += [(file, other) for other in module.statements]  # every import runs them
             queue += [place for use in module.uses[name] for place in _used(file, use)]
+            if (file, name) == (PACKAGE / "figures/style.py", "method_styles"):
+                queue += [(method, _LOOK) for method in _method_files()]
     return seen
+
+
+def _method_files() -> list[Path]:
+    """Files in which methods, and with them their looks, may be."""
+    folders = [PACKAGE / "methods", *map(Path, filter(None, [os.environ.get("VBON_METHODS")]))]
+    return [file for folder in folders for file in sorted(folder.glob("*.py"))]
 
 
 def _used(file: Path, use: str) -> list[tuple[Path, str]]:
@@ -88,7 +102,7 @@ def _places(root: str) -> list[tuple[Path, str]]:
         return []
     module = _module(file)
     names = [name] if name else [*module.hashes, *module.imported]
-    return [(file, name) for name in names]
+    return [(file, name) for name in names if name != _LOOK]
 
 
 def _file(module: str) -> Path | None:
@@ -130,27 +144,62 @@ def _module(file: Path) -> _Module:
     for number, node in enumerate(ast.parse(file.read_text()).body):
         if _is_docstring(node):
             continue
+        _resolve(node, file)
         imported = _imported(node) if isinstance(node, ast.ImportFrom) else {}
         module.imported |= imported
         if imported:
             continue
+        if isinstance(node, ast.ClassDef) and is_registered(node):
+            module.hashes[_LOOK] = _hash(*(part for part in node.body if assigned(part) in LOOK))
+            module.uses[_LOOK] = set()
+            node.body = [part for part in node.body if assigned(part) not in (*LOOK, *_UNUSED)]
         names = _defined(node)
         if not names:
             names = [f"<{number}>"]
             module.statements += names
         uses = _uses(node)
-        text = hashlib.sha256(ast.dump(_bare(node)).encode()).hexdigest()
+        text = _hash(_bare(node))
         for name in names:
             module.hashes[name] = text
             module.uses[name] = uses
     return module
 
 
+def _hash(*nodes: ast.stmt) -> str:
+    return hashlib.sha256("".join(map(ast.dump, nodes)).encode()).hexdigest()
+
+
+def is_registered(node: ast.ClassDef) -> bool:
+    """Whether a class is decorated with ``register``, as methods are."""
+    return any(ast.unparse(name).rpartition(".")[2] == "register" for name in node.decorator_list)
+
+
+def assigned(statement: ast.stmt) -> str:
+    """Name of the one variable that a statement assigns, else nothing.
+
+    Example:
+        >>> [assigned(statement) for statement in ast.parse("a = 1; b: int = 2; f()").body]
+        ['a', 'b', '']
+    """
+    if getattr(statement, "value", None) is None:
+        return ""
+    targets = getattr(statement, "targets", [getattr(statement, "target", None)])
+    return targets[0].id if len(targets) == 1 and isinstance(targets[0], ast.Name) else ""
+
+
 def _imported(node: ast.ImportFrom) -> dict[str, str]:
-    """Source ``module:name`` of each name that a statement imports from this package."""
-    if node.level or (node.module or "").partition(".")[0] != PACKAGE.name:
+    """Source ``module:name`` of each name imported from this package or a file beside it."""
+    source = node.module or ""
+    if not source.endswith(".py") and source.partition(".")[0] != PACKAGE.name:
         return {}
-    return {alias.asname or alias.name: f"{node.module}:{alias.name}" for alias in node.names}
+    return {alias.asname or alias.name: f"{source}:{alias.name}" for alias in node.names}
+
+
+def _resolve(node: ast.stmt, file: Path) -> None:
+    """Put the path of a file in place of its name where a statement imports from beside it."""
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.ImportFrom) and inner.level == 1 and inner.module:
+            inner.level, inner.module = 0, str(file.parent / f"{inner.module}.py")
 
 
 def _defined(node: ast.stmt) -> list[str]:

@@ -17,6 +17,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from vbon.artifacts.tables import atomic_path
+from vbon.methods.registry import declared
 
 INK = "#222222"
 """Colour of axes, reference curves and notes."""
@@ -52,15 +53,15 @@ _SETTINGS = {
 
 @dataclass(frozen=True)
 class MethodStyle:
-    """Label, colour, marker and line of a method in every figure."""
+    """Look of a method in every figure, as its class declares it (:mod:`vbon.methods.base`)."""
 
     label: str
     colour: str
     marker: str
+    dark_colour: str | None = None
     hollow: bool = False
-    """White inside the outline, for methods that are not trained."""
     dashes: str | tuple = "-"
-    """Pattern of the method's line."""
+    order: float = float("inf")
 
     @property
     def text_colour(self) -> tuple[float, float, float]:
@@ -69,31 +70,18 @@ class MethodStyle:
         return red, green, blue
 
 
-# Okabe and Ito's colours, which stay apart under the common colour blindnesses, ordered so that
-# methods close to each other in the plane differ in luminance; in grey the shape of the marker
-# carries the rest. No two methods share a shape.
-METHODS = {
-    "reference": MethodStyle("Reference", "#000000", "*"),
-    "best_of_n": MethodStyle("BoN", "#4d4d4d", "D", hollow=True),
-    "bon_sft": MethodStyle("BoN-SFT", "#cc79a7", "P", dashes=(0, (1, 1))),
-    "ppo": MethodStyle("PPO", "#d55e00", "s"),
-    "dpo": MethodStyle("DPO", "#e69f00", "^", dashes=(0, (5, 1.5))),
-    "bonbon": MethodStyle("BoNBoN", "#009e73", "v", dashes=(0, (6, 1.5, 1, 1.5))),
-    "vbon": MethodStyle("vBoN", "#0072b2", "o"),
-    "vbon_l": MethodStyle("vBoN (L bound)", "#56b4e9", "X", dashes=(0, (3, 2))),
-    "vbon_l1": MethodStyle("vBoN (L1 bound)", "#332288", "p"),
-}
-"""The benchmark's methods in the order of legends."""
-
-_RESERVE_COLOURS = ("#882255", "#117733", "#999933", "#aa4499", "#661100")
+# The paper's methods have Okabe and Ito's colours, which stay apart under the common colour
+# blindnesses, chosen so that methods close to each other in the plane differ in luminance; in grey
+# the shape of the marker carries the rest. No two of them share a shape; the reserve has others.
+RESERVE_COLOURS = ("#882255", "#117733", "#999933", "#aa4499", "#661100")
 _RESERVE_MARKERS = ("<", ">", "h", "d", "8", "H")
 
 
 def method_styles(names: Iterable[str]) -> dict[str, MethodStyle]:
-    """Style of each method: the benchmark's own first, then user-registered ones by name.
+    """Style of each method as its class declares it, by the declared order, then by name.
 
-    A method outside :data:`METHODS` keeps its own name as label and takes the next pair of a
-    reserve of colours and markers.
+    A method without a colour or marker takes the next ones of a reserve; one without a label has
+    its name for one.
 
     Args:
         names: Names of methods, repeated or not, in any order.
@@ -105,14 +93,15 @@ def method_styles(names: Iterable[str]) -> dict[str, MethodStyle]:
         >>> {name: style.label for name, style in method_styles(["mine", "vbon", "ppo"]).items()}
         {'ppo': 'PPO', 'vbon': 'vBoN', 'mine': 'mine'}
     """
-    present = set(names)
-    styles = {name: style for name, style in METHODS.items() if name in present}
-    for index, name in enumerate(sorted(present - set(METHODS))):
+    looks = {name: declared(name) for name in sorted(set(names))}
+    incomplete = [name for name, look in looks.items() if not {"colour", "marker"} <= look.keys()]
+    for index, name in enumerate(incomplete):
         # 5 colours and 6 markers have no common period: 30 different pairs.
-        colour = _RESERVE_COLOURS[index % len(_RESERVE_COLOURS)]
+        colour = RESERVE_COLOURS[index % len(RESERVE_COLOURS)]
         marker = _RESERVE_MARKERS[index % len(_RESERVE_MARKERS)]
-        styles[name] = MethodStyle(name, colour, marker)
-    return styles
+        looks[name] = {"colour": colour, "marker": marker, **looks[name]}
+    styles = {name: MethodStyle(**{"label": name, **look}) for name, look in looks.items()}
+    return dict(sorted(styles.items(), key=lambda item: item[1].order))
 
 
 def marker_settings(style: MethodStyle) -> dict:

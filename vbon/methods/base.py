@@ -1,5 +1,6 @@
 """The shapes a method can have; trainers ask for the shape, never for a name."""
 
+import abc
 import dataclasses
 import math
 from collections.abc import Mapping
@@ -15,22 +16,48 @@ from vbon.pool.pairs import Pairing
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Method:
-    """What every method declares. Its dataclass fields are its settings in the config."""
+class Method(abc.ABC):
+    """Declarations of a method. Its dataclass fields are its settings in the config.
+
+    A method's look (``label`` to ``order``) is optional and not inherited. Figures and report read
+    it from the file without importing it, so its values are literals
+    (:func:`vbon.methods.registry.declared`). Neither look nor ``paper`` nor ``example`` are part of
+    what makes a run: a change of them redraws figures and trains nothing again.
+    """
 
     name: ClassVar[str]
     """Name of the method's file, set on registration."""
     paper: ClassVar[str]
-    """Paper and section that define the method."""
+    """Paper and section that define the method, or any other text about its origin."""
     needs: ClassVar[tuple[str, ...]] = ()
-    """Artifacts its training reads beyond prompts and models: ``logf``, ``pairs``, ``samples``."""
-    optimum: ClassVar[str | None]
-    """Name in :mod:`vbon.objectives.oracle` of the distribution an ideal optimiser reaches; None if
-    its loss has no finite minimiser, or moves along with the policy."""
+    """``("logf",)`` if its rewards use the reference's distribution function of the reward."""
+    optimum: ClassVar[str | None] = None
+    """Name in :mod:`vbon.objectives.oracle` of the distribution that an ideal optimiser reaches;
+    None if the oracle has none, if the loss has no finite minimiser, or if it moves along with the
+    policy."""
     rank_based: ClassVar[bool] = False
     """Whether a strictly increasing map of the reward must change nothing at all."""
     trained: ClassVar[bool] = True
     """Whether its runs have a policy of their own."""
+    example: ClassVar[Mapping[str, Any]] = {}
+    """Settings that tests use. Required settings other than ``n``, ``kl_coef`` and ``updates`` must
+    be among them."""
+
+    label: ClassVar[str]
+    """Text of legends; the method's name by default."""
+    colour: ClassVar[str]
+    """Colour on white as ``#rrggbb``; the next of a reserve by default."""
+    dark_colour: ClassVar[str]
+    """Colour on a dark page; by default ``colour``, lightened where it is too dim there."""
+    marker: ClassVar[str]
+    """Marker in matplotlib's notation (:data:`vbon.methods.registry.MARKERS`); the next of a
+    reserve by default."""
+    hollow: ClassVar[bool]
+    """Whether markers are white inside; False by default."""
+    dashes: ClassVar[str | tuple[float, tuple[float, ...]]]
+    """Pattern of lines in matplotlib's notation; solid by default."""
+    order: ClassVar[float]
+    """Place in legends, ascending; methods without one come last, by name."""
 
     @property
     def is_reference(self) -> bool:
@@ -46,15 +73,15 @@ class Method:
         found = {name: getattr(self, name, None) for name in ("n", "kl_coef")}
         return {name: value for name, value in found.items() if value is not None}
 
-    def _check_number(self, field: str, low: float, strict: bool) -> None:
+    def _check_number(self, field: str, low: float = -math.inf, strict: bool = False) -> None:
         """Refuse a setting that is no finite number from ``low`` on."""
         value = getattr(self, field)
         number = isinstance(value, int | float) and not isinstance(value, bool)
         above = number and math.isfinite(value) and (value > low if strict else value >= low)
         if not above:
-            sign = ">" if strict else ">="
+            bound = f" {'>' if strict else '>='} {low}" if math.isfinite(low) else ""
             raise ConfigError(
-                f"methods.{self.name}.{field}: {value!r} is not allowed; give a number {sign} {low}"
+                f"methods.{self.name}.{field}: {value!r} is not allowed; give a number{bound}"
             )
 
     def _check_whole(self, field: str, low: int) -> None:
@@ -82,6 +109,7 @@ class Selection(Method):
 
     trained = False
 
+    @abc.abstractmethod
     def choose(
         self, rewards: Float64[Tensor, "prompts draws"], num_responses: int
     ) -> Int[Tensor, "prompts chosen"]:
@@ -89,9 +117,8 @@ class Selection(Method):
 
         Args:
             rewards: Rewards of independent reference draws.
-            num_responses: Most responses to return a prompt.
+            num_responses: Most responses to return per prompt.
         """
-        raise TypeError(f"{type(self).__name__} does not say how it chooses")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,9 +134,9 @@ class Online(Method):
 
     kl_coef: float
 
+    @abc.abstractmethod
     def reward(self, scored: Scored) -> Float64[Tensor, " batch"]:
         """Reward given with the last token of each response."""
-        raise TypeError(f"{type(self).__name__} does not define a reward")
 
     def token_rewards(
         self,
@@ -190,15 +217,14 @@ class Offline(Method):
     in the loss of a batch.
     """
 
-    needs = ("pairs", "samples")
     rank_based = True
     contrastive: ClassVar[bool] = True
     """Whether the loss uses the other response of a pair, which costs a forward pass."""
 
     @property
+    @abc.abstractmethod
     def pairing(self) -> Pairing:
         """The examples taken from a prompt's draws."""
-        raise TypeError(f"{type(self).__name__} does not say what it is trained on")
 
     def pair_weights(self, lengths: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
         """Weight of each pair in the mean that a batch's loss is.
@@ -208,6 +234,6 @@ class Offline(Method):
         """
         return torch.ones_like(lengths)
 
+    @abc.abstractmethod
     def batch_loss(self, batch: OfflineBatch) -> Float[Tensor, ""]:
         """Loss to be minimised, averaged over the batch."""
-        raise TypeError(f"{type(self).__name__} does not define a loss")

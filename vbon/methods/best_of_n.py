@@ -20,6 +20,13 @@ class BestOfN(Selection):
     with :math:`F` and :math:`q` the reference's probability of a lower and of an equal reward.
     """
 
+    label = "BoN"
+    colour = "#4d4d4d"
+    dark_colour = "#c9c9c9"
+    marker = "D"
+    hollow = True
+    order = 1
+
     paper = "Amini et al. (2025), arXiv:2407.06057v3, section 3, proposition 1"
     optimum = "best_of_n"
     rank_based = True

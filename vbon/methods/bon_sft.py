@@ -22,6 +22,13 @@ class BoNSFT(Offline):
     tokens do not count.
     """
 
+    label = "BoN-SFT"
+    colour = "#cc79a7"
+    dark_colour = "#df95bf"
+    marker = "P"
+    dashes = (0, (1, 1))
+    order = 2
+
     paper = "Amini et al. (2025), arXiv:2407.06057v3, section 6 and appendix F"
     optimum = "best_of_n"
     contrastive = False

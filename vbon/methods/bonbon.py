@@ -26,6 +26,13 @@ class BoNBoN(Offline):
     tokens.
     """
 
+    label = "BoNBoN"
+    colour = "#009e73"
+    dark_colour = "#1fc496"
+    marker = "v"
+    dashes = (0, (6, 1.5, 1, 1.5))
+    order = 5
+
     paper = "Gui et al. (2024), arXiv:2406.00832"
     optimum = "bonbon"
 

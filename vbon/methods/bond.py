@@ -24,6 +24,8 @@ class Bond(Anchored):
     n. Needs no log F and no stored draws, but three draws where the others take one.
     """
 
+    label = "J-BOND"
+
     paper = "Sessa et al. (2024), arXiv:2407.14622v1, algorithm 2"
     optimum = None
     rank_based = True

@@ -22,6 +22,12 @@ class DPO(Offline):
     without end and for every :math:`\beta`. It has no finite minimiser; training is what stops.
     """
 
+    label = "DPO"
+    colour = "#e69f00"
+    marker = "^"
+    dashes = (0, (5, 1.5))
+    order = 4
+
     paper = "Rafailov et al. (2023), arXiv:2305.18290, equation 7"
     optimum = None
 

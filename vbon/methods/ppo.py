@@ -15,6 +15,12 @@ from vbon.methods.registry import register
 class PPO(Online):
     r"""Maximise :math:`E[r(y)] - \beta\, KL(\pi_\theta \| \pi_\mathrm{ref})`."""
 
+    label = "PPO"
+    colour = "#d55e00"
+    dark_colour = "#f2792b"
+    marker = "s"
+    order = 3
+
     paper = "Schulman et al. (2017), arXiv:1707.06347v2; arXiv:2407.06057v3, equation 1"
     optimum = "kl_rl"
 

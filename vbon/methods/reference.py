@@ -16,6 +16,12 @@ from vbon.methods.registry import register
 class Reference(Selection):
     """Return responses of the supervised fine-tuned reference as they are drawn."""
 
+    label = "Reference"
+    colour = "#000000"
+    dark_colour = "#f5f5f5"
+    marker = "*"
+    order = 0
+
     paper = "Amini et al. (2025), arXiv:2407.06057v3, section 2"
     optimum = "reference"
     rank_based = True

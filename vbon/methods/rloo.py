@@ -15,5 +15,7 @@ class RLOO(PPO):
     advantage. Needs ``draws_per_prompt`` of at least 2.
     """
 
+    label = "RLOO"
+
     paper = "Ahmadian et al. (2024), arXiv:2402.14740v2, equation 8"
     leave_one_out = True

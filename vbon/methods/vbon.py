@@ -22,6 +22,12 @@ class VBoN(Online):
     ``kl_coef`` on the scale of PPO's.
     """
 
+    label = "vBoN"
+    colour = "#0072b2"
+    dark_colour = "#3d9be9"
+    marker = "o"
+    order = 6
+
     paper = "Amini et al. (2025), arXiv:2407.06057v3, equation 5"
     needs = ("logf",)
     optimum = "best_of_n"

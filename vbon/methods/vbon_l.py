@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float64
@@ -22,10 +23,18 @@ class VBoNL(Online):
     This is the lower bound L of theorem 2, divided by n - 1. Give ``n``, or ``kl_coef`` = 1/(n-1).
     """
 
+    label = "vBoN (L bound)"
+    colour = "#56b4e9"
+    dark_colour = "#9ad7fb"
+    marker = "X"
+    dashes = (0, (3, 2))
+    order = 7
+
     paper = "Amini et al. (2025), arXiv:2407.06057v3, theorem 2"
     needs = ("logf",)
     optimum = "lower_bound"
     rank_based = True
+    example: ClassVar = {"n": 3}
 
     n: float | None = None
     """Draws of the best-of-n that is approached, any number from 1."""

@@ -23,6 +23,12 @@ class VBoNL1(Online):
     :math:`\beta = n(n+1)/2`. Its optimum sharpens the reference until one string is left.
     """
 
+    label = "vBoN (L1 bound)"
+    colour = "#332288"
+    dark_colour = "#a495f5"
+    marker = "p"
+    order = 8
+
     paper = "Amini et al. (2025), arXiv:2407.06057v3, theorem 3"
     needs = ("logf",)
     optimum = "lower_bound_l1"

@@ -14,5 +14,7 @@ class VBoNRLOO(VBoN):
     Needs ``draws_per_prompt`` of at least 2.
     """
 
+    label = "vBoN-RLOO"
+
     paper = "arXiv:2407.06057v3, equation 5, by the estimator of arXiv:2402.14740v2, equation 8"
     leave_one_out = True

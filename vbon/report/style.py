@@ -1,27 +1,16 @@
 """Methods on the page: colours, names and markers of the figures, by day and by night."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from matplotlib.colors import to_hex, to_rgb
 
-from vbon.figures.style import MethodStyle, method_styles
+from vbon.figures.style import RESERVE_COLOURS, MethodStyle, method_styles
+from vbon.methods.registry import method_modules
 
-DARK = {
-    "#000000": "#f5f5f5",
-    "#4d4d4d": "#c9c9c9",
-    "#cc79a7": "#df95bf",
-    "#d55e00": "#f2792b",
-    "#009e73": "#1fc496",
-    "#0072b2": "#3d9be9",
-    "#56b4e9": "#9ad7fb",
-    "#332288": "#a495f5",
-    "#882255": "#d774a3",
-    "#117733": "#4fb56f",
-    "#aa4499": "#d47bc6",
-    "#661100": "#d07a63",
-}
-"""Colours that would be too dim on a dark page, and what stands for them there."""
+DARK_PAPER = "#14171b"
+"""Background of the dark page."""
 
 RAMP = ("#e69f00", "#2f86d6")
 """Ends of a scale of sizes, legible by day and by night."""
@@ -54,8 +43,10 @@ def outline(style: MethodStyle) -> str:
     return SHAPES[style.marker]
 
 
-def scales(methods: Iterable[str]) -> dict[str, list[str]]:
+def scales(methods: Iterable[str]) -> dict[str, list[Any]]:
     """Names, labels, colours and outlines of methods, in the order of legends.
+
+    Also whether the outlines are hollow.
 
     Example:
         >>> scales(["ppo", "vbon"])["label"]
@@ -67,6 +58,7 @@ def scales(methods: Iterable[str]) -> dict[str, list[str]]:
         "label": [style.label for style in styles.values()],
         "colour": [style.colour for style in styles.values()],
         "outline": [outline(style) for style in styles.values()],
+        "hollow": [style.hollow for style in styles.values()],
     }
 
 
@@ -80,3 +72,33 @@ def ramp(count: int) -> list[str]:
     ends = np.array([to_rgb(end) for end in RAMP])
     shares = np.linspace(0, 1, count)[:, None]
     return [to_hex(colour) for colour in (1 - shares) * ends[0] + shares * ends[1]]
+
+
+def contrast(first: str, second: str) -> float:
+    """Contrast of two colours as WCAG 2 defines it, from 1 to 21.
+
+    Example:
+        >>> round(contrast("#000000", "#ffffff"))
+        21
+    """
+    bright, dim = sorted(map(_luminance, (first, second)), reverse=True)
+    return (bright + 0.05) / (dim + 0.05)
+
+
+def _luminance(colour: str) -> float:
+    parts = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in to_rgb(colour))
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), parts, strict=True))
+
+
+def _dark(colour: str) -> str:
+    """The colour, lightened until it is clear on the dark page."""
+    steps = np.linspace(0, 1, 51)[:, None]
+    lightened = map(to_hex, (1 - steps) * to_rgb(colour) + steps)
+    return next(light for light in lightened if contrast(light, DARK_PAPER) >= 4.5)
+
+
+DARK = {colour: _dark(colour) for colour in RESERVE_COLOURS} | {
+    style.colour: style.dark_colour or _dark(style.colour)
+    for style in method_styles(method_modules()).values()
+}
+"""Colour on a dark page that takes the place of each colour of a method."""

@@ -6,7 +6,6 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from vbon.figures.style import METHODS
 from vbon.objectives.frontier import kl_upper_bound, win_rate, win_rate_frontier
 from vbon.report.charts import (
     IS_MARKED,
@@ -140,10 +139,7 @@ def tradeoff(charts: Charts, task: Task) -> dict[str, Any]:
 def buttons(methods: list[str]) -> list[dict[str, Any]]:
     """Return name, label, colour and marker of each method's button."""
     looks = scales(methods)
-    rows = [dict(zip(looks, values, strict=True)) for values in zip(*looks.values(), strict=True)]
-    for row in rows:
-        row["hollow"] = row["method"] in METHODS and METHODS[row["method"]].hollow
-    return rows
+    return [dict(zip(looks, values, strict=True)) for values in zip(*looks.values(), strict=True)]
 
 
 def _closed_forms(curves: alt.NamedData, x: alt.X, y: alt.Y) -> list[alt.Chart]:
@@ -162,7 +158,7 @@ def _points(
 ) -> list[alt.Chart]:
     """Draw the line of best-of-n, and every run with the marker of its method, under a brush."""
     shown = alt.Chart(data).transform_filter(IS_SHOWN)
-    hollow = [name for name in methods if name in METHODS and METHODS[name].hollow]
+    hollow = [button["method"] for button in buttons(methods) if button["hollow"]]
     is_hollow = f"indexof({hollow!r}, datum.method) >= 0"
     line = shown.transform_filter("datum.method == 'best_of_n'")
     brush = alt.selection_interval(name="brush", encodings=["x", "y"])
