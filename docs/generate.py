@@ -21,7 +21,7 @@ from vbon.analysis.claims.page import claims_page
 from vbon.artifacts import SCHEMAS
 from vbon.artifacts.columns import OWN, TABLES, meaning
 from vbon.cli import VERBS
-from vbon.methods.registry import get_method, method_modules
+from vbon.methods.registry import declared, get_method, method_modules
 from vbon.planning.config import schema
 
 ROOT = Path(__file__).parent.parent
@@ -175,9 +175,12 @@ def methods() -> str:
             for field in fields(method)
             if field.init
         ]
-        needs = ", ".join(f"`{need}`" for need in method.needs) or "models and prompts"
+        needs = (
+            ", ".join(f"`{need}`" for need in method.needs) or "nothing beyond its shape's inputs"
+        )
         optimum = f"`{method.optimum}`" if method.optimum else "none that is finite and fixed"
         facts = [
+            f"- **In legends:** {declared(name).get('label', name)}",
             f"- **Paper:** {method.paper}",
             f"- **File:** `vbon/methods/{name}.py`",
             f"- **Shape:** {_shape(method)}",

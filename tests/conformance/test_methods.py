@@ -1,5 +1,6 @@
 """Properties of every method, those of a folder ``VBON_METHODS`` included."""
 
+import ast
 import dataclasses
 import inspect
 import itertools
@@ -83,7 +84,7 @@ def test_says_what_it_is(name):
     assert not ours or "label" in declared(name)
     assert cls.optimum is None or cls.optimum in oracle.OPTIMA
     assert cls.name == module.stem == name
-    assert module.read_text().startswith('"""')
+    assert ast.get_docstring(ast.parse(module.read_text()))
     for field in dataclasses.fields(cls):
         if field.init:
             described = rf'    {field.name}: [^\n]*\n    """'

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -21,6 +23,8 @@ from checkout import (
     start,
     wait_for,
 )
+
+from vbon.report.style import SHAPES
 
 pytestmark = pytest.mark.workflow
 
@@ -55,26 +59,47 @@ def test_a_killed_sweep_resumes_and_cores_change_nothing(tmp_path):
 
 
 def test_a_method_is_added_as_contributing_says(tmp_path):
-    """The file and the config entry are taken from the document, letter by letter."""
+    """File, config entry and last command are taken from the document, letter by letter."""
     document = (ROOT / "CONTRIBUTING.md").read_text()
-    code, entry = (document.split(f"```{kind}\n")[1].split("```")[0] for kind in ("python", "yaml"))
-    folder = make_checkout(tmp_path / "checkout")
+    code, entry, commands = (
+        document.split(f"```{kind}\n")[1].split("```")[0] for kind in ("python", "yaml", "sh")
+    )
+    folder = make_checkout(tmp_path / "checkout", BUILT)
     (folder / "my_methods").mkdir()
     (folder / "my_methods/capped.py").write_text(code)
     (folder / "capped.yaml").write_text(entry)
     added = yaml.safe_load(entry)["methods"]["capped"]["kl_coef"]
     base = {"best_of_n": {"n": [2]}, "ppo": {"kl_coef": [1]}}
-    config = CONFIG | {"methods": CONFIG["methods"] | base}
+    config = BUILT | {"methods": BUILT["methods"] | base}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     run(folder, "--cores", "2", "--configfile", "capped.yaml", VBON_METHODS="my_methods")
-    points = pd.read_parquet(folder / "results/enumerable/points.parquet")
+    results = folder / "results/sentiment"
+    points = pd.read_parquet(results / "points.parquet")
     mine = points[points["method"] == "capped"]
     assert mine["kl_coef"].tolist() == added
     assert (mine["status"] == "ok").all()
-    assert (mine["kl"] > 1e-6).all()  # it was trained, if only for ten steps
-    assert "capped" in (folder / "results/enumerable/pareto.csv").read_text()
-    claims = (folder / "results/enumerable/tables/claims.md").read_text()
-    assert "studies/identity/points.csv is missing: run the study identity" in claims
+    assert (mine["kl"] > 1e-6).all()  # it was trained, if only for two steps
+    for name in ("costs", "pareto", "figures/figure2a", "figures/figure7b", "tables/matched_kl",
+                 "tables/attainment", "tables/convergence", "tables/samples"):  # fmt: skip
+        assert "capped" in set(pd.read_csv(results / f"{name}.csv")["method"]), name
+    page = (folder / "results/report/index.html").read_text()
+    for part in ("PPO, capped", "#b8860b", SHAPES["d"]):
+        assert page.count(part) > 1, part
+
+    export, *_, last = commands.splitlines()
+    assert export == "export VBON_METHODS=my_methods"
+    program, *words = shlex.split(last, comments=True)
+    assert program == ".venv/bin/pytest"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *words],
+        cwd=ROOT,
+        env=os.environ | {"VBON_METHODS": str(folder / "my_methods")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"[1-9]\d passed", done.stdout)
+    assert "skipped" not in done.stdout
 
 
 @pytest.mark.parametrize(

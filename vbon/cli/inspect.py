@@ -121,7 +121,7 @@ def methods(arguments: list[str]) -> None:
         print(f"{name}: {' '.join((method.__doc__ or '').split())}")
         print(f"    paper: {method.paper}")
         print(f"    settings: {', '.join(shown) or 'none'}")
-        print(f"    needs: {', '.join(method.needs) or 'nothing beyond models and prompts'}")
+        print(f"    needs: {', '.join(method.needs) or 'models, prompts and draws alone'}")
 
 
 def tasks(arguments: list[str]) -> None:
