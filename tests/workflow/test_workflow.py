@@ -70,7 +70,7 @@ def test_a_method_is_added_as_contributing_says(tmp_path):
     (folder / "capped.yaml").write_text(entry)
     added = yaml.safe_load(entry)["methods"]["capped"]["kl_coef"]
     base = {"best_of_n": {"n": [2]}, "ppo": {"kl_coef": [1]}}
-    config = BUILT | {"methods": BUILT["methods"] | base}
+    config = BUILT | {"methods": BUILT["methods"] | base, "figures": CONFIG["figures"]}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     run(folder, "--cores", "2", "--configfile", "capped.yaml", VBON_METHODS="my_methods")
     results = folder / "results/sentiment"
