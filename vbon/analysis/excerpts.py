@@ -46,7 +46,7 @@ def thinned(history: pd.DataFrame, rows: int = ROWS) -> pd.DataFrame:
     return groups[["step", "episodes"]].last().join(groups[means].mean()).reset_index(drop=True)
 
 
-def training_table(runs: Iterable[tuple[Mapping[str, Any], pd.DataFrame]]) -> pd.DataFrame:
+def histories_table(runs: Iterable[tuple[Mapping[str, Any], pd.DataFrame]]) -> pd.DataFrame:
     """Concatenated thinned histories of all runs that have one.
 
     Args:
@@ -81,7 +81,7 @@ def shown_prompts(prompts: pd.DataFrame, count: int = PROMPTS) -> pd.DataFrame:
     return prompts.iloc[:: max(1, len(prompts) // count)].head(count).reset_index(drop=True)
 
 
-def samples_table(
+def excerpts_table(
     prompts: pd.DataFrame, runs: Iterable[tuple[Mapping[str, Any], pd.DataFrame]]
 ) -> pd.DataFrame:
     """First response of every run to each of the given prompts.
@@ -115,7 +115,7 @@ def samples_table(
     )
 
 
-def models_table(cards: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+def cards_table(cards: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """Settings and measured quality of the texts and models of a task, one quantity per row.
 
     Args:
@@ -128,18 +128,30 @@ def models_table(cards: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     Example:
         >>> card = {"settings": {"model": {"id": None, "build": {"layers": 1}}},
         ...         "metrics": {"parameters": 77.0}}
-        >>> models_table({"reference": card})[["kind", "quantity", "value"]].to_numpy().tolist()
+        >>> cards_table({"reference": card})[["kind", "quantity", "value"]].to_numpy().tolist()
         [['setting', 'model.build.layers', '1'], ['measured', 'parameters', '77']]
     """
     rows = []
     for role, card in cards.items():
-        named = {"setting": card.get("settings", {}), "measured": card.get("metrics", {})}
+        settings = _settings_of(role, card.get("settings", {}))
+        named = {"setting": settings, "measured": card.get("metrics", {})}
         for kind, values in named.items():
             rows += [
                 {"role": role, "kind": kind, "quantity": name, "value": _written(value)}
                 for name, value in _flat(values)
             ]
     return pd.DataFrame(rows, columns=["role", "kind", "quantity", "value"])
+
+
+def _settings_of(role: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Settings of one model, or of the texts, without the rest of the task's section."""
+    task = settings.get("task")
+    if task is None:
+        return settings
+    if role in task:
+        return {"model": task[role], "tokenizer": task.get("tokenizer")}
+    texts = [value for value in task.values() if isinstance(value, Mapping)]
+    return {name: value for part in texts for name, value in part.items()}
 
 
 def _flat(values: Mapping[str, Any], above: Sequence[str] = ()) -> Iterable[tuple[str, Any]]:

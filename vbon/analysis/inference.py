@@ -1,18 +1,28 @@
 """Cost of one returned response, in tokens and seconds, of best-of-n and trained policies."""
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from vbon.artifacts.tables import read_record
 from vbon.batches import Prompts
-from vbon.rewards import RewardModel, full_texts
+from vbon.models.language_model import load_language_model, load_tokenizer
+from vbon.planning.runs import Run
+from vbon.pool.table import load_prompts
+from vbon.rewards import RewardModel, full_texts, load_reward_model
 from vbon.sampling import sample
 from vbon.seeding import derive_seed
 
 _ROWS = 4096  # responses decoded at a time, for every method
 _LONG = 2.0  # total seconds of measurement after which no further one is made
+_COSTS = ("tokens", "sample_seconds", "score_seconds", "seconds")
+_RELATIVE = ("tokens", "seconds")
 
 
 @dataclass(frozen=True)
@@ -102,3 +112,55 @@ class Server:
                 scored += time.perf_counter() - started
         count = len(self.prompts)
         return Cost(tokens / count, sampled / count, scored / count)
+
+
+def inference_table(
+    runs: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], seed: int
+) -> pd.DataFrame:
+    """Measure the cost of one returned response by each of some runs.
+
+    Args:
+        runs: Runs of one task as plain values.
+        settings: ``prompts`` (how many are answered), ``max_new_tokens``, ``temperature``,
+            ``batch_size`` and ``transform``.
+        seed: Seed of sampling.
+
+    Returns:
+        Columns ``method, setting, seed, draws``, those of :class:`Cost` and, relative to one draw
+        of the reference, ``relative_tokens`` and ``relative_seconds``.
+    """
+    torch.set_num_threads(1)
+    served = [Run(**run) for run in runs]
+    inputs = served[0].evaluation_inputs("test")
+    prompts = load_prompts(inputs["prompts"])
+    server = Server(
+        prompts.select(torch.arange(min(settings["prompts"], len(prompts)))),
+        load_tokenizer(inputs["reference"]),
+        load_reward_model(inputs["reward_model"], settings["batch_size"], settings["transform"]),
+        settings["max_new_tokens"],
+        settings["temperature"],
+        seed,
+    )
+    reference = load_language_model(inputs["reference"])
+    server.cost(reference, reference)  # the first call is slower than any other
+    rows = []
+    for run in served:
+        record = read_record(Path(run.folder) / "run.json")
+        if record["status"] != "ok":
+            continue
+        is_trained = record["policy"] == "policy"
+        model = load_language_model(Path(run.folder) / "policy") if is_trained else reference
+        draws = 1 if run.instance.trained else int(getattr(run.instance, "n", 1))
+        cost, base = server.cost(model, reference, draws)
+        rows.append(
+            {
+                **{"method": run.method, "setting": run.setting, "seed": run.seed, "draws": draws},
+                **{name: getattr(cost, name) for name in _COSTS},
+                **{f"relative_{n}": getattr(cost, n) / getattr(base, n) for n in _RELATIVE},
+            }
+        )
+        print(
+            f"{run.method} {run.setting}: {cost.tokens:.1f} tokens, {cost.seconds:.2g} s",
+            flush=True,
+        )
+    return pd.DataFrame(rows)

@@ -1,11 +1,13 @@
 """Hashes of code and of content, which decide whether a result is up to date."""
 
 import ast
+import copy
 import hashlib
 import json
 import os
 import platform
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
@@ -72,7 +74,37 @@ def reached(*roots: str | Path) -> set[tuple[Path, str]]:
             queue += [place for use in module.uses[name] for place in _used(file, use)]
             if (file, name) == (PACKAGE / "figures/style.py", "method_styles"):
                 queue += [(method, _LOOK) for method in _method_files()]
+        elif name not in module.hashes and "." in name:
+            queue += _inherited(file, name)
     return seen
+
+
+def _inherited(file: Path, name: str) -> list[tuple[Path, str]]:
+    """A method in the bases of a class, and the methods of the class that it calls in turn."""
+    owner, _, method = name.partition(".")
+    places: list[tuple[Path, str]] = []
+    for base in _module(file).bases.get(owner, ()):
+        for source, parent in map(_original, _used(file, base)):
+            places.append((source, f"{parent}.{method}"))
+            uses = _module(source).uses.get(f"{parent}.{method}", ())
+            calls = [use.partition(".")[2] for use in uses if use.startswith(f"{parent}.")]
+            places += [(file, f"{owner}.{called}") for called in calls if called != method]
+    return places
+
+
+def uses_of(root: str) -> set[str]:
+    """Names, and attributes of names, that one definition mentions, its arguments included."""
+    [(file, name)] = _places(root)
+    node = next(node for node in ast.parse(file.read_text()).body if name in _defined(node))
+    return _uses(node, hidden=())
+
+
+def _original(place: tuple[Path, str]) -> tuple[Path, str]:
+    """The definition of a name that a module imports."""
+    file, name = place
+    while name in _module(file).imported:
+        [(file, name)] = _places(_module(file).imported[name])
+    return file, name
 
 
 def _method_files() -> list[Path]:
@@ -129,12 +161,14 @@ class _Module:
             inside it.
         imported: Source (``module:name``) of each name imported from this package.
         statements: Names ``<number>`` of the statements that are not definitions.
+        bases: Bases of each class, whose methods are definitions as well (``Class.method``).
     """
 
     hashes: dict[str, str] = field(default_factory=dict)
     uses: dict[str, set[str]] = field(default_factory=dict)
     imported: dict[str, str] = field(default_factory=dict)
     statements: list[str] = field(default_factory=list)
+    bases: dict[str, list[str]] = field(default_factory=dict)
 
 
 @cache
@@ -158,6 +192,8 @@ def _module(file: Path) -> _Module:
             names = [f"<{number}>"]
             module.statements += names
         uses = _uses(node)
+        if isinstance(node, ast.ClassDef):
+            _add_methods(module, node)
         text = _hash(_bare(node))
         for name in names:
             module.hashes[name] = text
@@ -165,7 +201,25 @@ def _module(file: Path) -> _Module:
     return module
 
 
-def _hash(*nodes: ast.stmt) -> str:
+def _add_methods(module: _Module, node: ast.ClassDef) -> None:
+    """Add the methods of a class as definitions, each with the class's own attributes."""
+    module.bases[node.name] = [ast.unparse(base) for base in node.bases]
+    methods = [child for child in node.body if isinstance(child, ast.FunctionDef)]
+    rest = [child for child in node.body if child not in methods and not _is_docstring(child)]
+    attributes = [_bare(copy.deepcopy(child)) for child in rest]
+    for child in methods:
+        name = f"{node.name}.{child.name}"
+        uses = {use for part in (*rest, *child.decorator_list) for use in _uses(part)}
+        uses |= _uses(child) | {f"{node.name}.__init__"}
+        for use in _uses(child, hidden=()):
+            owner, _, attribute = use.partition(".")
+            if owner in ("self", "cls"):
+                uses.add(f"{node.name}.{attribute}")
+        module.hashes[name] = _hash(_bare(copy.deepcopy(child)), *attributes)
+        module.uses[name] = uses
+
+
+def _hash(*nodes: ast.AST) -> str:
     return hashlib.sha256("".join(map(ast.dump, nodes)).encode()).hexdigest()
 
 
@@ -217,10 +271,16 @@ def _defined(node: ast.stmt) -> list[str]:
     return []
 
 
-def _uses(node: ast.stmt) -> set[str]:
-    """Names that a statement mentions, and sources that it imports from this package."""
+def _uses(node: ast.AST, hidden: Iterable[str] | None = None) -> set[str]:
+    """Names that a statement mentions, and sources that it imports from this package.
+
+    Args:
+        node: The statement.
+        hidden: Names that refer to no definition; by default the arguments of a function.
+    """
     uses: set[str] = set()
-    local = {argument.arg for argument in _arguments(node)}
+    arguments = {argument.arg for argument in _arguments(node)}
+    local = arguments if hidden is None else {*hidden}
     for inner in ast.walk(node):
         if isinstance(inner, ast.Attribute) and isinstance(inner.value, ast.Name):
             uses.add(f"{inner.value.id}.{inner.attr}")
@@ -233,7 +293,7 @@ def _uses(node: ast.stmt) -> set[str]:
     return {use for use in uses if use.partition(".")[0] not in local}
 
 
-def _arguments(node: ast.stmt) -> list[ast.arg]:
+def _arguments(node: ast.AST) -> list[ast.arg]:
     """Arguments of a function; they shadow definitions of the same name."""
     if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         return []
@@ -242,7 +302,7 @@ def _arguments(node: ast.stmt) -> list[ast.arg]:
     return [*signature.posonlyargs, *signature.args, *signature.kwonlyargs, *rest]
 
 
-def _bare(node: ast.stmt) -> ast.stmt:
+def _bare(node: ast.AST) -> ast.AST:
     """Remove docstrings, error messages and the module names of this package from a statement."""
     for inner in ast.walk(node):
         body = getattr(inner, "body", None)

@@ -299,3 +299,14 @@ def read_either(path: str | Path) -> pd.DataFrame:
     if path.suffix == ".parquet":
         return read_table(path, path.stem)
     return read_copy(path, path.stem) if path.stem in SCHEMAS else pd.read_csv(path)
+
+
+def write_both(path: str, frame: pd.DataFrame, schema: str, record: dict[str, Any]) -> None:
+    """Write a table as Parquet, and as CSV beside it with the columns in the same order."""
+    columns = [*SCHEMAS[schema].columns, *frame.columns.difference(SCHEMAS[schema].columns)]
+    missing = frame.columns.symmetric_difference(columns)
+    if len(missing):
+        raise ArtifactError(f"{path}: column {missing[0]!r} was not computed")
+    write_table(path, frame[columns], schema, record)
+    with atomic_path(Path(path).with_suffix(".csv")) as temporary:
+        frame[columns].to_csv(temporary, index=False)

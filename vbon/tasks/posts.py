@@ -4,23 +4,87 @@ The prompt is that of Stiennon et al. (arXiv:2009.01325, appendix B) as Huang et
 (arXiv:2403.17031) give it: subreddit, title and post, then ``TL;DR:``, which a summary follows.
 """
 
+import itertools
 import random
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from vbon.errors import ConfigError, DataError
 from vbon.seeding import derive_seed
+from vbon.tasks.base import ROLES, TextTask, is_built
 from vbon.tasks.post_grammar import write_posts
-from vbon.tasks.prompts import prompt_id
-from vbon.tasks.reviews import assign_parts, distinct, read_rows, with_test_rows
+from vbon.tasks.registry import register
+from vbon.tasks.texts import assign_parts, distinct, prompt_id, read_rows, with_test_rows
 
 COLUMNS = ("subreddit", "title", "post", "summary")
 IN_DOMAIN, OUT_OF_DOMAIN = "in_domain", "out_of_domain"
 _PLAIN = {"add_special_tokens": False, "verbose": False}  # it may be longer than the model
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+
+
+@register
+class Posts(TextTask):
+    """Summarize a post; a scalar model of rated pairs rewards, a larger one of others judges."""
+
+    section_name = "summarization"
+    schema = "posts_section"
+    texts_key = "posts"
+    figures = ("figure5a", "figure5b", "overoptimisation")
+    tables = (*TextTask.tables, "lead", "section6", "examples", "monitored")
+    claims = ("summaries",)
+    has_domains = True
+
+    def check(self, where: str) -> None:
+        """Refuse also a model that is built too short for a prompt and its longest response."""
+        super().check(where)
+        needed = self.section["prompts"]["max_tokens"] + self.section["sampling"]["max_new_tokens"]
+        for role in ROLES:
+            model = self.section[role]
+            if is_built(model) and model["build"]["max_tokens"] < needed:
+                raise ConfigError(
+                    f"{where}.{role}.build.max_tokens: {model['build']['max_tokens']} is too short "
+                    f"for {where}.prompts.max_tokens and {where}.sampling.max_new_tokens, {needed} "
+                    "together"
+                )
+
+    def texts(self, seed: int) -> pd.DataFrame:
+        """Posts with summaries."""
+        return load_posts(self.section["posts"], seed)
+
+    def prompts(
+        self, texts: pd.DataFrame, tokenizer: Any, split: str, seed: int, taken: list[list[int]]
+    ) -> pd.DataFrame:
+        """Posts to summarize: of the training domain, or of both in equal parts."""
+        return make_post_prompts(texts, tokenizer, split, self.section["prompts"])
+
+    def train_model(
+        self, role: str, texts: pd.DataFrame, seed: int, folder: Path
+    ) -> dict[str, float]:
+        """A language model of the summaries, or a scalar model of pairs of them."""
+        from vbon.models.build import build_reference, build_scorer, build_tokenizer
+
+        settings = self.section[role]["build"]
+        # A batch of prompts is continued at its end, which is also where a score is read off.
+        options = {**self.section["tokenizer"], "max_tokens": settings["max_tokens"]}
+        sides = ["summary"] if role == "reference" else ["chosen", "rejected"]
+        columns = zip(texts["subreddit"], texts["title"], texts["post"], strict=True)
+        rendered = [render(*row) for row in columns]
+        corpus = itertools.chain(rendered, *(" " + texts[side] for side in sides))
+        tokenizer = build_tokenizer(corpus, **options, side="left")
+        prompts = prompt_texts(texts, tokenizer, self.section["prompts"]["max_tokens"])
+        if role == "reference":
+            summaries = (" " + texts["summary"]).tolist()
+            return build_reference(summaries, tokenizer, settings, seed, folder, prompts)
+        pairs = pd.DataFrame({side: (" " + texts[side]).to_list() for side in sides})
+        return build_scorer(pairs.assign(prompt=prompts), tokenizer, settings, seed, folder)
+
+    def quantities(self, texts: pd.DataFrame) -> dict[str, float]:
+        """Number of posts and share of those in the training domain."""
+        return {"num_posts": len(texts), "in_domain_posts": (texts["domain"] == IN_DOMAIN).mean()}
 
 
 def load_posts(settings: Mapping[str, Any], seed: int) -> pd.DataFrame:

@@ -1,22 +1,91 @@
-"""Labelled texts from the grammar, a JSON-lines file or a dataset hub, and their disjoint parts."""
+"""Labelled reviews: prompts are their first tokens, the reward is a classifier's logit."""
 
-import gzip
-import hashlib
-import json
-import math
-import zlib
-from collections.abc import Iterator, Mapping
+import logging
+import random
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from vbon.artifacts.snapshots import snapshot
-from vbon.errors import ArtifactError, ConfigError, DataError
+from vbon.errors import ConfigError, DataError
 from vbon.seeding import derive_seed
+from vbon.tasks.base import TextTask
 from vbon.tasks.grammar import write_reviews
+from vbon.tasks.registry import register
+from vbon.tasks.texts import assign_parts, distinct, prompt_id, read_rows, with_test_rows
 
-PARTS = ("reference", "reward_model", "evaluator", "train", "test")
+DOMAINS = {0: "negative", 1: "positive"}
+_LOG = logging.getLogger(__name__)
+
+
+@register
+class Reviews(TextTask):
+    """Continue the beginning of a review so that the reward model finds it positive."""
+
+    section_name = "sentiment"
+    schema = "reviews_section"
+    texts_key = "reviews"
+    figures = (
+        "figure2a", "figure2b", "figure3", "figure4", "figure6", "figure7a", "figure7b", "estimators"
+    )  # fmt: skip
+    tables = (
+        *TextTask.tables, "matched", "orderings", "equivalence", "table1", "shown_pools",
+        "estimators", "inference",
+    )  # fmt: skip
+    claims = ("tradeoff", "draws", "cost")
+
+    def check(self, where: str) -> None:
+        """Refuse also a longest prompt that is shorter than the shortest."""
+        super().check(where)
+        prompts = self.section["prompts"]
+        if prompts["max_tokens"] < prompts["min_tokens"]:
+            raise ConfigError(
+                f"{where}.prompts.max_tokens: {prompts['max_tokens']} is below "
+                f"{where}.prompts.min_tokens = {prompts['min_tokens']}"
+            )
+
+    def texts(self, seed: int) -> pd.DataFrame:
+        """Labelled reviews."""
+        settings = self.section["reviews"]
+        reviews = load_reviews(
+            settings["source"],
+            settings["num_reviews"],
+            settings["text_column"],
+            settings["label_column"],
+            seed,
+            settings.get("revision"),
+            settings.get("test_source"),
+        )
+        parts = assign_parts(reviews, "text", settings["fractions"], seed, "reviews")
+        parts.attrs |= reviews.attrs
+        return parts
+
+    def prompts(
+        self, texts: pd.DataFrame, tokenizer: Any, split: str, seed: int, taken: list[list[int]]
+    ) -> pd.DataFrame:
+        """Beginnings of the reviews of a split."""
+        rows, settings = texts[texts["part"] == split], self.section["prompts"]
+        limits = settings[f"num_{split}"], settings["min_tokens"], settings["max_tokens"]
+        return make_prompts(rows, tokenizer, *limits, seed, exclude=taken)
+
+    def train_model(
+        self, role: str, texts: pd.DataFrame, seed: int, folder: Path
+    ) -> dict[str, float]:
+        """A language model of the texts, or a classifier of their labels."""
+        from vbon.models.build import build_classifier, build_reference, build_tokenizer
+
+        settings = self.section[role]["build"]
+        options = {**self.section["tokenizer"], "max_tokens": settings["max_tokens"]}
+        if role == "reference":
+            tokenizer = build_tokenizer(texts["text"], **options)
+            return build_reference(texts["text"], tokenizer, settings, seed, folder)
+        tokenizer = build_tokenizer(texts["text"], **options, classifier=True)
+        return build_classifier(texts, tokenizer, settings, seed, folder)
+
+    def quantities(self, texts: pd.DataFrame) -> dict[str, float]:
+        """Number of reviews and share of positive ones."""
+        return {"num_reviews": len(texts), "positive_reviews": texts["label"].mean()}
 
 
 def load_reviews(
@@ -84,116 +153,6 @@ def load_reviews(
     return with_test_rows(rows, read(test_source, "reviews.test_source"), "text")
 
 
-def with_test_rows(rows: pd.DataFrame, tested: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Rows with those of another source, which are for the test alone.
-
-    Args:
-        rows: What models and training prompts are made of; what is tested on is dropped.
-        tested: Rows of the other source.
-        column: Where a row keeps its text.
-
-    Returns:
-        Both, with a column ``for_test``; ``attrs["duplicates"]`` counts all that were dropped.
-
-    Example:
-        >>> ours, theirs = pd.DataFrame({"text": ["a", "b"]}), pd.DataFrame({"text": ["b", "b"]})
-        >>> both = with_test_rows(ours.assign(source_id="x-1"), theirs.assign(source_id="x-1"),
-        ...                       "text")
-        >>> both["text"].tolist(), both["for_test"].tolist(), both["source_id"].tolist()
-        (['a', 'b'], [False, True], ['x-1', 'test-x-1'])
-    """
-    own = tested.drop_duplicates(column).assign(for_test=True)
-    own["source_id"] = "test-" + own["source_id"]  # two splits of a dataset number rows alike
-    kept = rows[~rows[column].isin(own[column])].assign(for_test=False)
-    both = pd.concat([kept, own], ignore_index=True)
-    dropped = len(rows) + len(tested) - len(both)
-    both.attrs["duplicates"] = rows.attrs.get("duplicates", 0) + dropped
-    return both
-
-
-def distinct(found: pd.DataFrame, column: str, count: int | None, seed: int) -> pd.DataFrame:
-    """Rows whose text had not occurred before, at most ``count`` of them chosen by the seed.
-
-    Args:
-        found: All rows.
-        column: Where a row keeps its text.
-        count: How many to keep; None for all.
-        seed: Of the choice.
-
-    Returns:
-        The rows in their order; ``attrs["duplicates"]`` is the number of rows that repeated a text.
-    """
-    rows = found.drop_duplicates(column, ignore_index=True)
-    duplicates = len(found) - len(rows)
-    if count is not None and count < len(rows):
-        chosen = sorted(_shuffled(rows[column], seed, "choice")[:count])
-        rows = rows.loc[chosen].reset_index(drop=True)
-    rows.attrs["duplicates"] = duplicates
-    return rows
-
-
-def read_rows(source: str, key: str, revision: str | None = None) -> Iterator[tuple[str, str, Any]]:
-    """Read a local file of JSON lines, or a dataset by its id.
-
-    Args:
-        source: A ``.jsonl`` or ``.jsonl.gz`` file, or an id with its split after a colon.
-        key: Where the source stands in the config, for messages.
-        revision: Commit of the dataset's id.
-
-    Yields:
-        A name for each row that does not depend on others, where it stands, and the row.
-
-    Raises:
-        DataError: If the source cannot be read, with the number of the bad line.
-    """
-    if source.endswith((".jsonl", ".jsonl.gz")):
-        rows = _read_json_lines(Path(source), key)
-        name, unit = Path(source).name.split(".jsonl")[0], "line"
-    else:
-        rows = _read_dataset(source, key, revision)
-        name, unit = source.split(":")[0].replace("/", "-"), "row"
-    for number, row in rows:
-        yield f"{name}-{number:06d}", f"{source}, {unit} {number}", row
-
-
-def _read_json_lines(path: Path, key: str) -> Iterator[tuple[int, Any]]:
-    if not path.is_file():
-        raise DataError(f"{key} {str(path)!r} does not exist; give a .jsonl(.gz) file")
-    opener = gzip.open if path.suffix == ".gz" else open
-    number = 0
-    try:
-        with opener(path, "rb") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield number, json.loads(line)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(
-            f"{path}, line {number}: unreadable JSON ({reason}); each line must be one JSON object"
-        ) from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}, after line {number}: cannot be read ({error})") from error
-
-
-def _read_dataset(source: str, key: str, revision: str | None) -> Iterator[tuple[int, Any]]:
-    from datasets import load_dataset
-
-    name, _, split = source.partition(":")
-    try:
-        folder = Path(name) if Path(name).is_dir() else snapshot(name, revision, "dataset")
-    except ArtifactError as error:
-        raise DataError(f"{key}: {error} or .jsonl(.gz) file") from error
-    try:
-        dataset = load_dataset(str(folder), split=split or "train")
-    except Exception as error:  # the library raises many kinds: unknown split, damaged files
-        reason = " ".join(str(error).split())[:200]
-        raise DataError(
-            f"{key} {source!r} could not be loaded ({type(error).__name__}: {reason}); give "
-            "'grammar', a local .jsonl(.gz) file, or a dataset id with one of its splits"
-        ) from error
-    yield from enumerate(dataset, start=1)
-
-
 def _checked(row: Any, where: str, text_column: str, label_column: str) -> tuple[str, int]:
     if not isinstance(row, dict):
         raise DataError(f"{where}: is not a JSON object but {type(row).__name__}")
@@ -213,82 +172,81 @@ def _checked(row: Any, where: str, text_column: str, label_column: str) -> tuple
     return text, int(label)
 
 
-def _shuffled(texts: "pd.Series[str]", seed: int, name: str) -> list[int]:
-    """Row numbers in an order that depends on each row's own text, not on its neighbours."""
-    salt = str(derive_seed(seed, name)).encode()
-    keys = [hashlib.sha256(salt + text.encode()).digest() for text in texts]
-    return sorted(range(len(keys)), key=keys.__getitem__)
+def make_prompts(
+    reviews: pd.DataFrame,
+    tokenizer: Any,
+    num_prompts: int,
+    min_tokens: int = 2,
+    max_tokens: int = 8,
+    seed: int = 0,
+    exclude: Iterable[Sequence[int]] = (),
+) -> pd.DataFrame:
+    """Cut prompts of U{min..max} tokens from the beginnings of reviews (arXiv:2407.06057, Sec. 6).
 
-
-def split_reviews(reviews: pd.DataFrame, fractions: Mapping[str, float], seed: int) -> pd.DataFrame:
-    """Assign each review to one part; no text is in two parts.
-
-    The classifiers, the reference and the prompts must not share text: the evaluator is held
-    out from everything that the reward model has seen. Rows are ordered by a hash of their text,
-    so adding reviews moves only those near a boundary.
+    A review's length is drawn from a stream of its own, so a prompt stays what it is when other
+    reviews come or go. Reviews of fewer than ``max_tokens`` tokens are left out, because they
+    would make the lengths uneven. Prompts with the same tokens are kept once (the first one).
 
     Args:
-        reviews: As :func:`load_reviews` returns them.
-        fractions: Share of each part in ``reference``, ``reward_model``, ``evaluator``,
-            ``train``, ``test``; one in sum, and 0 for a part that is not needed.
-        seed: Another seed gives another split.
+        reviews: Rows of one part: ``source_id``, ``text``, ``label``.
+        tokenizer: A Hugging Face tokenizer of the reference.
+        num_prompts: How many prompts to return.
+        min_tokens: Shortest prompt, in tokens; at least 2.
+        max_tokens: Longest prompt, in tokens.
+        seed: Of the lengths.
+        exclude: Token ids of prompts that must not occur again (those of the other split).
 
     Returns:
-        The reviews in their order, with a column ``part`` (schema "reviews").
+        Schema "prompts": ``prompt_id``, ``prompt`` (the decoded ids), ``prompt_ids`` (list of
+        int), ``source_id`` and ``domain`` (the source's label, ``negative`` or ``positive``).
 
     Raises:
-        ConfigError: If parts are missing or unknown, or shares are negative or not one in sum.
-        DataError: If a text repeats or a part would be empty.
+        ConfigError: If the lengths or the number of prompts cannot work.
+        DataError: If the reviews give fewer distinct prompts than asked for.
 
     Example:
-        >>> shares = dict(reference=0.5, reward_model=0.2, evaluator=0.1, train=0.1, test=0.1)
-        >>> reviews = split_reviews(load_reviews("grammar", 100), shares, seed=0)
-        >>> reviews["part"].value_counts().to_dict()["reference"]
-        50
+        >>> from vbon.models.build import build_tokenizer
+        >>> from vbon.tasks.grammar import write_reviews
+        >>> reviews = write_reviews(60, seed=0)
+        >>> tokenizer = build_tokenizer(reviews["text"], kind="words", vocab_size=400)
+        >>> prompts = make_prompts(reviews, tokenizer, num_prompts=20, seed=0)
+        >>> prompts["prompt_ids"].map(len).between(2, 8).all().item()
+        True
     """
-    if not reviews["text"].is_unique:
-        raise DataError("reviews repeat a text, so parts could share it; drop repeated texts first")
-    return assign_parts(reviews, "text", fractions, seed, "reviews")
-
-
-def assign_parts(
-    rows: pd.DataFrame, column: str, fractions: Mapping[str, float], seed: int, kind: str
-) -> pd.DataFrame:
-    """Rows with a column ``part``; see :func:`split_reviews`.
-
-    Args:
-        rows: Rows with distinct texts.
-        column: Where a row keeps its text.
-        fractions: Share of each part.
-        seed: Another seed gives another split.
-        kind: What the rows are, which is also their section of the config.
-    """
-    if set(fractions) != set(PARTS):
+    if num_prompts < 1:
+        raise ConfigError(f"prompts: {num_prompts} prompts are asked for; give at least 1")
+    if min_tokens < 2:
+        raise ConfigError(f"prompts.min_tokens is {min_tokens}; a prompt needs at least 2 tokens")
+    if max_tokens < min_tokens:
         raise ConfigError(
-            f"{kind}.fractions names {sorted(fractions)}; it must name each of {sorted(PARTS)}"
+            f"prompts.max_tokens is {max_tokens}; it must be at least min_tokens ({min_tokens})"
         )
-    low = [f"{part}: {share}" for part, share in fractions.items() if not share >= 0]
-    if low or not math.isclose(sum(fractions.values()), 1.0, abs_tol=1e-9):
-        raise ConfigError(
-            f"{kind}.fractions has {low[0] if low else f'sum {sum(fractions.values()):g}'}; "
-            "shares must not be negative and add up to 1"
+    encoded = tokenizer(
+        reviews["text"].tolist(), add_special_tokens=False, truncation=True, max_length=max_tokens
+    )["input_ids"]
+    excluded = {tuple(int(token) for token in ids) for ids in exclude}
+    seen: set[tuple[int, ...]] = set()
+    rows, short, repeated, shared = [], 0, 0, 0
+    for source, label, ids in zip(reviews["source_id"], reviews["label"], encoded, strict=True):
+        if len(ids) < max_tokens:
+            short += 1
+            continue
+        lengths = random.Random(derive_seed(seed, "prompt", source))
+        key = tuple(ids[: lengths.randint(min_tokens, max_tokens)])
+        if key in seen or key in excluded:
+            repeated, shared = repeated + (key in seen), shared + (key in excluded)
+            continue
+        seen.add(key)
+        rows.append((prompt_id(source, key), list(key), source, DOMAINS[int(label)]))
+    counts = f"{short} reviews too short, {repeated} repeated, {shared} in the other split"
+    if len(rows) < num_prompts:
+        raise DataError(
+            f"prompts: {len(reviews)} reviews give {len(rows)} distinct prompts, {num_prompts} are "
+            f"asked for ({counts}); raise reviews.num_reviews or lower the number of prompts"
         )
-    if "for_test" in rows:
-        tested = rows.pop("for_test")
-        own = assign_parts(rows[~tested], column, fractions, seed, kind)
-        return pd.concat([own, rows[tested].assign(part="test")], ignore_index=True)
-    order = _shuffled(rows[column], seed, "split")
-    parts = [""] * len(rows)
-    start, share = 0, 0.0
-    for part in PARTS:
-        share += fractions[part]
-        stop = round(share * len(rows))
-        if stop == start and fractions[part]:
-            raise DataError(
-                f"{kind}.fractions gives no {kind[:-1]} to part {part!r} of {len(rows)}; "
-                f"raise {kind}.num_{kind} or its share"
-            )
-        for row in order[start:stop]:
-            parts[row] = part
-        start = stop
-    return rows.assign(part=parts)
+    _LOG.info("%d prompts from %d reviews (%s)", num_prompts, len(reviews), counts)
+    frame = pd.DataFrame(
+        rows[:num_prompts], columns=["prompt_id", "prompt_ids", "source_id", "domain"]
+    )
+    frame.insert(1, "prompt", tokenizer.batch_decode(frame["prompt_ids"].tolist()))
+    return frame

@@ -59,18 +59,18 @@ def duplicate_share(samples: pd.DataFrame) -> float:
 
 
 def data_report(
-    texts: pd.DataFrame,
+    texts: Mapping[str, float],
     prompts: Mapping[str, pd.DataFrame],
     samples: pd.DataFrame,
     rewards: pd.DataFrame,
     metrics: Mapping[str, Mapping[str, float]],
     checks: Mapping[str, Sequence[float | None]],
-    baselines: pd.DataFrame | None = None,
+    lead: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Measure the data of a task and compare them with their bounds.
 
     Args:
-        texts: Schema "reviews" or "posts".
+        texts: Quantities of the texts (:meth:`vbon.tasks.base.TextTask.quantities`).
         prompts: ``{"train": …, "test": …}``, schema "prompts".
         samples: Schema "samples", the reference's draws for the train prompts.
         rewards: Schema "rewards" of the same draws.
@@ -78,7 +78,7 @@ def data_report(
             a number appears as the quantity ``reward_model_accuracy``.
         checks: ``{quantity: [low, high]}``; null leaves a side open, and two of them ask for
             nothing. Bounds are inclusive.
-        baselines: What :func:`vbon.tasks.lead.baselines` returns; its numbers appear as
+        lead: What :func:`vbon.analysis.lead.compare` returns; its numbers appear as
             quantities such as ``reference_minus_lead_rougeL``.
 
     Returns:
@@ -87,7 +87,7 @@ def data_report(
         ``reward_sd_within`` and ``reward_sd_between`` prompts, ``duplicate_share``, ``tied_share``
         (draws of differing text whose reward equals another's of the same prompt),
         ``spearman_within``, ``finished_share``, ``response_tokens``, the metrics and the numbers of
-        the baselines. A quantity without bounds is always ok.
+        that table. A quantity without bounds is always ok.
 
     Raises:
         ConfigError: If ``checks`` names a quantity that is not measured.
@@ -106,7 +106,7 @@ def data_report(
         prompts["test"]["prompt_ids"].map(tuple)
     )
     measured: dict[str, float] = {
-        **_described(texts),
+        **texts,
         "num_train_prompts": len(prompts["train"]),
         "num_test_prompts": len(prompts["test"]),
         "prompts_in_both": len(shared),
@@ -123,8 +123,8 @@ def data_report(
     }
     for model, numbers in metrics.items():
         measured |= {f"{model}_{name}": value for name, value in numbers.items()}
-    if baselines is not None:
-        numbers = baselines.set_index("candidate").drop(columns="posts")
+    if lead is not None:
+        numbers = lead.set_index("candidate").drop(columns="posts")
         measured |= {
             f"{row}_{name}": x for row, part in numbers.iterrows() for name, x in part.items()
         }
@@ -143,13 +143,6 @@ def data_report(
         free = name not in checks
         rows.append((name, float(value), low, high, bool(free or low <= value <= high)))
     return pd.DataFrame(rows, columns=["quantity", "value", "low", "high", "ok"])
-
-
-def _described(texts: pd.DataFrame) -> dict[str, float]:
-    """What there is to say of the texts themselves."""
-    if "label" in texts:
-        return {"num_reviews": len(texts), "positive_reviews": texts["label"].mean()}
-    return {"num_posts": len(texts), "in_domain_posts": (texts["domain"] == "in_domain").mean()}
 
 
 def assert_report(report: pd.DataFrame) -> None:

@@ -26,7 +26,7 @@ def rouge(texts: Sequence[str], references: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame([{name: each[name].fmeasure for name in ROUGE} for each in scores])
 
 
-def baselines(
+def compare(
     texts: Mapping[str, Sequence[str]],
     evaluator_rewards: Mapping[str, Float64[np.ndarray, " posts"]],
     references: Sequence[str],
@@ -56,3 +56,56 @@ def baselines(
             row |= {metric: estimate.mean, f"{metric}_se": estimate.se}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def lead_table(
+    posts: pd.DataFrame,
+    prompts: pd.DataFrame,
+    samples: pd.DataFrame,
+    reference: str,
+    evaluator: str,
+    batch_size: int,
+) -> pd.DataFrame:
+    """Compare the reference's first draw, the beginning of the post, and the post's own summary.
+
+    Args:
+        posts: Texts of the task, with columns ``post`` and ``summary``.
+        prompts: Rows of schema "prompts".
+        samples: Rows of schema "samples" for these prompts.
+        reference: Model folder, for its tokenizer.
+        evaluator: Model folder.
+        batch_size: Texts per forward pass.
+
+    Returns:
+        The table of :func:`compare`.
+    """
+    import torch
+
+    from vbon.models.language_model import load_tokenizer
+    from vbon.rewards import load_reward_model
+
+    torch.set_num_threads(1)
+    tokenizer = load_tokenizer(reference)
+    first = samples[samples["draw"] == 0]
+    frame = prompts.merge(first, on="prompt_id", validate="one_to_one")
+    written = posts.set_index("source_id").loc[frame["source_id"]]
+    summaries, beginnings = (
+        tokenizer((" " + written[column]).tolist(), add_special_tokens=False)["input_ids"]
+        for column in ("summary", "post")
+    )
+    lengths = frame["response_ids"].map(len)
+    responses = {
+        DRAWN: frame["response_ids"],
+        LEAD: [ids[:length] for ids, length in zip(beginnings, lengths, strict=True)],
+        WRITTEN: summaries,
+    }
+    score = load_reward_model(evaluator, batch_size)
+    texts = {
+        name: tokenizer.batch_decode([list(ids) for ids in rows], skip_special_tokens=True)
+        for name, rows in responses.items()
+    }
+    rewards = {
+        name: score([a + b for a, b in zip(frame["prompt"], rows, strict=True)]).reward
+        for name, rows in texts.items()
+    }
+    return compare(texts, rewards, written["summary"].tolist())

@@ -1,0 +1,373 @@
+"""Steps of the workflow: functions whose signatures say what they read, write and are set by.
+
+From one signature follow the verb ``vbon <name>`` with its options, the shell command of the rule,
+the hash of the code that makes a job run again, and the provenance of what is written. The steps of
+a phase are in ``steps.py`` of its folder. Their bodies import what is heavy, so that all signatures
+can be read without PyTorch.
+"""
+
+import argparse
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin
+
+import pandas as pd
+
+from vbon.artifacts.fingerprint import code_fingerprint, provenance, uses_of
+from vbon.artifacts.schemas import SCHEMAS
+from vbon.artifacts.tables import read_copy, read_table, write_csv
+from vbon.errors import VbonError
+
+PHASES = ("tasks", "pool", "training", "evaluation", "analysis", "figures", "report")
+"""Folders of this package whose ``steps.py`` declares steps."""
+_RECORDS = ("/run.json", "/card.json")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Role of a parameter.
+
+    Attributes:
+        role: ``input``, ``output`` or ``setting``.
+        load: Value for the function, of what was parsed from the command line.
+        is_folder: Whether files named by a record (``run.json``, ``card.json``) are its folders.
+    """
+
+    role: str
+    load: Callable[[Any], Any] | None = None
+    is_folder: bool = False
+
+
+Input = Annotated[str, Kind("input")]
+"""A file that is read."""
+Optional = Annotated[str | None, Kind("input")]
+"""A file that is read where there is one."""
+Inputs = Annotated[list[str], Kind("input")]
+"""Files that are read, all of one sort."""
+Named = Annotated[dict[str, str], Kind("input")]
+"""Files that are read, by name: ``name=path`` on the command line."""
+Model = Annotated[str, Kind("input", is_folder=True)]
+"""Folder of a model; its rule has the card in it as input."""
+Runs = Annotated[list[str], Kind("input", is_folder=True)]
+"""Folders of runs; their rule has their records as inputs, and marks of what else must be there."""
+Output = Annotated[str, Kind("output")]
+"""A file that is written."""
+Outputs = Annotated[list[str], Kind("output")]
+"""Files that are written."""
+
+
+def table(schema: str, columns: list[str] | None = None) -> Any:
+    """Type of a parameter that is a table: read from Parquet, or from the CSV copy of it.
+
+    Args:
+        schema: Name in :data:`vbon.artifacts.SCHEMAS`, or of a small table that is CSV alone.
+        columns: Columns that are read of a Parquet file; all by default.
+    """
+
+    def load(path: str) -> pd.DataFrame:
+        if path.endswith(".parquet"):
+            return read_table(path, schema, columns)
+        return read_copy(path, schema) if schema in SCHEMAS else pd.read_csv(path)
+
+    return Annotated[pd.DataFrame, Kind("input", load)]
+
+
+def optional_table(schema: str) -> Any:
+    """As :func:`table`, of a file that need not be there."""
+    load = get_args(table(schema))[1].load
+    return Annotated[
+        pd.DataFrame | None, Kind("input", lambda path: None if path is None else load(path))
+    ]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of a step: its name, role, and how many words it takes on a command line."""
+
+    name: str
+    kind: Kind
+    type: Any
+    is_required: bool
+    default: Any = None
+
+    @property
+    def option(self) -> str:
+        """The option of the verb."""
+        return "--" + self.name.replace("_", "-")
+
+    def add_to(self, parser: argparse.ArgumentParser) -> None:
+        """Add the option to a verb's parser."""
+        settings: dict[str, Any] = {"required": self.is_required, "default": self.default}
+        if get_origin(self.type) is list:
+            settings |= {"nargs": "*", "type": _scalar(get_args(self.type)[0])}
+        elif get_origin(self.type) is dict and self.kind.role == "input":
+            settings |= {"nargs": "*", "type": _pair}
+        elif type(None) in get_args(self.type):
+            settings |= {"nargs": "?"}
+        elif self.kind.role == "setting" and self.kind.load is None:
+            settings["type"] = _scalar(self.type)
+        elif self.kind.role == "setting":
+            settings["type"] = _json
+        parser.add_argument(self.option, help=self.kind.role, **settings)
+
+    def parsed(self, value: Any) -> Any:
+        """The value as paths or settings: pairs joined, records replaced by their folders."""
+        if get_origin(self.type) is dict and isinstance(value, list):
+            return dict(value)
+        if self.kind.is_folder and isinstance(value, list):  # other files only mark what is there
+            return [_folder(path) for path in value if path.endswith(_RECORDS)]
+        return _folder(value) if self.kind.is_folder else value
+
+
+def _scalar(kind: Any) -> Callable[[str], Any]:
+    return kind if kind in (int, float, str) else _json
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"not JSON ({error}): {text!r}") from error
+
+
+def _pair(word: str) -> tuple[str, str]:
+    name, equals, path = word.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{word!r} is not name=path")
+    return name, path
+
+
+def _folder(path: str) -> str:
+    for record in _RECORDS:
+        path = path.removesuffix(record)
+    return path
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """A function of the workflow; see the module.
+
+    Attributes:
+        function: Called with a value for each of its parameters.
+        work: The function whose code counts, where the step itself only repeats it for many runs.
+        needs_gpu: Whether it runs a model.
+        is_light: Whether it takes so little that it runs where the workflow does.
+    """
+
+    function: Callable[..., Any]
+    work: str = ""
+    needs_gpu: bool = False
+    is_light: bool = False
+
+    @property
+    def name(self) -> str:
+        """Name of the function and, with hyphens, of the verb."""
+        return self.function.__name__
+
+    @property
+    def verb(self) -> str:
+        """Name on the command line."""
+        return self.name.replace("_", "-")
+
+    @property
+    def phase(self) -> str:
+        """Folder of the package that declares the step."""
+        return self.function.__module__.split(".")[1]
+
+    @property
+    def summary(self) -> str:
+        """First sentence of its documentation."""
+        return (inspect.getdoc(self.function) or "").partition("\n")[0]
+
+    @cached_property
+    def parameters(self) -> dict[str, Parameter]:
+        """Parameters by name; a step that returns a table also has ``output``."""
+        signature = inspect.signature(self.function)
+        parameters = {
+            name: _parameter(name, own)
+            for name, own in signature.parameters.items()
+            if own.annotation is not Job
+        }
+        if signature.return_annotation is pd.DataFrame:
+            parameters["output"] = Parameter("output", Kind("output"), str, True)
+        return parameters
+
+    def named(self, role: str) -> list[str]:
+        """Names of the parameters of one role."""
+        return [name for name, own in self.parameters.items() if own.kind.role == role]
+
+    def shell(self, log: str = "> {log:q} 2>&1", **given: str) -> str:
+        """Command of the rule, whose inputs, outputs and params have the parameters' names.
+
+        Args:
+            log: Where output goes.
+            given: Words that stand in the place of a parameter's value.
+        """
+        words = [f"vbon {self.verb}"]
+        for name, own in self.parameters.items():
+            place = {"input": "input.{}", "output": "output.{}", "setting": "params.{}"}
+            field = place[own.kind.role].format(name)
+            if get_origin(own.type) is dict:
+                field = f"params.{name}"  # name=path, or JSON
+            field = "output" if name == "output" else field
+            words.append(f"{own.option} {given.get(name, f'{{{field}:q}}')}")
+        return " ".join([*words, log])
+
+    def roots(self, **objects: Any) -> tuple[str, ...]:
+        """Definitions that decide whether its results are still the results.
+
+        Args:
+            objects: Values of parameters whose methods it calls: these count as well.
+        """
+        root = self.work or f"{self.function.__module__}:{self.name}"
+        uses = uses_of(root)
+        return (
+            root,
+            *(
+                f"{_place(type(value))}.{use.partition('.')[2]}"
+                for name, value in objects.items()
+                for use in sorted(uses)
+                if use.startswith(f"{name}.")
+            ),
+        )
+
+    def code(self, *more: str | Path, **objects: Any) -> str:
+        """Hash of the code of :meth:`roots`, and of more."""
+        return code_fingerprint(*self.roots(**objects), *more)
+
+    def parser(self) -> argparse.ArgumentParser:
+        """Parser of the verb's options."""
+        parser = argparse.ArgumentParser(
+            prog=f"vbon {self.verb}", description=inspect.getdoc(self.function)
+        )
+        for parameter in self.parameters.values():
+            parameter.add_to(parser)
+        return parser
+
+    def main(self, words: list[str]) -> None:
+        """Run the verb."""
+        self(**vars(self.parser().parse_args(words)))
+
+    def __call__(self, **values: Any) -> None:
+        """Run the step on paths and settings, and write the table that it returns, if any.
+
+        Raises:
+            VbonError: If a parameter is missing or unknown.
+        """
+        unknown = [name for name in values if name not in self.parameters]
+        missing = [
+            name for name, own in self.parameters.items() if own.is_required and name not in values
+        ]
+        if unknown or missing:
+            raise VbonError(f"step {self.name}: unknown {unknown}, missing {missing}")
+        parsed = {
+            name: own.parsed(values.get(name, own.default)) for name, own in self.parameters.items()
+        }
+        job = Job(self, parsed)
+        arguments = {
+            name: own.kind.load(parsed[name]) if own.kind.load else parsed[name]
+            for name, own in self.parameters.items()
+            if name != "output" or name in inspect.signature(self.function).parameters
+        }
+        if any(own.annotation is Job for own in inspect.signature(self.function).parameters.values()):
+            arguments["job"] = job
+        result = self.function(**arguments)
+        if isinstance(result, pd.DataFrame):
+            write_csv(parsed["output"], result, job.provenance(**_objects(arguments)))
+
+
+@dataclass(frozen=True)
+class Job:
+    """One call of a step: its paths and settings, from which provenance follows."""
+
+    step: Step
+    values: Mapping[str, Any]
+
+    def provenance(self, **changes: Any) -> dict[str, Any]:
+        """Provenance of what the call writes (:func:`vbon.artifacts.fingerprint.provenance`).
+
+        Args:
+            changes: Values that differ for one of several files it writes; None leaves a parameter
+                out. Objects whose methods the step calls are given by the name of their parameter.
+        """
+        roles = {name: own.kind.role for name, own in self.step.parameters.items()}
+        objects = _objects(changes)
+        values = {**self.values, **{k: v for k, v in changes.items() if k not in objects}}
+        inputs: dict[str, str | Path] = {}
+        for name in self.step.named("input"):
+            inputs |= _files(name, values[name])
+        settings = {
+            name: value
+            for name, value in values.items()
+            if roles.get(name, "setting") == "setting" and value is not None
+        }
+        return provenance(settings, inputs, self.step.roots(**objects))
+
+
+def _objects(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of some values that are instances of classes of this package or of a plug-in."""
+    plain = (str, int, float, bool, list, dict, tuple, type(None), pd.DataFrame, Job)
+    return {name: value for name, value in values.items() if not isinstance(value, plain)}
+
+
+def _files(name: str, value: Any) -> dict[str, str]:
+    """Files of one input by the names that provenance gives them."""
+    if value is None:
+        return {}
+    if isinstance(value, Mapping):
+        return {f"{key}": path for key, path in value.items()}
+    if isinstance(value, str):
+        return {name: value}
+    if all(Path(path, "run.json").exists() for path in value):
+        return {"/".join(Path(path).parts[-3:]): f"{path}/run.json" for path in value}
+    return {f"{name}{number}": path for number, path in enumerate(value)}
+
+
+def _parameter(name: str, own: inspect.Parameter) -> Parameter:
+    kind, type_ = Kind("setting"), own.annotation
+    if get_origin(type_) is Annotated:
+        type_, kind = get_args(type_)[:2]
+    has_default = own.default is not inspect.Parameter.empty
+    return Parameter(
+        name, kind, type_, not has_default, own.default if has_default else None
+    )
+
+
+def _place(cls: type) -> str:
+    """Module, or file of a plug-in, and name of a class."""
+    file = inspect.getfile(cls)
+    is_ours = cls.__module__.partition(".")[0] == __name__.partition(".")[0]
+    return f"{cls.__module__ if is_ours else file}:{cls.__name__}"
+
+
+_STEPS: dict[str, Step] = {}
+
+
+def step(function: Callable[..., Any] | None = None, **options: Any) -> Any:
+    """Decorator that declares a step; see the module and :class:`Step`.
+
+    Example:
+        >>> @step
+        ... def count(points: table("points"), seed: int) -> pd.DataFrame:
+        ...     "Count runs."
+        >>> count.shell()
+        'vbon count --points {input.points:q} --seed {params.seed:q} --output {output:q} > {log:q} 2>&1'
+        >>> _ = _STEPS.pop("count")
+    """
+    if function is None:
+        return lambda function: step(function, **options)
+    declared = Step(function, **options)
+    _STEPS[declared.name] = declared
+    return declared
+
+
+def steps() -> dict[str, Step]:
+    """Every step by name, in the order of phases."""
+    for phase in PHASES:
+        import_module(f"vbon.{phase}.steps")
+    return dict(sorted(_STEPS.items(), key=lambda item: PHASES.index(item[1].phase)))

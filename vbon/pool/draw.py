@@ -1,0 +1,66 @@
+"""Draws of the reference for a table of prompts."""
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+import torch
+
+from vbon.batches import Prompts
+from vbon.models.language_model import check_tokenizer, load_language_model, load_tokenizer
+from vbon.pool.table import rollout_rows
+from vbon.sampling.backends import make_backend
+from vbon.seeding import derive_seed
+
+
+def draw(
+    table: pd.DataFrame, reference: str, settings: Mapping[str, Any], draws: int, seed: int
+) -> Iterator[tuple[float, pd.DataFrame, float]]:
+    """Draw responses to each prompt at each of some temperatures.
+
+    Args:
+        table: Rows of schema "prompts".
+        reference: Model folder.
+        settings: How responses are drawn: ``temperatures``, ``backend``, ``max_new_tokens``,
+            ``prompts_per_batch``.
+        draws: Draws per prompt.
+        seed: Base seed.
+
+    Yields:
+        For each temperature: the temperature, rows of schema "samples" in the order of the prompts,
+        and the seconds that drawing alone took.
+    """
+    torch.set_num_threads(1)
+    model, tokenizer = load_language_model(reference), load_tokenizer(reference)
+    eos_token_id = check_tokenizer(tokenizer, model)
+    backend = make_backend(settings, reference, model)
+    # Prompts of one length go together, so that no padding is decoded; a prompt's draws depend
+    # on its id alone, and the original order is restored below.
+    order = table["prompt_ids"].map(len).argsort(kind="stable")
+    position = {name: index for index, name in enumerate(table["prompt_id"])}
+    for temperature in settings["temperatures"]:
+        parts, seconds = [], 0.0
+        for start in range(0, len(table), settings["prompts_per_batch"]):
+            rows = table.iloc[order.iloc[start : start + settings["prompts_per_batch"]]]
+            prompts = Prompts.from_lists(rows["prompt_ids"].tolist(), rows["prompt_id"].tolist())
+            started = time.perf_counter()
+            rollouts = backend(
+                prompts,
+                draws=draws,
+                max_new_tokens=settings["max_new_tokens"],
+                eos_token_id=eos_token_id,
+                seed=derive_seed(seed, "pool"),
+                temperature=temperature,
+            )
+            seconds += time.perf_counter() - started
+            parts.append(rollout_rows(rollouts, prompts, tokenizer))
+            print(f"{start + len(rows)}/{len(table)} prompts sampled", flush=True)
+        frame = pd.concat(parts, ignore_index=True)
+        ordered = frame.sort_values(
+            ["prompt_id", "draw"],
+            key=lambda column: column.map(position) if column.name == "prompt_id" else column,
+            kind="stable",
+            ignore_index=True,
+        )
+        yield temperature, ordered, seconds

@@ -1,0 +1,74 @@
+"""Rewards of the reference's draws, by reward model and held-out evaluator."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pandas as pd
+import torch
+
+from vbon.models.language_model import load_language_model, load_tokenizer
+from vbon.pool.features import PromptFeatures, prompt_features
+from vbon.pool.table import load_prompts
+from vbon.rewards import full_texts, load_reward_model, replace_unfinished
+
+
+def scorer(
+    prompts: pd.DataFrame,
+    reference: str,
+    reward_model: str,
+    evaluator: str,
+    settings: Mapping[str, Any],
+) -> Callable[[pd.DataFrame], tuple[pd.DataFrame, float]]:
+    """A function that scores draws, with both models loaded once.
+
+    Args:
+        prompts: Rows of schema "prompts".
+        reference: Model folder, for its tokenizer.
+        reward_model: Model folder.
+        evaluator: Model folder.
+        settings: Section ``rewards`` of the configuration.
+
+    Returns:
+        A function of rows of schema "samples" that returns rows of schema "rewards" and the
+        seconds that the reward model alone took.
+    """
+    torch.set_num_threads(1)
+    ids, tokenizer = prompts.set_index("prompt_id")["prompt_ids"], load_tokenizer(reference)
+    size = settings["batch_size"]
+    training_reward = load_reward_model(reward_model, size, settings["transform"])
+    held_out_reward = load_reward_model(evaluator, size)
+
+    def score(samples: pd.DataFrame) -> tuple[pd.DataFrame, float]:
+        texts = full_texts(tokenizer, ids.loc[samples["prompt_id"]], samples["response_ids"])
+        frame = samples[["prompt_id", "draw"]].copy()
+        started = time.perf_counter()
+        scores = training_reward(texts)
+        seconds = time.perf_counter() - started
+        finished = samples["finished"].to_numpy()
+        frame["reward"] = replace_unfinished(scores.reward, finished, settings)
+        frame["reward_prob"] = scores.prob
+        frame["evaluator_reward"] = held_out_reward(texts).reward
+        return frame, seconds
+
+    return score
+
+
+def features_of(
+    prompts: str, reference: str, reward_model: str, settings: Mapping[str, Any]
+) -> PromptFeatures:
+    """Features of a table's prompts in its order.
+
+    Args:
+        prompts: Table of schema "prompts".
+        reference: Model folder.
+        reward_model: Model folder.
+        settings: Section ``rewards`` of the configuration.
+    """
+    torch.set_num_threads(1)
+    return prompt_features(
+        load_prompts(prompts),
+        load_language_model(reference),
+        load_tokenizer(reference),
+        load_reward_model(reward_model, settings["batch_size"], settings["transform"]),
+    )

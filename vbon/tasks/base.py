@@ -1,0 +1,181 @@
+"""Shapes of a task: the workflow, figures, claims and the report ask these, never for a name."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pandas as pd
+
+from vbon.errors import ConfigError
+
+ROLES = ("reference", "reward_model", "evaluator")
+"""Models of every task: the one to align, the training reward, and the held-out reward."""
+PARTS = (*ROLES, "train", "test")
+"""Purposes that texts are divided among."""
+
+
+def evaluation_splits(section: Mapping[str, Any]) -> dict[str, float]:
+    """Temperature of each set of responses to the test prompts, by its name in file names.
+
+    Example:
+        >>> evaluation_splits({"evaluation": {"temperatures": [0.5, 1]}})
+        {'test-t0.5': 0.5, 'test-t1': 1}
+        >>> evaluation_splits({"evaluation": {}, "sampling": {"temperature": 1.0}})
+        {'test': 1.0}
+    """
+    temperatures = section["evaluation"].get("temperatures")
+    if temperatures is None:
+        return {"test": section["sampling"]["temperature"]}
+    return {f"test-t{temperature:g}": temperature for temperature in temperatures}
+
+
+def is_built(model: Mapping[str, Any]) -> bool:
+    """Return True if a model is trained here, and is not an id or a function."""
+    return model["id"] is None and model.get("callable") is None
+
+
+class Task(ABC):
+    """A section of the configuration: where texts, prompts, models and rewards come from.
+
+    A class is a *kind* of task; several sections may be of one kind.
+
+    Args:
+        section: The section, complete; a step that needs a part of it alone is given that part.
+    """
+
+    kind: ClassVar[str]
+    """Name of the class's file, set on registration."""
+    section_name: ClassVar[str | None] = None
+    """Name of a section that is of this kind without saying so."""
+    schema: ClassVar[str] = "section"
+    """Keys of its section: a definition in ``workflow/schemas/config.schema.yaml``."""
+    keys: ClassVar[Mapping[str, Any]] = {}
+    """Keys of its own beside those, as properties of a JSON schema with defaults."""
+    figures: ClassVar[tuple[str, ...]] = ()
+    """Figures that show it (:mod:`vbon.figures.catalogue`)."""
+    tables: ClassVar[tuple[str, ...]] = ("convergence", "histories", "excerpts", "cards")
+    """Tables that compare its runs, as far as the configuration has what they need."""
+    claims: ClassVar[tuple[str, ...]] = ()
+    """Groups of claims that it can test (:mod:`vbon.analysis.claims`)."""
+    shares_pool: ClassVar[bool] = True
+    """Whether its studies use its models, prompts and reference draws."""
+    has_domains: ClassVar[bool] = False
+    """Whether points are given by the prompts' domain."""
+
+    def __init__(self, section: Mapping[str, Any]) -> None:
+        self.section = section
+
+    def check(self, where: str) -> None:
+        """Refuse relations between keys of the section that its schema cannot state.
+
+        Args:
+            where: Path of the section in the configuration, for errors.
+
+        Raises:
+            ConfigError: In one line: the key, its value, what is accepted.
+        """
+
+    @property
+    def splits(self) -> dict[str, float]:
+        """Temperature of each set of responses to the test prompts, by name."""
+        return evaluation_splits(self.section)
+
+    @property
+    @abstractmethod
+    def num_prompts(self) -> dict[str, int]:
+        """Number of prompts of each split, ``train`` and ``test``."""
+
+
+class TextTask(Task):
+    """A task of texts: some train the models, some give the prompts, all in disjoint parts."""
+
+    schema = "text_section"
+    texts_key: ClassVar[str] = "texts"
+    """Key of the section that says where texts come from."""
+    tables = (*Task.tables, "data")
+
+    @abstractmethod
+    def texts(self, seed: int) -> pd.DataFrame:
+        """All texts, each assigned to one part.
+
+        Returns:
+            Schema "texts": ``source_id``, ``part`` (one of :data:`PARTS`) and any other columns;
+            ``attrs["duplicates"]`` may count the texts that were dropped.
+        """
+
+    @abstractmethod
+    def prompts(
+        self, texts: pd.DataFrame, tokenizer: Any, split: str, seed: int, taken: list[list[int]]
+    ) -> pd.DataFrame:
+        """Prompts of one split.
+
+        Args:
+            texts: What :meth:`texts` returned.
+            tokenizer: A Hugging Face tokenizer of the reference.
+            split: ``train`` or ``test``.
+            seed: Base seed.
+            taken: Token ids of the other split's prompts, which must not occur again.
+
+        Returns:
+            Schema "prompts".
+        """
+
+    @abstractmethod
+    def train_model(
+        self, role: str, texts: pd.DataFrame, seed: int, folder: Path
+    ) -> dict[str, float]:
+        """Train a model on the texts of its part and save it.
+
+        Args:
+            role: One of :data:`ROLES`; its ``build`` settings are in the section.
+            texts: Rows of that part.
+            seed: Seed of this model.
+            folder: Folder to write, in Hugging Face's format.
+
+        Returns:
+            Measured quality by name, for the card and the data report.
+        """
+
+    def quantities(self, texts: pd.DataFrame) -> dict[str, float]:
+        """Properties of the texts for the data report, whose bounds are in ``checks``."""
+        return {"num_texts": float(len(texts))}
+
+    def cut(self, *keys: str) -> dict[str, Any]:
+        """The kind, the class's own keys and some others: what a step is given of the section."""
+        parts = {key: self.section[key] for key in (*self.own_keys, *keys)}
+        return {"kind": self.kind, **parts}
+
+    @property
+    def own_keys(self) -> tuple[str, ...]:
+        """Keys that the class adds to the section."""
+        return (self.texts_key, *(key for key in self.keys if key != self.texts_key))
+
+    @property
+    def num_prompts(self) -> dict[str, int]:
+        """Number of prompts of each split."""
+        return {split: self.section["prompts"][f"num_{split}"] for split in ("train", "test")}
+
+    def check(self, where: str) -> None:
+        """Refuse shares of the texts that leave a model or a split without any."""
+        for role in ROLES:
+            if None not in (self.section[role]["id"], self.section[role].get("callable")):
+                raise ConfigError(
+                    f"{where}.{role}.callable: {self.section[role]['callable']!r} is not allowed "
+                    "beside an id; give one of them"
+                )
+        texts = self.section.get(self.texts_key) or {}
+        sources = texts.get("source"), texts.get("test_source")
+        if sources[0] == "grammar" and sources[1] is not None:
+            raise ConfigError(
+                f"{where}.{self.texts_key}.test_source: {sources[1]!r} is not allowed with source: "
+                "grammar, which writes texts for the test as well; give null"
+            )
+        needed = {role: is_built(self.section[role]) for role in ROLES}
+        needed |= {"train": True, "test": sources[1] is None}
+        for part, share in texts.get("fractions", {}).items():
+            if needed[part] and not share > 0:
+                raise ConfigError(
+                    f"{where}.{self.texts_key}.fractions.{part}: {share} is not allowed; give more "
+                    "than 0"
+                )

@@ -1,0 +1,34 @@
+"""Find kinds of task by name: ``vbon/tasks/<kind>.py`` registers the kind ``<kind>``."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from vbon.artifacts.plugins import Registry
+from vbon.artifacts.steps import Kind
+from vbon.tasks.base import Task
+
+KINDS = Registry("kind", Path(__file__).parent, "vbon.tasks", "VBON_TASKS")
+register = KINDS.register
+
+
+def kind_of(name: str, section: Mapping[str, Any]) -> str | None:
+    """Kind of a section: what it says, or that of its name."""
+    if "kind" in section:
+        return section["kind"]
+    named = (kind for kind in KINDS.files() if KINDS.get(kind).section_name == name)
+    return next(named, name if name in KINDS.files() else None)
+
+
+def make_task(section: Mapping[str, Any]) -> Task:
+    """The task of a section that says its kind.
+
+    Example:
+        >>> make_task({"kind": "enumerable", "num_prompts": 2}).num_prompts
+        {'train': 2, 'test': 2}
+    """
+    return KINDS.get(section["kind"])(section)
+
+
+Section = Annotated[Task, Kind("setting", make_task)]
+"""Parameter of a step that is a task, given as its section or the part that the step needs."""

@@ -1,0 +1,155 @@
+"""Steps that make a task: its texts, models and prompts, or a whole language at once."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from vbon.artifacts import read_table, write_table
+from vbon.artifacts.fingerprint import MEASURED, content_hash, provenance
+from vbon.artifacts.measured import measured
+from vbon.artifacts.snapshots import snapshot
+from vbon.artifacts.steps import Input, Job, Model, Output, step
+from vbon.artifacts.storage import atomic_folder
+from vbon.artifacts.tables import write_json, write_record
+from vbon.pool import steps as pool
+from vbon.seeding import derive_seed
+from vbon.tasks.base import ROLES, TextTask
+from vbon.tasks.registry import Section, make_task
+
+
+@step
+def texts(task: Section, seed: int, output: Output, job: Job) -> None:
+    """Load or write the texts of a task and assign each to one purpose."""
+    frame = task.texts(seed)
+    print(f"{len(frame)} texts, {frame.attrs.get('duplicates', 0)} repeated texts dropped")
+    write_table(output, frame, "texts", job.provenance(task=task))
+
+
+@step(needs_gpu=True)
+def build(role: str, task: Section, texts: Input, seed: int, card: Output, job: Job) -> None:
+    """Train a model from scratch on its own texts, or point to one that exists.
+
+    The card (metrics and provenance) is in the folder only when the model is complete.
+    """
+    path, settings = Path(card), task.section[role]
+    path.unlink(missing_ok=True)  # another model's
+    with atomic_folder(path.parent) as folder:
+        metrics: dict[str, float] = {}
+        if settings["id"] is not None:
+            _point(folder, settings["id"], settings["revision"])
+        elif settings.get("callable") is not None:
+            _copy_function(folder, *settings["callable"].rsplit(":", 1))
+        else:
+            metrics = _train(role, task, texts, seed, folder)
+        record = {"metrics": metrics, **job.provenance(task=task), MEASURED: measured()}
+        write_record(folder / path.name, record)
+
+
+def _point(folder: Path, name: str, revision: str | None) -> None:
+    """Name a model by a commit of the hub, or by the content of a folder."""
+    from vbon.models.language_model import POINTER
+
+    if Path(name).expanduser().is_dir():
+        content = content_hash(Path(name).expanduser())
+        write_json(folder / POINTER, {"id": name, "content": content})
+        return
+    commit = snapshot(name, revision).name
+    write_json(folder / POINTER, {"id": name, "revision": commit, "asked": revision})
+
+
+def _copy_function(folder: Path, file: str, name: str) -> None:
+    """Keep the source of a function that rewards, and its name."""
+    from vbon.rewards.function import NAME, SOURCE, load_function
+
+    load_function(file, name)
+    shutil.copyfile(file, folder / SOURCE)
+    (folder / NAME).write_text(f"{name}\n")
+
+
+def _train(role: str, task: TextTask, texts: str, seed: int, folder: Path) -> dict[str, float]:
+    """Train a model on the texts of its part."""
+    import torch
+
+    torch.set_num_threads(1)
+    rows = read_table(texts, "texts")
+    return task.train_model(role, rows[rows["part"] == role], derive_seed(seed, role), folder)
+
+
+@step
+def prompts(
+    task: Section, texts: Input, reference: Model, seed: int, train: Output, test: Output, job: Job
+) -> None:
+    """Make the training and the test prompts, none of them in both."""
+    from vbon.models.language_model import load_tokenizer
+
+    # The tokenizer alone is read of the reference: another model with it has the same prompts.
+    record, rows = job.provenance(task=task, reference=None), read_table(texts, "texts")
+    tokenizer, taken = load_tokenizer(reference), []
+    for split, path in {"train": train, "test": test}.items():
+        frame = task.prompts(rows, tokenizer, split, seed, taken)
+        taken = frame["prompt_ids"].tolist()
+        write_table(path, frame, "prompts", record)
+
+
+@step
+def languages(roots: dict[str, Any], seed: int) -> None:
+    """Write the language of each root, and its reference pool by the steps of any other task.
+
+    All of them share this process: each step takes less time than loading its libraries.
+    """
+    for folder, section in roots.items():
+        record = provenance({"seed": seed, **section}, {}, languages.roots())
+        make_task(section).write(Path(folder), seed, record)
+        for split in ("train", "test"):
+            _pool(folder, split, section, seed)
+        if section["exact_cdf"]:
+            _add_exact_cdf(Path(folder), record)
+        print(f"{folder}: {section['policy_class']} policy, {section['reward']} reward", flush=True)
+
+
+def _pool(folder: str, split: str, section: dict[str, Any], seed: int) -> None:
+    """Draw, score and sort the pool of one split."""
+    sampling, pools = section["sampling"], f"{folder}/reference"
+    test_draws = sampling["test_draws"] + sampling["fresh_draws"]
+    prompts, samples = f"{folder}/prompts/{split}.parquet", f"{pools}/samples/{split}.parquet"
+    rewards = f"{pools}/rewards/{split}.parquet"
+    models = {role: f"{folder}/models/{role}" for role in ROLES}
+    pool.sample(
+        prompts=prompts,
+        reference=models["reference"],
+        drawing=sampling,
+        draws=sampling["train_draws"] if split == "train" else test_draws,
+        shard=0,
+        seed=seed,
+        temperatures=[sampling["temperature"]],
+        samples=[samples],
+        seconds=[f"{pools}/seconds/samples-{split}-0.json"],
+    )
+    pool.score(
+        prompts=prompts,
+        **models,
+        samples=[samples],
+        scoring=section["rewards"],
+        rewards=[rewards],
+        seconds=[f"{pools}/seconds/rewards-{split}-0.json"],
+    )
+    used = section["logf"]["m"] if split == "train" else sampling["test_draws"]
+    pool.logf(rewards=rewards, draws=used, output=f"{pools}/logf/{split}.parquet")
+
+
+def _add_exact_cdf(folder: Path, record: dict[str, Any]) -> None:
+    """Add the exact reward distribution to the pool's in the log F table."""
+    from vbon.objectives.oracle import reward_levels
+    from vbon.rewards.base import TRANSFORMS
+
+    transform = TRANSFORMS[record["settings"]["rewards"]["transform"]]
+    strings = read_table(folder / "data/strings.parquet", "strings")
+    path = folder / "reference/logf/train.parquet"
+    table = read_table(path, "logf").set_index("prompt_id")
+    exact = {
+        name: reward_levels(transform(group["reward"].to_numpy()), group["log_prob"].to_numpy())
+        for name, group in strings.groupby("prompt_id", sort=False)
+    }
+    for column, name in zip(range(3), ("levels", "log_below", "log_level"), strict=True):
+        table[name] = [exact[prompt][column] for prompt in table.index]
+    write_table(path, table.reset_index(), "logf", record)

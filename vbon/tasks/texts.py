@@ -1,0 +1,210 @@
+"""Rows of text from a JSON-lines file or a dataset hub, and their disjoint parts."""
+
+import gzip
+import hashlib
+import json
+import math
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from vbon.artifacts.snapshots import snapshot
+from vbon.errors import ArtifactError, ConfigError, DataError
+from vbon.seeding import derive_seed
+from vbon.tasks.base import PARTS
+
+def with_test_rows(rows: pd.DataFrame, tested: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Rows with those of another source, which are for the test alone.
+
+    Args:
+        rows: What models and training prompts are made of; what is tested on is dropped.
+        tested: Rows of the other source.
+        column: Where a row keeps its text.
+
+    Returns:
+        Both, with a column ``for_test``; ``attrs["duplicates"]`` counts all that were dropped.
+
+    Example:
+        >>> ours, theirs = pd.DataFrame({"text": ["a", "b"]}), pd.DataFrame({"text": ["b", "b"]})
+        >>> both = with_test_rows(ours.assign(source_id="x-1"), theirs.assign(source_id="x-1"),
+        ...                       "text")
+        >>> both["text"].tolist(), both["for_test"].tolist(), both["source_id"].tolist()
+        (['a', 'b'], [False, True], ['x-1', 'test-x-1'])
+    """
+    own = tested.drop_duplicates(column).assign(for_test=True)
+    own["source_id"] = "test-" + own["source_id"]  # two splits of a dataset number rows alike
+    kept = rows[~rows[column].isin(own[column])].assign(for_test=False)
+    both = pd.concat([kept, own], ignore_index=True)
+    dropped = len(rows) + len(tested) - len(both)
+    both.attrs["duplicates"] = rows.attrs.get("duplicates", 0) + dropped
+    return both
+
+
+def distinct(found: pd.DataFrame, column: str, count: int | None, seed: int) -> pd.DataFrame:
+    """Rows whose text had not occurred before, at most ``count`` of them chosen by the seed.
+
+    Args:
+        found: All rows.
+        column: Where a row keeps its text.
+        count: How many to keep; None for all.
+        seed: Of the choice.
+
+    Returns:
+        The rows in their order; ``attrs["duplicates"]`` is the number of rows that repeated a text.
+    """
+    rows = found.drop_duplicates(column, ignore_index=True)
+    duplicates = len(found) - len(rows)
+    if count is not None and count < len(rows):
+        chosen = sorted(_shuffled(rows[column], seed, "choice")[:count])
+        rows = rows.loc[chosen].reset_index(drop=True)
+    rows.attrs["duplicates"] = duplicates
+    return rows
+
+
+def read_rows(source: str, key: str, revision: str | None = None) -> Iterator[tuple[str, str, Any]]:
+    """Read a local file of JSON lines, or a dataset by its id.
+
+    Args:
+        source: A ``.jsonl`` or ``.jsonl.gz`` file, or an id with its split after a colon.
+        key: Where the source stands in the config, for messages.
+        revision: Commit of the dataset's id.
+
+    Yields:
+        A name for each row that does not depend on others, where it stands, and the row.
+
+    Raises:
+        DataError: If the source cannot be read, with the number of the bad line.
+    """
+    if source.endswith((".jsonl", ".jsonl.gz")):
+        rows = _read_json_lines(Path(source), key)
+        name, unit = Path(source).name.split(".jsonl")[0], "line"
+    else:
+        rows = _read_dataset(source, key, revision)
+        name, unit = source.split(":")[0].replace("/", "-"), "row"
+    for number, row in rows:
+        yield f"{name}-{number:06d}", f"{source}, {unit} {number}", row
+
+
+def _read_json_lines(path: Path, key: str) -> Iterator[tuple[int, Any]]:
+    if not path.is_file():
+        raise DataError(f"{key} {str(path)!r} does not exist; give a .jsonl(.gz) file")
+    opener = gzip.open if path.suffix == ".gz" else open
+    number = 0
+    try:
+        with opener(path, "rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield number, json.loads(line)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(
+            f"{path}, line {number}: unreadable JSON ({reason}); each line must be one JSON object"
+        ) from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}, after line {number}: cannot be read ({error})") from error
+
+
+def _read_dataset(source: str, key: str, revision: str | None) -> Iterator[tuple[int, Any]]:
+    from datasets import load_dataset
+
+    name, _, split = source.partition(":")
+    try:
+        folder = Path(name) if Path(name).is_dir() else snapshot(name, revision, "dataset")
+    except ArtifactError as error:
+        raise DataError(f"{key}: {error} or .jsonl(.gz) file") from error
+    try:
+        dataset = load_dataset(str(folder), split=split or "train")
+    except Exception as error:  # the library raises many kinds: unknown split, damaged files
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(
+            f"{key} {source!r} could not be loaded ({type(error).__name__}: {reason}); give "
+            "'grammar', a local .jsonl(.gz) file, or a dataset id with one of its splits"
+        ) from error
+    yield from enumerate(dataset, start=1)
+
+
+def _shuffled(texts: "pd.Series[str]", seed: int, name: str) -> list[int]:
+    """Row numbers in an order that depends on each row's own text, not on its neighbours."""
+    salt = str(derive_seed(seed, name)).encode()
+    keys = [hashlib.sha256(salt + text.encode()).digest() for text in texts]
+    return sorted(range(len(keys)), key=keys.__getitem__)
+
+
+def assign_parts(
+    rows: pd.DataFrame, column: str, fractions: Mapping[str, float], seed: int, kind: str
+) -> pd.DataFrame:
+    """Assign each row to one part; no text is in two parts.
+
+    The classifiers, the reference and the prompts must not share text: the evaluator is held
+    out from everything that the reward model has seen. Rows are ordered by a hash of their text,
+    so adding rows moves only those near a boundary.
+
+    Args:
+        rows: Rows with distinct texts; those with ``for_test`` true are for the test alone.
+        column: Column of the text.
+        fractions: Share of each part in :data:`vbon.tasks.base.PARTS`; one in sum, and 0 for a
+            part that is not needed.
+        seed: Another seed gives another split.
+        kind: Key of the configuration that describes the rows, in the plural.
+
+    Returns:
+        The rows with a column ``part``.
+
+    Raises:
+        ConfigError: If parts are missing or unknown, or shares are negative or not one in sum.
+        DataError: If a text repeats or a part would be empty.
+
+    Example:
+        >>> shares = dict(reference=0.5, reward_model=0.2, evaluator=0.1, train=0.1, test=0.1)
+        >>> rows = pd.DataFrame({"text": [f"text {number}" for number in range(100)]})
+        >>> parts = assign_parts(rows, "text", shares, seed=0, kind="reviews")["part"]
+        >>> parts.value_counts().to_dict()["reference"]
+        50
+    """
+    if not rows[column].is_unique:
+        raise DataError(f"{kind} repeat a text, so parts could share it; drop repeated texts first")
+    if set(fractions) != set(PARTS):
+        raise ConfigError(
+            f"{kind}.fractions names {sorted(fractions)}; it must name each of {sorted(PARTS)}"
+        )
+    low = [f"{part}: {share}" for part, share in fractions.items() if not share >= 0]
+    if low or not math.isclose(sum(fractions.values()), 1.0, abs_tol=1e-9):
+        raise ConfigError(
+            f"{kind}.fractions has {low[0] if low else f'sum {sum(fractions.values()):g}'}; "
+            "shares must not be negative and add up to 1"
+        )
+    if "for_test" in rows:
+        tested = rows.pop("for_test")
+        own = assign_parts(rows[~tested], column, fractions, seed, kind)
+        return pd.concat([own, rows[tested].assign(part="test")], ignore_index=True)
+    order = _shuffled(rows[column], seed, "split")
+    parts = [""] * len(rows)
+    start, share = 0, 0.0
+    for part in PARTS:
+        share += fractions[part]
+        stop = round(share * len(rows))
+        if stop == start and fractions[part]:
+            raise DataError(
+                f"{kind}.fractions gives no {kind[:-1]} to part {part!r} of {len(rows)}; "
+                f"raise {kind}.num_{kind} or its share"
+            )
+        for row in order[start:stop]:
+            parts[row] = part
+        start = stop
+    return rows.assign(part=parts)
+
+
+def prompt_id(source_id: str, prompt_ids: Sequence[int]) -> str:
+    """Name a prompt by its source and its tokens, so that other prompts never change its id.
+
+    Example:
+        >>> prompt_id("review-000001", [4, 17]) == prompt_id("review-000001", (4, 17))
+        True
+        >>> len(prompt_id("review-000001", [4, 17]))
+        16
+    """
+    text = source_id + "\x1f" + " ".join(str(int(token)) for token in prompt_ids)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
