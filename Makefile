@@ -15,7 +15,7 @@ smoke: $(VENV)  ## the same graph at toy size, in results-smoke
 	@exec .venv/bin/vbon workflow --cores $(CORES) --configfile config/smoke.yaml
 
 figures: $(VENV)  ## redraw every figure and table from what is in results, or in published
-	@exec .venv/bin/vbon workflow -s workflow/rules/figures.smk -F --cores $(CORES)
+	@exec .venv/bin/vbon workflow -s workflow/figures.smk -F --cores $(CORES)
 
 record: $(VENV)  ## run what is not done, and record everything with DVC
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" exec .venv/bin/dvc repro

@@ -12,22 +12,18 @@ report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"
-include: "workflow/rules/data.smk"
+include: "workflow/rules/tasks.smk"
 include: "workflow/rules/pool.smk"
-include: "workflow/rules/enumerable.smk"
-include: "workflow/rules/runs.smk"
-include: "workflow/rules/tables.smk"
-include: "workflow/rules/summaries.smk"
-include: "workflow/rules/excerpts.smk"
+include: "workflow/rules/training.smk"
+include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/analysis.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/report.smk"
 include: "workflow/rules/targets.smk"
 
 
 onstart:
-    # With its limit of jobs a second, Snakemake 9 looks for jobs each second anew, and once more each
-    # second for every job that has ended: minutes of a core in a long sweep. Without one it looks
-    # when a job ends.
-    workflow.scheduler.job_rate_limiter = None
+    snakemake9.schedule_at_once(workflow)
 
 
 localrules:
@@ -39,15 +35,15 @@ rule all:
     """Every figure and table of every task, and the page that shows them."""
     default_target: True
     input:
-        lambda wildcards: damaged(),
-        [f"{run.folder}/run.json" for run in RUNS],  # one that was deleted is missed
-        sorted({*SOURCES, *(path for paths in SOURCES.values() for path in paths)}),
-        REPORT,
-        expand(f"{RESULTS}/{{task}}/metrics.json", task=TASKS),
-        expand(f"{RESULTS}/{{root}}/points.parquet", root=filter(runs_of, ROOTS)),
+        lambda wildcards: PLAN.damaged(workflow),
+        PLAN.records(PLAN.runs),  # one that was deleted is missed
+        sorted({*DRAWING.sources, *(path for paths in DRAWING.sources.values() for path in paths)}),
+        DRAWING.report,
+        expand(f"{RESULTS}/{{task}}/metrics.json", task=PLAN.tasks),
+        expand(f"{RESULTS}/{{root}}/points.parquet", root=filter(PLAN.runs_of, PLAN.roots)),
 
 
 rule rebuild:
-    """What `vbon workflow` set aside; it asks for this beside targets that are named."""
+    """What `vbon workflow` set aside; it requests this beside targets that are named."""
     input:
-        lambda wildcards: damaged(),
+        lambda wildcards: PLAN.damaged(workflow),

@@ -56,29 +56,7 @@ _POINT_NUMBERS = [
 SCHEMAS: dict[str, Schema] = {
     schema.name: schema
     for schema in (
-        Schema(
-            "reviews",
-            ("source_id",),
-            {"source_id": STRING, "text": STRING, "label": INT, "part": STRING},
-        ),
-        Schema(
-            "posts",
-            ("source_id",),
-            dict.fromkeys(
-                (
-                    "source_id",
-                    "subreddit",
-                    "domain",
-                    "title",
-                    "post",
-                    "summary",
-                    "chosen",
-                    "rejected",
-                    "part",
-                ),
-                STRING,
-            ),
-        ),
+        Schema("texts", ("source_id",), {"source_id": STRING, "part": STRING}),
         Schema(
             "prompts",
             ("prompt_id",),

@@ -214,7 +214,7 @@ class Step:
             field = place[own.kind.role].format(name)
             if get_origin(own.type) is dict:
                 field = f"params.{name}"  # name=path, or JSON
-            field = "output" if name == "output" else field
+            field = "output" if name == "output" and own.kind.role == "output" else field
             words.append(f"{own.option} {given.get(name, f'{{{field}:q}}')}")
         return " ".join([*words, log])
 

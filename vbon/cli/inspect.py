@@ -11,11 +11,13 @@ import yaml
 from vbon.cli.options import parser
 from vbon.cli.outdated import outdated_files
 from vbon.methods.registry import get_method, method_modules
-from vbon.planning.config import ROLES, load, schema, uninstalled
+from vbon.planning.config import load, uninstalled
 from vbon.planning.cost import Hardware, described, estimate, shape_of
 from vbon.planning.hub import is_hub_id, unpinned
 from vbon.planning.phases import write_phases
 from vbon.planning.runs import Run, advice, expand, file_of
+from vbon.tasks.base import ROLES
+from vbon.tasks.registry import KINDS
 
 
 def _options(verb: str, summary: str | None) -> argparse.ArgumentParser:
@@ -125,7 +127,11 @@ def methods(arguments: list[str]) -> None:
 
 
 def tasks(arguments: list[str]) -> None:
-    """List the tasks that a config can name."""
+    """List the kinds of task that a section of the configuration can be of."""
     parser("tasks", tasks.__doc__ or "").parse_args(arguments)
-    for name in schema()["properties"]["tasks"]["items"]["enum"]:
-        print(f"{name}: {schema()['properties'][name]['description']}")
+    for name in KINDS.files():
+        kind = KINDS.get(name)
+        print(f"{name}: {' '.join((kind.__doc__ or '').split())}")
+        print(f"    figures: {', '.join(kind.figures) or 'none'}")
+        print(f"    tables: {', '.join(kind.tables)}")
+        print(f"    claims: {', '.join(kind.claims) or 'none'}")

@@ -65,7 +65,7 @@ _FIGURE_7_ONLY = frozenset({"bon_sft"})
 FIGURES: dict[str, Callable[[Tables, Path], pd.DataFrame]] = {
     "figure2a": _tradeoff("win_rate", _WIN_RATE, _FIGURE_7_ONLY),
     "figure2b": _tradeoff("reward_prob", _REWARD, _FIGURE_7_ONLY),
-    "figure3": lambda tables, stem: figure3(tables["figure3"], stem),
+    "figure3": lambda tables, stem: figure3(tables["shown_pools"], stem),
     "figure4": lambda tables, stem: figure4(tables["points"], tables["costs"], stem),
     "figure5a": lambda tables, stem: figure5(tables["points"], "evaluator_win_rate", stem),
     "figure5b": lambda tables, stem: figure5(tables["points"], "evaluator_reward", stem),

@@ -9,25 +9,24 @@ from vbon.artifacts.tables import atomic_path, read_either, write_card
 
 
 @step(is_light=True)
-def figure(name: str, tables: Named, output: str, title: str, job: Job) -> None:
+def figure(name: str, tables: Named, stem: str, job: Job) -> None:
     """Draw one figure as PDF, SVG and PNG, with what it shows as CSV.
 
     Args:
         name: One of :data:`vbon.figures.catalogue.FIGURES`.
         tables: Tables by the names that the figure knows.
-        output: Path without suffix.
-        title: Words for the task in titles.
+        stem: Path without suffix.
         job: Of the call.
     """
     from vbon.figures.catalogue import FIGURES
     from vbon.figures.style import caveat
 
     frames = {key: read_either(path) for key, path in tables.items()}
-    stem = Path(output)
-    stem.parent.mkdir(parents=True, exist_ok=True)
+    path = Path(stem)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with caveat(_caveat(frames.pop("missing", pd.DataFrame()))):
-        FIGURES[name](frames, stem, title)
-    write_card(stem.with_name(f"{stem.name}.csv"), job.provenance(output=None))
+        FIGURES[name](frames, path)
+    write_card(path.with_name(f"{path.name}.csv"), job.provenance(stem=None))
 
 
 def _caveat(missing: pd.DataFrame) -> str:

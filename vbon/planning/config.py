@@ -13,18 +13,19 @@ from jsonschema.exceptions import ValidationError
 
 from vbon.errors import ConfigError, missing_vllm
 from vbon.pool.shared import MIN_PROMPTS
+from vbon.tasks.base import Task, TextTask
+from vbon.tasks.registry import KINDS, kind_of, make_task
 
 SCHEMA = Path(__file__).parents[2] / "workflow" / "schemas" / "config.schema.yaml"
 
 
-ROLES = ("reference", "reward_model", "evaluator")
 STUDIED = ("run_methods", "methods", "seeds", "logf", "online", "offline", "budgets", "evaluation")
 """What a study of a task with built or loaded models may change."""
 
 
 @cache
 def schema() -> dict[str, Any]:
-    """The JSON schema of the configuration, with ``$ref`` resolved."""
+    """The JSON schema of the configuration but for its sections, with ``$ref`` resolved."""
     raw = yaml.safe_load(SCHEMA.read_text())
     return _dereferenced(raw, raw["$defs"])
 
@@ -34,7 +35,7 @@ def _dereferenced(node: Any, definitions: Mapping[str, Any]) -> Any:
         return [_dereferenced(item, definitions) for item in node]
     if not isinstance(node, dict):
         return node
-    own = {key: value for key, value in node.items() if key not in ("$ref", "$defs")}
+    own = {key: value for key, value in node.items() if key != "$ref"}
     if "$ref" in node:
         own = {**definitions[node["$ref"].rpartition("/")[2]], **own}
     return {key: _dereferenced(value, definitions) for key, value in own.items()}
@@ -81,12 +82,55 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigError: One line: the key, its value, what is accepted.
     """
-    completed = _with_defaults(dict(copy.deepcopy(config)), schema())
-    _validate(completed, schema())
-    for task in completed["tasks"]:
-        check_section(task, completed[task])
-        _resolve_studies(task, completed[task])
+    completed = dict(copy.deepcopy(config))
+    names = {name: node for name, node in completed.items() if name not in schema()["properties"]}
+    top = _with_defaults({k: v for k, v in completed.items() if k not in names}, schema())
+    _validate(top, schema())
+    for name in dict.fromkeys([*names, *top["tasks"]]):
+        top[name] = _section(name, names.get(name, {}), name in top["tasks"])
+    for name in top["tasks"]:
+        check_section(name, top[name])
+        _resolve_studies(name, top[name])
+    return top
+
+
+def _section(name: str, section: Any, is_run: bool) -> dict[str, Any]:
+    """A task's section with its defaults, checked key by key."""
+    is_section = isinstance(section, dict)
+    kind = kind_of(name, section) if is_section else None
+    if kind is None and not (is_section and is_run):
+        accepted = [*schema()["properties"], "sections of tasks"]
+        near = difflib.get_close_matches(name, accepted, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ConfigError(f"{name}: unknown key; {hint}accepted here: {', '.join(accepted)}")
+    if kind not in KINDS.files():
+        raise ConfigError(
+            f"{name}.kind: {kind!r} is not allowed; accepted: {', '.join(sorted(KINDS.files()))}"
+        )
+    completed = _with_defaults({**section, "kind": kind}, section_schema(kind))
+    _validate(completed, section_schema(kind), (name,))
     return completed
+
+
+def tasks_of(config: Mapping[str, Any]) -> dict[str, Task]:
+    """The tasks that a resolved configuration runs, by the names of their sections."""
+    return {name: make_task(config[name]) for name in config["tasks"]}
+
+
+@cache
+def section_schema(kind: str) -> dict[str, Any]:
+    """The JSON schema of a section of one kind: common keys and the kind's own."""
+    cls = KINDS.get(kind)
+    definitions = schema()["$defs"]
+    node, properties = definitions[cls.schema], dict(cls.keys)
+    omitted = node.get("omits", [])
+    while node is not None:
+        properties = {**node["properties"], **properties}
+        node = definitions.get(node.get("extends"))
+    properties = {key: own for key, own in properties.items() if key not in omitted}
+    description = " ".join((cls.__doc__ or "").split())
+    settings = {"type": "object", "additionalProperties": False, "description": description}
+    return _dereferenced({**settings, "properties": properties}, definitions)
 
 
 def _validate(value: Any, node: Mapping[str, Any], where: tuple[str, ...] = ()) -> None:
@@ -99,31 +143,31 @@ def _validate(value: Any, node: Mapping[str, Any], where: tuple[str, ...] = ()) 
 def _resolve_studies(task: str, section: dict[str, Any]) -> None:
     """Replace each study by the complete section that it stands for."""
     base = {key: value for key, value in section.items() if key != "studies"}
+    shares_pool = make_task(section).shares_pool
     dropped = [name for name, study in section.get("studies", {}).items() if study is None]
     for name in dropped:
         del section["studies"][name]
     for name, overlay in section.get("studies", {}).items():
         where = (task, "studies", name)
         fixed = [key for key in overlay if key not in STUDIED and overlay[key] != base.get(key)]
-        if fixed and task != "enumerable":
+        if fixed and shares_pool:
             raise ConfigError(
                 f"{'.'.join(where)}.{fixed[0]}: a study uses the task's models and draws; it may "
                 f"change {', '.join(STUDIED)}"
             )
         study = merge(base, overlay)
-        _validate(study, schema()["properties"][task], where)
+        _validate(study, section_schema(section["kind"]), where)
         check_section(".".join(where), study)
         section["studies"][name] = study
 
 
 def laid_over(
-    task: str, section: Mapping[str, Any], part: str, changes: Mapping[str, Any], where: str
+    section: Mapping[str, Any], part: str, changes: Mapping[str, Any], where: str
 ) -> dict[str, Any]:
     """A part of a task's section with what one method changes of it.
 
     Args:
-        task: Name of the task.
-        section: Its complete section, or that of a study.
+        section: The task's complete section, or that of a study.
         part: ``online``, ``offline`` or ``logf``.
         changes: Keys of that part and their values.
         where: Path of the changes in the config, for errors.
@@ -132,7 +176,7 @@ def laid_over(
         ConfigError: If the part has no such key, or refuses its value.
     """
     combined = {**section[part], **changes}
-    _validate(combined, schema()["properties"][task]["properties"][part], (where,))
+    _validate(combined, section_schema(section["kind"])["properties"][part], (where,))
     return combined
 
 
@@ -181,21 +225,6 @@ def _listed(accepted: Any) -> str:
     return ", ".join(map(str, accepted)) if isinstance(accepted, list) else str(accepted)
 
 
-def evaluation_splits(section: Mapping[str, Any]) -> dict[str, float]:
-    """Temperature of each set of responses to the test prompts, by its name in file names.
-
-    Example:
-        >>> evaluation_splits({"evaluation": {"temperatures": [0.5, 1]}})
-        {'test-t0.5': 0.5, 'test-t1': 1}
-        >>> evaluation_splits({"evaluation": {}, "sampling": {"temperature": 1.0}})
-        {'test': 1.0}
-    """
-    named = section["evaluation"].get("temperatures")
-    if named is None:
-        return {"test": section["sampling"]["temperature"]}
-    return {f"test-t{temperature:g}": temperature for temperature in named}
-
-
 def uninstalled(config: Mapping[str, Any]) -> list[str]:
     """What a complete configuration asks for and is not installed here, one line each."""
     named = {task: config[task]["sampling"]["backend"] for task in config["tasks"]}
@@ -233,7 +262,7 @@ def check_estimator(name: str, section: Mapping[str, Any], logf: Mapping[str, An
     Raises:
         ConfigError: If there are fewer than :data:`vbon.pool.shared.MIN_PROMPTS`.
     """
-    prompts = section["prompts"]["num_train"] if "prompts" in section else section["num_prompts"]
+    prompts = make_task(section).num_prompts["train"]
     if logf["estimator"] == "shared" and prompts < MIN_PROMPTS:
         raise ConfigError(
             f"{name}.estimator: 'shared' learns from {MIN_PROMPTS} training prompts or more, there "
@@ -252,10 +281,10 @@ def check_section(name: str, task: Mapping[str, Any]) -> None:
         ConfigError: One line, as for a single key.
     """
     sampling, online = task["sampling"], task["online"]
-    if sampling["backend"] == "vllm" and "prompts" not in task:
+    if sampling["backend"] == "vllm" and not isinstance(make_task(task), TextTask):
         raise ConfigError(
             f"{name}.sampling.backend: 'vllm' is not allowed here, where the reference is a table "
-            "or one of few tokens; give transformers"
+            "or one of few tokens; give native"
         )
     check_draws(f"{name}.logf.m", task["logf"]["m"], name, sampling)
     check_estimator(f"{name}.logf", task, task["logf"])
@@ -279,50 +308,4 @@ def check_section(name: str, task: Mapping[str, Any]) -> None:
             f"{name}.evaluation.responses: {task['evaluation']['responses']} asked for, "
             f"{name}.sampling.fresh_draws gives the reference {sampling['fresh_draws']}"
         )
-    for kind in ("reviews", "posts"):
-        if kind in task:
-            _check_texts(f"{name}.{kind}", task[kind], task)
-    if "posts" in task:
-        _check_room(name, task)
-    elif "prompts" in task and task["prompts"]["max_tokens"] < task["prompts"]["min_tokens"]:
-        raise ConfigError(
-            f"{name}.prompts.max_tokens: {task['prompts']['max_tokens']} is below "
-            f"{name}.prompts.min_tokens = {task['prompts']['min_tokens']}"
-        )
-
-
-def is_built(model: Mapping[str, Any]) -> bool:
-    """Whether a model is trained here, and not an id or a function."""
-    return model["id"] is None and model.get("callable") is None
-
-
-def _check_texts(where: str, texts: Mapping[str, Any], task: Mapping[str, Any]) -> None:
-    """Refuse shares of the texts that leave a model or a split without any."""
-    if texts["test_source"] is not None and texts["source"] == "grammar":
-        raise ConfigError(
-            f"{where}.test_source: {texts['test_source']!r} is not allowed with source: grammar, "
-            "which writes texts for the test as well; give null"
-        )
-    for role in ROLES:
-        if None not in (task[role]["id"], task[role].get("callable")):
-            raise ConfigError(
-                f"{where.rpartition('.')[0]}.{role}.callable: {task[role]['callable']!r} is not "
-                "allowed beside an id; give one of them"
-            )
-    needed = {role: is_built(task[role]) for role in ROLES}
-    needed |= {"train": True, "test": texts["test_source"] is None}
-    for part, share in texts["fractions"].items():
-        if needed[part] and not share > 0:
-            raise ConfigError(f"{where}.fractions.{part}: {share} is not allowed; give more than 0")
-
-
-def _check_room(name: str, task: Mapping[str, Any]) -> None:
-    """Refuse a model that is built too short for a prompt and its longest response."""
-    needed = task["prompts"]["max_tokens"] + task["sampling"]["max_new_tokens"]
-    for role in ROLES:
-        model = task[role]
-        if is_built(model) and model["build"]["max_tokens"] < needed:
-            raise ConfigError(
-                f"{name}.{role}.build.max_tokens: {model['build']['max_tokens']} is too short for "
-                f"{name}.prompts.max_tokens and {name}.sampling.max_new_tokens, {needed} together"
-            )
+    make_task(task).check(name)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vbon.methods.base import Anchored
-from vbon.planning.config import evaluation_splits
+from vbon.tasks.base import evaluation_splits
 from vbon.planning.runs import Run
 
 BYTES = 4  # of a weight, a gradient or a cached number: models are kept in single precision
@@ -250,7 +250,7 @@ def _pool(task: _Task) -> Work:
         (prompts["num_test"], test, len(evaluation_splits(task.section))),
     ):
         work = task.drawn(size, draws, count / size) + task.judged(count * draws)
-        if sampling["backend"] != "transformers":  # its log-probs are computed anew
+        if sampling["backend"] != "native":  # its log-probs are computed anew
             work += task.passed(count * draws)
         total += work * repeats
     return total

@@ -7,7 +7,8 @@ from typing import Any
 
 from vbon.artifacts.snapshots import FETCH
 from vbon.errors import DataError
-from vbon.planning.config import ROLES
+from vbon.tasks.base import ROLES
+from vbon.tasks.registry import KINDS
 
 _COMMIT = re.compile("[0-9a-f]{40}")
 _OTHERS = ["*.h5", "*.msgpack", "*.ot", "*.onnx", "*.tflite", "onnx/*", "openvino/*", "coreml/*"]
@@ -35,13 +36,13 @@ def hub_sources(config: Mapping[str, Any]) -> dict[str, tuple[str, str, str | No
             chosen = section.get(role, {})
             if is_hub_id(chosen.get("id")):
                 found[f"{task}.{role}.id"] = ("model", chosen["id"], chosen["revision"])
-        texts = section.get("reviews") or section.get("posts") or {}
+        place = getattr(KINDS.get(section["kind"]), "texts_key", "")
+        texts = section.get(place) or {}
         for key in ("source", "test_source"):
             source = texts.get(key)
             if source is None or source == "grammar" or source.endswith((".jsonl", ".jsonl.gz")):
                 continue
-            kind = "reviews" if "reviews" in section else "posts"
-            found[f"{task}.{kind}.{key}"] = ("dataset", source, texts["revision"])
+            found[f"{task}.{place}.{key}"] = ("dataset", source, texts.get("revision"))
     return found
 
 

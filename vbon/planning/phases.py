@@ -1,119 +1,70 @@
-"""What each phase of the benchmark depends on beside artifacts: settings, runs and code.
+"""Phases of the benchmark as DVC records them: what each depends on, and the files it makes.
 
-DVC compares files. `vbon plan --output` writes one a phase, so that a stage of dvc.yaml is started
+DVC compares files. `vbon plan --output` writes one per phase, so that a stage of dvc.yaml is started
 again when something changes that its rules would see, and only then: comments and the settings of
 other methods do not count.
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from vbon.artifacts.fingerprint import code_fingerprint, content_hash
+from vbon.artifacts.steps import steps
 from vbon.artifacts.tables import write_json
+from vbon.errors import VbonError
 from vbon.methods.registry import method_modules
-from vbon.planning.runs import TRAIN_MODULES, Root, Run, expand, pair_files, roots
+from vbon.planning import snakemake9
+from vbon.planning.config import tasks_of
+from vbon.planning.drawing import Drawing
+from vbon.planning.runs import Root, Run, expand, file_of, language_of, pair_files, roots
+from vbon.planning.workflow import SPLITS, Plan
+from vbon.tasks.base import ROLES, evaluation_splits
 
-_TRAINING = (
-    "online",
-    "offline",
-    "budgets",
-    "evaluation",
-    "seeds",
-    "run_methods",
-    "methods",
-    "studies",
-)
-MODULES: dict[str, tuple[str, ...]] = {
-    "data": (
-        "vbon.tasks.reviews",
-        "vbon.tasks.posts",
-        "vbon.tasks.prompts",
-        "vbon.tasks.enumerable",
-        "vbon.models.build",
-        "vbon.sampling",
-        "vbon.rewards",
-        "vbon.pool.logf",
-        "vbon.objectives.oracle",
-    ),
-    "pool": (
-        "vbon.sampling.backends",
-        "vbon.rewards",
-        "vbon.pool.logf",
-        "vbon.pool.pairs",
-        "vbon.pool.shared",
-        "vbon.pool.features",
-    ),
-    "sweep": (*TRAIN_MODULES, "vbon.evaluation.policy"),
-    "studies": (*TRAIN_MODULES, "vbon.evaluation.policy", "vbon.evaluation.points"),
-    "tables": (
-        "vbon.analysis.claims",
-        "vbon.analysis.convergence",
-        "vbon.analysis.equivalence",
-        "vbon.analysis.estimators",
-        "vbon.analysis.optimum",
-        "vbon.analysis.inference",
-        "vbon.evaluation.policy",
-        "vbon.evaluation.points",
-        "vbon.analysis.excerpts",
-        "vbon.analysis.headline",
-        "vbon.analysis.draws",
-        "vbon.artifacts.markdown",
-        "vbon.analysis.attainment",
-        "vbon.analysis.orderings",
-        "vbon.analysis.pareto",
-        "vbon.rewards",
-        "vbon.analysis.temperatures",
-        "vbon.analysis.excerpts",
-        "vbon.tasks.lead",
-        "vbon.pool.features",
-        "vbon.tasks.bounds",
-    ),
-    "figures": ("vbon.figures.catalogue", "vbon.report.page"),
-}
-"""Modules of each phase; they cover what the phase's rules give to ``code()``."""
-
-RULES = {
-    "data": ("data", "enumerable"),
-    "pool": ("pool", "enumerable"),
-    "sweep": ("runs",),
-    "studies": ("runs", "tables"),
-    "tables": ("data", "enumerable", "tables", "summaries", "excerpts", "figures"),
+STAGES: dict[str, tuple[str, ...]] = {
+    "tasks": ("tasks", "pool"),
+    "pool": ("tasks", "pool"),
+    "training": ("training", "evaluation"),
+    "studies": ("training", "evaluation"),
+    "analysis": ("training", "evaluation", "analysis", "figures"),
     "figures": ("figures", "report"),
 }
-"""Files of each phase's rules."""
+"""Folders of the package whose steps, and files of rules of the same name, a stage depends on.
 
-
-def language_of(section: Mapping[str, Any]) -> dict[str, Any]:
-    """What shapes a task's data and pool; training settings do not."""
-    return {name: value for name, value in section.items() if name not in _TRAINING}
+A language is written with its pool, by one rule. Evaluation writes into the folders of runs, which
+DVC gives to one stage."""
 
 
 def phase_specs(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """What each phase of each task depends on, by the name of its file below the plan's folder.
+    """Everything that each phase of each task depends on beside artifacts, by the file's name.
 
     Args:
         config: A resolved configuration.
 
     Returns:
-        ``{task}/{phase}.json``; the sweep's are ``{task}/sweep-{method}.json``, one for each
-        method there is, without runs where the task does not run it.
+        ``{task}/{stage}.json``; those of training are ``{task}/training-{method}.json``, one for
+        each method that exists, without runs where the task does not run it.
     """
     runs = expand(config)
     specs: dict[str, dict[str, Any]] = {}
-    for task in config["tasks"]:
+    for task, kind in tasks_of(config).items():
         own = [run for run in runs if run.task == task]
-        made = _specs_of(config, roots(config, task), own)
-        for phase, spec in made.items():
-            kind, _, method = phase.partition("-")
-            modules = [*MODULES[kind], *_method_modules(kind, method, own)]
-            specs[f"{task}/{phase}.json"] = {
+        for name, spec in _specs_of(config, roots(config, task), own).items():
+            stage, _, method = name.partition("-")
+            code = [root for step in _steps_of(stage) for root in step.roots(task=kind)]
+            specs[f"{task}/{name}.json"] = {
                 "seed": config["seed"],
-                "code": code_fingerprint(*modules),
-                "rules": [_rules(name) for name in ("common", "targets", *RULES[kind])],
+                "code": code_fingerprint(*code, *_method_modules(stage, method, own)),
+                "rules": [_rules(file) for file in ("common", "targets", *STAGES[stage])],
                 **spec,
             }
     return specs
+
+
+def _steps_of(stage: str) -> list[Any]:
+    """Steps whose code a stage depends on."""
+    return [step for step in steps().values() if step.phase in STAGES[stage]]
 
 
 def _rules(name: str) -> str:
@@ -122,7 +73,7 @@ def _rules(name: str) -> str:
 
 
 def write_phases(config: Mapping[str, Any], folder: str) -> None:
-    """Write the files of :func:`phase_specs`, and take away those of what there is no longer."""
+    """Write the files of :func:`phase_specs`, and delete those of phases that are gone."""
     specs = phase_specs(config)
     for path in Path(folder).glob("*/*.json"):
         if str(path.relative_to(folder)) not in specs:
@@ -141,7 +92,7 @@ def _specs_of(
         shared.setdefault(root.shared, language_of(root.section))
     measuring = {name: section[name] for name in ("evaluation", "rewards", "sampling")}
     specs = {
-        "data": {"sections": shared},
+        "tasks": {"sections": shared},
         "pool": {
             "sections": shared,
             "evaluation": section["evaluation"],
@@ -152,21 +103,93 @@ def _specs_of(
             "runs": [run.to_json() for run in runs if run.study],
             "sections": {root.path: root.section for root in sources[1:]},
         },
-        "tables": {"runs": [run.to_json() for run in runs], "section": section},
+        "analysis": {"runs": [run.to_json() for run in runs], "section": section},
         "figures": {"runs": [run.to_json() for run in runs], "section": section},
     }
-    for kind in ("tables", "figures"):
-        specs[kind]["figures"] = config["figures"]
+    for stage in ("analysis", "figures"):
+        specs[stage]["figures"] = config["figures"]
     for method in method_modules():
-        asked = [run.to_json() for run in runs if run.method == method and not run.study]
-        specs[f"sweep-{method}"] = {"runs": asked, **(measuring if asked else {})}
+        own = [run.to_json() for run in runs if run.method == method and not run.study]
+        specs[f"training-{method}"] = {"runs": own, **(measuring if own else {})}
     return specs
 
 
-def _method_modules(kind: str, method: str, runs: list[Run]) -> list[str | Path]:
-    """Files of the methods that a phase runs."""
-    known = method_modules()
+def _method_modules(stage: str, method: str, runs: list[Run]) -> list[str | Path]:
+    """Files of the methods that a stage runs."""
+    files = method_modules()
     if method:
-        return [known[method]]
-    used = {run.method for run in runs if run.study} if kind == "studies" else set()
-    return [known[name] for name in sorted(used)]
+        return [files[method]]
+    used = {run.method for run in runs if run.study} if stage == "studies" else set()
+    return [files[name] for name in sorted(used)]
+
+
+def targets(plan: Plan, drawing: Drawing) -> dict[str, tuple[list[str], str]]:
+    """Files of each phase of each task, and the folder that it makes, by the target's name."""
+    found = {}
+    for task in plan.tasks:
+        runs, folder = [run for run in plan.runs if run.task == task], plan.folder(task)
+        studies = [run for run in runs if run.study]
+        points = [
+            f"{root.folder}/points.parquet"
+            for name, root in plan.roots.items()
+            if root.task == task and root.study and plan.runs_of(name)
+        ]
+        found |= {
+            f"tasks_{task}": (_data(plan, task), f"{folder}/data"),
+            f"pool_{task}": (_pool(plan, task), f"{folder}/reference"),
+            f"studies_{task}": ([*_measured(plan, studies), *points], f"{folder}/studies"),
+            f"analysis_{task}": (drawing.comparisons(task), f"{folder}/evaluated"),
+        }
+        for method in method_modules():
+            own = [run for run in runs if run.method == method and not run.study]
+            target = (_measured(plan, own), f"{folder}/runs/{method}")
+            found[f"training_{task}_{method}"] = target
+    return found
+
+
+def _measured(plan: Plan, runs: list[Run]) -> list[str]:
+    return [*plan.records(runs), *plan.marks(runs)]
+
+
+def _data(plan: Plan, task: str) -> list[str]:
+    """Texts or strings, models and prompts."""
+    names = [f"models/{role}/card.json" for role in ROLES]
+    names += [f"prompts/{split}.parquet" for split in SPLITS]
+    names.append("data/texts.parquet" if task in plan.text_tasks else "data/strings.parquet")
+    return [f"{plan.folder(task)}/{name}" for name in names]
+
+
+def _pool(plan: Plan, task: str) -> list[str]:
+    """Everything below the ``reference`` folders that some run or table reads."""
+    runs = [run for run in plan.runs if run.task == task]
+    paths = [path for run in runs for path in run.inputs().values()]
+    for run in runs:
+        for split in evaluation_splits(plan.root_of(run).section):
+            paths += run.evaluation_inputs(split).values()
+    train = f"{plan.folder(task)}/reference/{{}}/train.parquet"
+    files = {file_of(path) for path in paths if "/reference/" in path}
+    return sorted({*files, train.format("samples"), train.format("rewards")})
+
+
+def check_recording(plan: Plan) -> None:
+    """Refuse to run for DVC where what is recorded would be wrong.
+
+    Raises:
+        VbonError: If runs may be missing, or results were made in another folder.
+    """
+    if "DVC_STAGE" not in os.environ:
+        return
+    if plan.is_partial:
+        raise VbonError(
+            "partial: true is not accepted here, since what is recorded stands for all runs; "
+            "set partial: false"
+        )
+    for task in plan.tasks if os.path.exists("dvc.lock") else []:
+        path = f"{plan.folder(task)}/points.parquet"
+        if os.path.exists(path) and not snakemake9.has_record(path):
+            # A stage would be recorded as made by today's code, whatever made it.
+            raise VbonError(
+                f"{path} was not made in this folder, so that changes of code or config would "
+                "not be seen; run `make restore` first (with the config and code of dvc.lock: "
+                "put yours aside with `git stash`)"
+            )

@@ -16,9 +16,23 @@ from vbon.methods.base import Anchored, Method, Offline, Online
 from vbon.methods.registry import get_method, method_modules
 from vbon.planning.config import check_draws, check_estimator, check_section, laid_over
 from vbon.pool.pairs import Pairing
+from vbon.tasks.registry import make_task
 
 _PREFIX = {"kl_coef": "beta", "estimator": ""}
-TRAIN_MODULES = ("vbon.training.runs",)
+CARRY_OUT = "vbon.training.runs:carry_out"
+"""The function whose code a run's key holds."""
+
+
+_TRAINING = (
+    "online",
+    "offline",
+    "budgets",
+    "evaluation",
+    "seeds",
+    "run_methods",
+    "methods",
+    "studies",
+)
 
 
 @dataclass(frozen=True)
@@ -50,16 +64,22 @@ class Root:
 def roots(config: Mapping[str, Any], task: str) -> list[Root]:
     """The task itself and then its studies.
 
-    A study of the enumerable task may change the language and so has everything of its own; those
-    of other tasks share the task's models and draws.
+    Studies share the task's models and draws where the task says so; a study of a language may
+    change it and so has everything of its own.
     """
     section, folder = config[task], f"{config['results_dir']}/{task}"
+    shares_pool = make_task(section).shares_pool
     found = [Root(task, "", folder, folder, section["logf"]["m"], section)]
     for name, study in section.get("studies", {}).items():
         own = f"{folder}/studies/{name}"
-        shared, whose = (own, study) if task == "enumerable" else (folder, section)
+        shared, whose = (folder, section) if shares_pool else (own, study)
         found.append(Root(task, name, own, shared, whose["logf"]["m"], study))
     return found
+
+
+def language_of(section: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a section that data and pool depend on: all but settings of training."""
+    return {name: value for name, value in section.items() if name not in _TRAINING}
 
 
 @dataclass(frozen=True)
@@ -125,7 +145,7 @@ class Run:
     def provenance(self) -> dict[str, Any]:
         """What makes the run: :func:`vbon.artifacts.fingerprint.provenance` of its spec."""
         return provenance(
-            dict(self.spec), self.inputs(), (*TRAIN_MODULES, method_modules()[self.method])
+            dict(self.spec), self.inputs(), (CARRY_OUT, method_modules()[self.method])
         )
 
     def key(self) -> str:
@@ -281,7 +301,7 @@ def _check_budgets(root: Root) -> None:
 def _budgeted(root: Root, method: str, loop: str) -> dict[str, Any]:
     """Settings of a training loop with the budget of one method laid over them."""
     path, own = f"{root.path}.budgets.{method}", root.section["budgets"].get(method, {})
-    combined = laid_over(root.task, root.section, loop, own, path)
+    combined = laid_over(root.section, loop, own, path)
     check_section(path, {**root.section, loop: combined})
     return combined
 
@@ -299,7 +319,7 @@ def _split(
                 "true, since nothing is estimated; give exact_cdf: false, or leave it out"
             )
         return own, {"estimator": "exact"}
-    logf = laid_over(root.task, root.section, "logf", changed, f"methods.{method}")
+    logf = laid_over(root.section, "logf", changed, f"methods.{method}")
     check_draws(f"methods.{method}.m", logf["m"], root.path, root.section["sampling"])
     check_estimator(f"methods.{method}", root.section, logf)
     return own, logf

@@ -55,7 +55,7 @@ def make_backend(
     Raises:
         ConfigError: If the backend is not installed.
     """
-    if settings["backend"] == "transformers":
+    if settings["backend"] == "native":
         return partial(sample, model)
     from vbon.sampling.vllm import VLLM
 

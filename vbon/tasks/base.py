@@ -54,7 +54,7 @@ class Task(ABC):
     """Keys of its own beside those, as properties of a JSON schema with defaults."""
     figures: ClassVar[tuple[str, ...]] = ()
     """Figures that show it (:mod:`vbon.figures.catalogue`)."""
-    tables: ClassVar[tuple[str, ...]] = ("convergence", "histories", "excerpts", "cards")
+    tables: ClassVar[tuple[str, ...]] = ("histories", "excerpts", "cards")
     """Tables that compare its runs, as far as the configuration has what they need."""
     claims: ClassVar[tuple[str, ...]] = ()
     """Groups of claims that it can test (:mod:`vbon.analysis.claims`)."""
@@ -93,7 +93,9 @@ class TextTask(Task):
     schema = "text_section"
     texts_key: ClassVar[str] = "texts"
     """Key of the section that says where texts come from."""
-    tables = (*Task.tables, "data")
+    figures = ("figure2a", "figure2b")
+    tables = (*Task.tables, "data", "convergence", "matched", "orderings", "inference")
+    claims = ("tradeoff", "cost")
 
     @abstractmethod
     def texts(self, seed: int) -> pd.DataFrame:

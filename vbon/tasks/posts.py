@@ -15,7 +15,7 @@ import pandas as pd
 
 from vbon.errors import ConfigError, DataError
 from vbon.seeding import derive_seed
-from vbon.tasks.base import ROLES, TextTask, is_built
+from vbon.tasks.base import ROLES, Task, TextTask, is_built
 from vbon.tasks.post_grammar import write_posts
 from vbon.tasks.registry import register
 from vbon.tasks.texts import assign_parts, distinct, prompt_id, read_rows, with_test_rows
@@ -34,7 +34,7 @@ class Posts(TextTask):
     schema = "posts_section"
     texts_key = "posts"
     figures = ("figure5a", "figure5b", "overoptimisation")
-    tables = (*TextTask.tables, "lead", "section6", "examples", "monitored")
+    tables = (*Task.tables, "data", "lead", "section6", "examples", "monitored")
     claims = ("summaries",)
     has_domains = True
 

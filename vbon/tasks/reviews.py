@@ -27,12 +27,9 @@ class Reviews(TextTask):
     schema = "reviews_section"
     texts_key = "reviews"
     figures = (
-        "figure2a", "figure2b", "figure3", "figure4", "figure6", "figure7a", "figure7b", "estimators"
+        *TextTask.figures, "figure3", "figure6", "figure7a", "figure7b", "figure4", "estimators"
     )  # fmt: skip
-    tables = (
-        *TextTask.tables, "matched", "orderings", "equivalence", "table1", "shown_pools",
-        "estimators", "inference",
-    )  # fmt: skip
+    tables = (*TextTask.tables, "equivalence", "table1", "shown_pools", "estimators")
     claims = ("tradeoff", "draws", "cost")
 
     def check(self, where: str) -> None:

@@ -1,9 +1,7 @@
 """The reference's draws, their rewards, what log F is estimated from, and pairs of draws."""
 
-from vbon.planning.runs import pair_files
-
-for task in BUILT:
-    for prompts, splits in drawn_together(task).items():
+for task in PLAN.text_tasks:
+    for prompts, splits in PLAN.drawn_together(task).items():
         # Loading the models takes longer than a shard of a small task.
         folder = f"{RESULTS}/{task}/reference"
         samples, rewards = (
@@ -27,21 +25,16 @@ for task in BUILT:
                 seconds=sampled,
             log:
                 f"logs/{task}/sample-{prompts}-{{shard}}.log",
-            threads: 1
             resources:
-                gpu=gpus_for_drawing(task),
+                gpu=PLAN.gpus_for_drawing(task),
             params:
-                reference=f"{RESULTS}/{task}/models/reference",
-                settings=as_json(drawing(task)),
+                drawing=PLAN.drawing(task),
+                draws=PLAN.draws(task, prompts),
                 temperatures=list(splits.values()),
-                draws=draws(task, prompts),
-                seed=config["seed"],
-                code=code("vbon.sampling.backends"),
+                seed=PLAN.seed,
+                code=PLAN.code("sample"),
             shell:
-                "vbon sample --prompts {input.prompts:q} --reference {params.reference:q}"
-                " --settings {params.settings:q} --draws {params.draws} --shard {wildcards.shard}"
-                " --seed {params.seed} --temperatures {params.temperatures}"
-                " --output {output.samples:q} --seconds {output.seconds:q} > {log:q} 2>&1"
+                STEPS["sample"].shell(shard="{wildcards.shard}", temperatures="{params.temperatures}")
 
         rule:
             """Rewards of one shard's draws, by reward model and evaluator."""
@@ -56,82 +49,62 @@ for task in BUILT:
                 seconds=scored,
             log:
                 f"logs/{task}/score-{prompts}-{{shard}}.log",
-            threads: 1
             resources:
-                gpu=GPU,
+                gpu=PLAN.gpu,
             params:
-                models=model_options(*ROLES),
-                settings=as_json(config[task]["rewards"]),
-                code=code("vbon.rewards"),
+                scoring=as_json(config[task]["rewards"]),
+                code=PLAN.code("score"),
             shell:
-                "vbon score --samples {input.samples:q} --prompts {input.prompts:q}"
-                " {params.models:q} --settings {params.settings:q} --output {output.rewards:q}"
-                " --seconds {output.seconds:q} > {log:q} 2>&1"
+                STEPS["score"].shell()
 
 
-rule merge_samples:
-    """All draws of one split."""
+rule merge:
+    """All samples or rewards of one set of draws."""
     input:
-        lambda wildcards: shards(wildcards, "samples"),
+        shards=lambda wildcards: PLAN.shards(wildcards.task, wildcards.kind, wildcards.split),
     output:
-        RESULTS + "/{task}/reference/samples/{split}.parquet",
+        RESULTS + "/{task}/reference/{kind}/{split}.parquet",
     log:
-        "logs/{task}/merge-samples-{split}.log",
+        "logs/{task}/merge-{kind}-{split}.log",
+    wildcard_constraints:
+        kind="samples|rewards",
     localrule: LIGHT
-    threads: 1
+    params:
+        schema=lambda wildcards: wildcards.kind,
+        code=PLAN.code("merge"),
     shell:
-        "vbon merge --schema samples --shards {input:q} --output {output:q} > {log:q} 2>&1"
-
-
-rule merge_rewards:
-    """All rewards of one split."""
-    input:
-        lambda wildcards: shards(wildcards, "rewards"),
-    output:
-        RESULTS + "/{task}/reference/rewards/{split}.parquet",
-    log:
-        "logs/{task}/merge-rewards-{split}.log",
-    localrule: LIGHT
-    threads: 1
-    shell:
-        "vbon merge --schema rewards --shards {input:q} --output {output:q} > {log:q} 2>&1"
+        STEPS["merge"].shell()
 
 
 rule logf:
     """Each prompt's rewards in order, and the curve that is fitted to them."""
     input:
-        RESULTS + "/{task}/reference/rewards/{split}.parquet",
+        rewards=RESULTS + "/{task}/reference/rewards/{split}.parquet",
     output:
         RESULTS + "/{task}/reference/logf/{split}.parquet",
     log:
         "logs/{task}/logf-{split}.log",
     localrule: LIGHT
-    threads: 1
     params:
-        draws=lambda wildcards: (
-            section(wildcards, "logf", "m")
-            if wildcards.split == "train"
-            else section(wildcards, "sampling", "test_draws")
-        ),
-        code=code("vbon.pool.logf"),
+        draws=lambda wildcards: PLAN.used_draws(wildcards.task, wildcards.split),
+        code=PLAN.code("logf"),
     shell:
-        "vbon logf --rewards {input:q} --draws {params.draws} --output {output:q} > {log:q} 2>&1"
+        STEPS["logf"].shell()
 
 
 rule logf_of:
     """The same of another number of draws, for methods that set `m` themselves."""
     input:
-        RESULTS + "/{root}/reference/rewards/train.parquet",
+        rewards=RESULTS + "/{root}/reference/rewards/train.parquet",
     output:
         RESULTS + "/{root}/reference/logf/train-m{m}.parquet",
     log:
         "logs/{root}/logf-train-m{m}.log",
     localrule: LIGHT
-    threads: 1
     params:
-        code=code("vbon.pool.logf"),
+        code=PLAN.code("logf"),
     shell:
-        "vbon logf --rewards {input:q} --draws {wildcards.m} --output {output:q} > {log:q} 2>&1"
+        STEPS["logf"].shell(draws="{wildcards.m}")
 
 
 rule prior:
@@ -145,38 +118,32 @@ rule prior:
         RESULTS + "/{root}/reference/logf/prior-m{m}.parquet",
     log:
         "logs/{root}/prior-m{m}.log",
-    threads: 1
     resources:
-        gpu=GPU,
+        gpu=PLAN.gpu,
     params:
-        models=model_options("reference", "reward_model"),
-        settings=lambda wildcards: as_json(ROOTS[wildcards.root].section["rewards"]),
-        code=code("vbon.pool.shared", "vbon.pool.features"),
+        scoring=lambda wildcards: as_json(PLAN.roots[wildcards.root].section["rewards"]),
+        code=PLAN.code("prior"),
     shell:
-        "vbon prior --rewards {input.rewards:q} --prompts {input.prompts:q} {params.models:q}"
-        " --settings {params.settings:q} --draws {wildcards.m} --output {output:q}"
-        " > {log:q} 2>&1"
+        STEPS["prior"].shell(draws="{wildcards.m}")
 
 
-for number, (folder, pairings) in enumerate(pair_files(RUNS).items()):
+for number, (folder, pairings) in enumerate(PLAN.pairings().items()):
 
     rule:
-        """Pairs of stored draws for offline methods; the reward model is not asked again."""
+        """Pairs of stored draws for offline methods; the reward model is not used again."""
         name:
             f"pairs_{number}"
         input:
-            os.path.join(os.path.dirname(folder), "rewards/train.parquet"),
+            rewards=f"{folder.rpartition('/')[0]}/rewards/train.parquet",
         output:
             [f"{folder}/{slug}.parquet" for slug in pairings],
         log:
             f"logs/{folder.removeprefix(RESULTS + '/')}.log",
         localrule: LIGHT
-        threads: 1
         params:
             pairings=as_json(pairings),
             folder=folder,
-            seed=config["seed"],
-            code=code("vbon.pool.pairs"),
+            seed=PLAN.seed,
+            code=PLAN.code("pairs"),
         shell:
-            "vbon pairs --rewards {input:q} --pairings {params.pairings:q} --seed {params.seed}"
-            " --output {params.folder:q} > {log:q} 2>&1"
+            STEPS["pairs"].shell()

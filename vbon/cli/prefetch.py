@@ -1,0 +1,34 @@
+"""The verb ``prefetch``: fetch what a configuration takes from the hub."""
+
+from pathlib import Path
+
+from vbon.artifacts.tables import write_json
+from vbon.cli.options import parser, settings
+
+
+def prefetch(arguments: list[str]) -> None:
+    """Fetch every model and dataset that a configuration takes from the hub, once.
+
+    Everything else works with the hub switched off.
+    """
+    from vbon.planning.config import load
+    from vbon.planning.hub import fetch, hub_sources
+
+    options = parser("prefetch", prefetch.__doc__)
+    options.add_argument("config", nargs="*", default=[], help="overlays on config.yaml")
+    options.add_argument("--configfile", nargs="+", default=[], help="the same, as in Snakemake")
+    options.add_argument("--sources", type=settings, help="{place: [kind, id, revision]} instead")
+    options.add_argument("--output", help="output, .json: the commit of each")
+    args = options.parse_args(arguments)
+    sources = args.sources
+    if sources is None:
+        sources = hub_sources(load(["config.yaml", *args.config, *args.configfile]))
+    commits = {}
+    for place, (kind, name, revision) in sources.items():
+        commit = fetch(place, kind, name, revision)
+        commits[place] = {"kind": kind, "id": name, "revision": revision, "commit": commit}
+        print(f"{place}: {name} at {commit}", flush=True)
+    if not sources:
+        print("nothing is taken from the hub")
+    if args.output:
+        write_json(Path(args.output), commits)

@@ -1,0 +1,560 @@
+"""What the rules of the workflow ask: files, settings and jobs of a configuration.
+
+Rules hold patterns of paths; everything that depends on the configuration is here, where unit tests
+reach it.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, get_origin
+
+from vbon.artifacts.fingerprint import digest
+from vbon.artifacts.steps import Step, steps
+from vbon.errors import VbonError
+from vbon.methods.registry import method_modules
+from vbon.planning import snakemake9
+from vbon.planning.config import tasks_of
+from vbon.planning.hub import hub_sources
+from vbon.planning.runs import Root, Run, expand, file_of, jobs, language_of, pair_files, roots
+from vbon.tasks.base import ROLES, Task, TextTask, evaluation_splits
+
+SPLITS = ("train", "test")
+EXAMPLES = {"table2": 0.5, "table4": 0.25, "table5": 0.5, "table6": 0.75, "table7": 1}
+"""Tables of one post's summaries, and their temperatures."""
+SAME_RANKS = ("identity", "invariance")
+"""Studies of the same runs on rewards of the same order; they are too short for an optimum."""
+STUDIED = ("figure4", "estimators")
+"""Studies that have a figure of their name."""
+UNREAD = ("attainment", "shown_pools", "monitored", "histories", "excerpts", "cards")
+"""Tables that are drawn, or are shown by the report alone; the others are rendered as Markdown."""
+FEW_DRAWS = 100_000  # of a pool: read, joined and counted in about a second
+TABLE1_DRAWS = 850  # a pool of 600 and, outside of it, the largest sample of 250
+_HOW_IT_RUNS = ("results_dir", "tasks", "partial", "runs_per_job", "gpus_per_job")
+
+Wildcards = Any
+"""Values of a rule's wildcards, as attributes."""
+
+
+def as_json(value: Any) -> str:
+    """Settings as one word of a command line; the logged command alone repeats the job."""
+    return json.dumps(value, sort_keys=True)
+
+
+class Plan:
+    """A resolved configuration as the workflow carries it out.
+
+    Args:
+        config: A resolved configuration.
+        is_alone: Whether only figures are drawn, of the tables that exist.
+        has_code: Whether hashes of code are needed: only where the workflow was started.
+    """
+
+    def __init__(
+        self, config: Mapping[str, Any], is_alone: bool = False, has_code: bool = True
+    ) -> None:
+        self.config, self.is_alone, self._has_code = config, is_alone, has_code
+        self.planned = expand(config)
+        self.is_partial = config["partial"] and not is_alone
+        self.runs = [run for run in self.planned if run.is_done()] if self.is_partial else (
+            self.planned
+        )  # fmt: skip
+        self.results, self.seed = config["results_dir"], config["seed"]
+        self.gpus = config["gpus_per_job"]  # of a job that trains; its processes have one each
+        self.gpu = min(self.gpus, 1)  # of any other that runs models
+        self.hub = hub_sources(config)  # what is fetched from the hub, by its place in the config
+        with_runs = {run.task for run in self.runs if not run.study}
+        self.tasks: dict[str, Task] = {
+            name: task for name, task in tasks_of(config).items() if name in with_runs
+        }
+        if not self.tasks:
+            raise VbonError(
+                "partial: true, and no run is finished yet; start them with partial: false"
+            )
+        self.jobs = jobs(self.runs, config["runs_per_job"])
+        self.roots: dict[str, Root] = {
+            root.folder.removeprefix(f"{self.results}/"): root
+            for task in self.tasks
+            for root in roots(config, task)
+        }
+        self.steps = steps()
+
+    # Tasks
+
+    def named(self, shape: type[Task]) -> list[str]:
+        """Tasks of one shape."""
+        return [name for name, task in self.tasks.items() if isinstance(task, shape)]
+
+    @property
+    def text_tasks(self) -> list[str]:
+        """Tasks whose texts train models and give prompts."""
+        return self.named(TextTask)
+
+    def having(self, table: str) -> str:
+        """Pattern of the tasks that have a table."""
+        names = [name for name in self.tasks if table in self.tables(name)]
+        return "|".join(names) or "none"
+
+    def missing(self, task: str) -> list[str]:
+        """Folders of a task's runs that are planned and not finished, where that is allowed."""
+        finished = {run.folder for run in self.runs}
+        folders = [run.folder for run in self.planned if run.task == task]
+        return [folder for folder in folders if folder not in finished]
+
+    def runs_of(self, root: str) -> list[Run]:
+        """The runs of a task or study."""
+        return [run for run in self.runs if run.root == f"{self.results}/{root}"]
+
+    def studied(self, task: str, name: str) -> list[Run]:
+        """The runs of one study of a task."""
+        return [run for run in self.runs if run.task == task and run.study == name]
+
+    def records(self, runs: Iterable[Run]) -> list[str]:
+        """Records of runs."""
+        return [f"{run.folder}/run.json" for run in runs]
+
+    def marks(self, runs: Iterable[Run]) -> list[str]:
+        """Files that exist once runs are measured: one per job."""
+        folders = {run.folder for run in runs}
+        return [
+            f"{self.results}/{group[0].task}/evaluated/{name}"
+            for name, group in self.jobs.items()
+            if folders & {run.folder for run in group}
+        ]
+
+    def measured(self, root: str) -> list[str]:
+        """Records of the runs of a task or study, and files that exist once they are measured."""
+        runs = self.runs_of(root)
+        return [*self.records(runs), *self.marks(runs)]
+
+    @staticmethod
+    def words(paths: Mapping[str, str]) -> list[str]:
+        """Files as words of a command line, each by its name."""
+        return [f"{name}={path}" for name, path in paths.items()]
+
+    @staticmethod
+    def damaged(workflow: Any) -> list[str]:
+        """Files that `vbon workflow` set aside and a rule makes: nothing else may request them."""
+        paths = json.loads(os.environ.get("VBON_REBUILD", "[]"))
+        return snakemake9.producible(workflow, paths)
+
+    # Code
+
+    def code(self, name: str, *more: str | Path, **objects: Any) -> str | None:
+        """Hash of a step's code, by which its jobs run again; None inside a cluster's job."""
+        return self.steps[name].code(*more, **objects) if self._has_code else None
+
+    def code_of_group(self, name: str, group: list[Run]) -> str | None:
+        """Hash of a step's code and of the methods of a job's runs."""
+        methods = sorted({run.method for run in group})
+        return self.code(name, *(method_modules()[method] for method in methods))
+
+    # Texts, models and prompts
+
+    def fetched(self, *place: str) -> list[str]:
+        """Record that a part of the configuration has been fetched, if it is on the hub."""
+        is_fetched = any(name.startswith(".".join(place) + ".") for name in self.hub)
+        return [f"{self.results}/{place[0]}/hub.json"] if is_fetched else []
+
+    def sources(self, task: str) -> str:
+        """Everything that a task takes from the hub."""
+        return as_json({k: v for k, v in self.hub.items() if k.startswith(f"{task}.")})
+
+    def model_files(self, task: str, role: str) -> list[str]:
+        """Files of the user that are a model: of its folder, or the source of a function."""
+        model = self.config[task][role]
+        if model.get("callable"):
+            return [model["callable"].rsplit(":", 1)[0]]
+        folder = os.path.expanduser(model["id"] or "")
+        if not os.path.isdir(folder):
+            return []
+        return sorted(entry.path for entry in os.scandir(folder) if entry.is_file())
+
+    def text_settings(self, task: str, *keys: str) -> str:
+        """The part of a section that makes texts, models or prompts."""
+        section = self.tasks[task].cut(*keys)
+        for role in ROLES:  # an estimate of cost alone depends on sizes
+            if role in section:
+                section[role] = {k: v for k, v in section[role].items() if k != "size"}
+        return as_json(section)
+
+    # Reference draws
+
+    def drawn_together(self, task: str) -> dict[str, dict[str, float]]:
+        """Temperatures of the sets of draws that answer the same prompts, by these prompts."""
+        training = {"train": self.config[task]["sampling"]["temperature"]}
+        return {"train": training, "test": self.tasks[task].splits}
+
+    @property
+    def sets_of_draws(self) -> list[str]:
+        """Names of all sets of draws: test prompts may be answered at several temperatures."""
+        splits = (evaluation_splits(root.section) for root in self.roots.values())
+        return sorted({"train", *(name for names in splits for name in names)})
+
+    def drawing(self, task: str) -> str:
+        """Settings of drawing other than number and temperature."""
+        names = ["backend", "max_new_tokens", "prompts_per_shard", "prompts_per_batch"]
+        sampling = self.config[task]["sampling"]
+        if sampling["backend"] == "vllm":
+            names.append("vllm")
+        return as_json({name: sampling[name] for name in names})
+
+    def gpus_for_drawing(self, task: str) -> int:
+        """GPUs of a job that draws: vLLM may hold a part of the model on each of several."""
+        sampling = self.config[task]["sampling"]
+        parts = sampling["vllm"]["tensor_parallel_size"] if sampling["backend"] == "vllm" else 1
+        return parts * self.gpu
+
+    def num_shards(self, task: str, prompts: str) -> int:
+        """Number of shards of a split of prompts."""
+        size = self.config[task]["sampling"]["prompts_per_shard"]
+        return -(-self.tasks[task].num_prompts[prompts] // size)
+
+    def shards(self, task: str, kind: str, split: str) -> list[str]:
+        """Shards of the samples or rewards of one set of draws."""
+        folder = f"{self.results}/{task}/reference/shards"
+        count = self.num_shards(task, split.partition("-")[0])
+        return [f"{folder}/{kind}-{split}-{shard}.parquet" for shard in range(count)]
+
+    def draws(self, task: str, prompts: str) -> int:
+        """Draws per prompt: test prompts also have the fresh ones that best-of-n chooses from."""
+        section = self.config[task]
+        if prompts == "train":
+            return section["sampling"]["train_draws"]
+        blocks = len(section["evaluation"].get("sample_seeds") or [0])
+        return section["sampling"]["test_draws"] + blocks * section["sampling"]["fresh_draws"]
+
+    def used_draws(self, task: str, split: str) -> int:
+        """Draws per prompt that log F of a set of draws is estimated from."""
+        section = self.config[task]
+        return section["logf"]["m"] if split == "train" else section["sampling"]["test_draws"]
+
+    @cached_property
+    def is_light(self) -> bool:
+        """Whether all pools are so small that joining or counting them is no job for a cluster."""
+        return all(self._pool_draws(root) <= FEW_DRAWS for root in self.roots.values())
+
+    def _pool_draws(self, root: Root) -> int:
+        """Reference draws that a task or study has of its own, at all temperatures."""
+        if root.task in self.text_tasks:
+            return sum(
+                self.tasks[root.task].num_prompts[prompts] * len(splits)
+                * self.draws(root.task, prompts)
+                for prompts, splits in self.drawn_together(root.task).items()
+            )  # fmt: skip
+        sampling = root.section["sampling"]
+        names = ("train_draws", "test_draws", "fresh_draws")
+        return root.section["num_prompts"] * sum(sampling[name] for name in names)
+
+    def pairings(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Pairs that runs are trained on: settings of each, by folder and file name."""
+        return pair_files(self.runs)
+
+    # Languages
+
+    @property
+    def languages(self) -> dict[str, Mapping[str, Any]]:
+        """Section of each task and study that writes a language, by its folder."""
+        return {
+            root.folder: root.section
+            for root in self.roots.values()
+            if root.task not in self.text_tasks
+        }
+
+    def language_settings(self) -> dict[str, Any]:
+        """The part of each language's section that its data and pool depend on."""
+        return {folder: language_of(section) for folder, section in self.languages.items()}
+
+    # Runs
+
+    def training_inputs(self, group: list[Run]) -> list[str]:
+        """Files that a job's runs read; data outside their bounds stop it."""
+        task = group[0].task
+        is_checked = task in self.text_tasks and any(run.instance.trained for run in group)
+        files = {f"{self.results}/{task}/tables/data.csv"} if is_checked else set()
+        return sorted(files.union(*(map(file_of, run.inputs().values()) for run in group)))
+
+    def evaluation_inputs(self, runs: Iterable[Run]) -> list[str]:
+        """Files that measuring some runs reads, beside the runs."""
+        return sorted(
+            {
+                file_of(path)
+                for run in runs
+                for split in evaluation_splits(self.root_of(run).section)
+                for path in run.evaluation_inputs(split).values()
+            }
+        )
+
+    def root_of(self, run: Run) -> Root:
+        """The task or study of a run."""
+        return self.roots[run.root.removeprefix(f"{self.results}/")]
+
+    def measuring(self, root: Root) -> dict[str, Any]:
+        """Settings of the measurement of a policy."""
+        limits = ("max_new_tokens", "test_draws", "fresh_draws")
+        sampling = {name: root.section["sampling"][name] for name in limits}
+        evaluation = {k: v for k, v in root.section["evaluation"].items() if k != "temperatures"}
+        splits = evaluation_splits(root.section)
+        return {**evaluation, **root.section["rewards"], **sampling, "splits": splits}
+
+    def measuring_of_group(self, group: list[Run]) -> str:
+        """Settings of the measurement of a job's runs, by root."""
+        return as_json({run.root: self.measuring(self.root_of(run)) for run in group})
+
+    # Points
+
+    def seconds(self, root: Root) -> list[str]:
+        """Times of drawing and scoring the training prompts' pool."""
+        count = self.num_shards(root.task, "train") if root.task in self.text_tasks else 1
+        return [
+            f"{root.shared}/reference/seconds/{kind}-train-{shard}.json"
+            for kind in ("samples", "rewards")
+            for shard in range(count)
+        ]
+
+    def test_rewards(self, root: Root) -> dict[str, str]:
+        """The reference's rewards of each set of draws for the test prompts."""
+        folder = f"{root.shared}/reference/rewards"
+        return {split: f"{folder}/{split}.parquet" for split in evaluation_splits(root.section)}
+
+    def aggregating(self, root: Root) -> str:
+        """Settings of the points of a task or study."""
+        own = {"temperature": root.section["sampling"]["temperature"], "seed": self.seed}
+        own["by_domain"] = self.tasks[root.task].has_domains
+        return as_json({**self.measuring(root), **own})
+
+    # Tables
+
+    def tables(self, task: str) -> dict[str, Step]:
+        """Steps that make the tables of a task, as far as the configuration has what they need."""
+        conditions = {
+            "convergence": self.has_training(task),
+            "histories": self.has_training(task),
+            "equivalence": self.has_equivalence(task),
+            "table1": self.config[task]["sampling"]["train_draws"] >= TABLE1_DRAWS,
+            "estimators": bool(self.studied(task, "estimators")),
+            "examples": False,  # by name
+        }
+        names = [*self.tasks[task].tables, "claims", "missing"]
+        return {name: self.steps[name] for name in names if conditions.get(name, True)}
+
+    def has_training(self, task: str) -> bool:
+        """Return True if any run of the task itself is trained."""
+        runs = self.runs_of(task)
+        return any(run.instance.trained and not run.instance.is_reference for run in runs)
+
+    def has_equivalence(self, task: str) -> bool:
+        """Return True if vBoN and its L bound are trained at the same n and seed."""
+        studies = {"vbon": ("", "equivalence"), "vbon_l": ("equivalence",)}
+        exact, bound = (
+            {
+                (run.instance.n, run.seed)
+                for run in self.runs
+                if run.task == task and run.method == method and run.study in where
+            }
+            for method, where in studies.items()
+        )
+        return any(n > 1 for n, _ in exact & bound)
+
+    def examples(self, task: str) -> list[str]:
+        """Tables of one post's summaries, at the temperatures that are measured."""
+        if "examples" not in self.tasks[task].tables:
+            return []
+        measured = self.tasks[task].splits.values()
+        return [name for name, temperature in EXAMPLES.items() if temperature in measured]
+
+    def table_names(self, task: str) -> list[str]:
+        """Names of all tables that a task's steps make."""
+        steps = self.tables(task).values()
+        paths = [path for step in steps for path in self.outputs(step).values()]
+        return [*(Path(path).stem for path in paths), *self.examples(task)]
+
+    def rendered(self, task: str) -> list[str]:
+        """Names of the tables for reading, as Markdown."""
+        unread = UNREAD if self.is_partial else (*UNREAD, "missing")
+        return [name for name in self.table_names(task) if name not in unread]
+
+    def table_steps(self) -> list[str]:
+        """Names of the steps that make the tables of any task."""
+        return list(dict.fromkeys(name for task in self.tasks for name in self.tables(task)))
+
+    def outputs(self, step: Step) -> dict[str, str]:
+        """Pattern of each table that a step makes."""
+        names = {"output": step.name} if step.named("output") == ["output"] else {}
+        names = names or {name: name for name in step.named("output")}
+        return {key: f"{self.results}/{{task}}/tables/{name}.csv" for key, name in names.items()}
+
+    def inputs(self, step: Step) -> dict[str, Callable[[Wildcards], Any]]:
+        """Input functions of the rule of a table's step."""
+        return {name: self._function(name, as_files=True) for name in step.named("input")}
+
+    def params(self, step: Step) -> dict[str, Any]:
+        """Parameters of the rule of a table's step: its settings, named files, and code."""
+        named = [
+            name
+            for name, own in step.parameters.items()
+            if own.kind.role == "setting" or get_origin(own.type) is dict
+        ]
+        code: Any = self.code(step.name)
+        if "task" in step.parameters:
+            code = self._code_with_task(step)
+        return {**{name: self._function(name) for name in named}, "code": code}
+
+    def _code_with_task(self, step: Step) -> Callable[[Wildcards], str | None]:
+        return lambda wildcards: self.code(step.name, task=self.tasks[wildcards.task])
+
+    def _function(self, name: str, as_files: bool = False) -> Callable[[Wildcards], Any]:
+        """A function of wildcards: the value of a name for their task."""
+
+        def value(wildcards: Wildcards) -> Any:
+            found = self.value(wildcards.task, name)
+            is_input = isinstance(found, dict) and name in _NAMED
+            if as_files:
+                return list(found.values()) if is_input else found
+            if is_input:
+                return self.words(found)
+            is_plain = isinstance(found, str | int | float)
+            is_words = isinstance(found, list) and all(isinstance(word, str) for word in found)
+            return found if is_plain or is_words else as_json(found)
+
+        return value
+
+    def value(self, task: str, name: str) -> Any:
+        """File, files or setting that a table's step gets for its parameter of this name.
+
+        Raises:
+            KeyError: If nothing has that name.
+        """
+        return _VALUES[name](self, task)
+
+    def folder(self, task: str) -> str:
+        """Folder of a task's results."""
+        return f"{self.results}/{task}"
+
+    def optimised(self, task: str) -> list[Run]:
+        """Runs of a language that are compared with their optima."""
+        return [run for run in self.runs if run.task == task and run.study not in SAME_RANKS]
+
+    def _optimised_sections(self, task: str) -> dict[str, Any]:
+        return {
+            folder: language_of(section)
+            for folder, section in self.languages.items()
+            if self.roots[folder.removeprefix(f"{self.results}/")].task == task
+            and os.path.basename(folder) not in SAME_RANKS
+        }
+
+    def _served(self, task: str) -> list[Run]:
+        """The first run of each setting of a task's methods."""
+        firsts: dict[tuple[str, str], Run] = {}
+        for run in self.runs_of(task):
+            firsts.setdefault((run.method, run.setting), run)
+        return list(firsts.values())
+
+    def _evidence(self, task: str) -> dict[str, str]:
+        """Tables that a task's claims rest on, as far as this configuration makes them."""
+        folder, tables = self.folder(task), self.tables(task)
+        points = {"points": f"{folder}/points.parquet", "costs": f"{folder}/costs.parquet"}
+        found = points if task in self.text_tasks else {}
+        for name in ("orderings", "table1", "section6"):
+            found |= {name: f"{folder}/tables/{name}.csv"} if name in tables else {}
+        for name in ("figure4", *SAME_RANKS):
+            path = f"{folder}/studies/{name}/points.parquet"
+            found |= {name: path} if self.studied(task, name) else {}
+        return found
+
+    def _descriptions(self, task: str) -> dict[str, str]:
+        """Files that say what texts and models of a task are, by role."""
+        folder = self.folder(task)
+        if task not in self.text_tasks:
+            return {"language": f"{folder}/data/strings.parquet"}
+        return {"texts": f"{folder}/data/texts.parquet", **self._cards(task)}
+
+    def _cards(self, task: str) -> dict[str, str]:
+        return {role: f"{self.folder(task)}/models/{role}/card.json" for role in ROLES}
+
+    def _config_hash(self, task: str) -> str:
+        """Hash of all that the configuration says of a task, and of no other."""
+        shared = {
+            key: value
+            for key, value in self.config.items()
+            if key not in _HOW_IT_RUNS and key not in self.config["tasks"]
+        }
+        return digest({**shared, "task": self.config[task]})
+
+    def _shown_split(self, task: str) -> str:
+        """Set of responses that is shown: at the temperature nearest to that of table 2."""
+        splits = self.tasks[task].splits
+        return min(splits, key=lambda name: abs(splits[name] - EXAMPLES["table2"]))
+
+
+def _path(pattern: str) -> Callable[[Plan, str], str]:
+    return lambda plan, task: f"{plan.folder(task)}/{pattern}"
+
+
+def _setting(*keys: str) -> Callable[[Plan, str], Any]:
+    def value(plan: Plan, task: str) -> Any:
+        part = plan.config[task]
+        for key in keys:
+            part = part[key]
+        return part
+
+    return value
+
+
+_VALUES: dict[str, Callable[[Plan, str], Any]] = {
+    "points": _path("points.parquet"),
+    "pareto": _path("pareto.parquet"),
+    "equivalence_points": _path("studies/equivalence/points.parquet"),
+    "estimators_points": _path("studies/estimators/points.parquet"),
+    "texts": _path("data/texts.parquet"),
+    "train_prompts": _path("prompts/train.parquet"),
+    "test_prompts": _path("prompts/test.parquet"),
+    "samples": _path("reference/samples/train.parquet"),
+    "train_rewards": _path("reference/rewards/train.parquet"),
+    "test_rewards": lambda plan, task: plan.test_rewards(plan.roots[task]),
+    "reference": _path("models/reference/card.json"),
+    "reward_model": _path("models/reward_model/card.json"),
+    "evaluator": _path("models/evaluator/card.json"),
+    "model_cards": Plan._cards,
+    "descriptions": Plan._descriptions,
+    "evidence": Plan._evidence,
+    "equivalence": lambda plan, task: (
+        [f"{plan.folder(task)}/tables/equivalence.csv"] if "equivalence" in plan.tables(task) else []
+    ),
+    "lead": lambda plan, task: (
+        [f"{plan.folder(task)}/tables/lead.csv"] if "lead" in plan.tables(task) else []
+    ),
+    "runs": lambda plan, task: plan.records(plan.runs_of(task)),
+    "measured": Plan.measured,
+    "served": lambda plan, task: [run.to_json() for run in plan._served(task)],
+    "served_runs": lambda plan, task: plan.records(plan._served(task)),
+    "optimised": lambda plan, task: [run.to_json() for run in plan.optimised(task)],
+    "optimised_runs": lambda plan, task: plan.records(plan.optimised(task)),
+    "sections": Plan._optimised_sections,
+    "strings": lambda plan, task: {
+        root: f"{root}/data/strings.parquet" for root in plan._optimised_sections(task)
+    },
+    "task": lambda plan, task: plan.tasks[task].cut(),
+    "groups": lambda plan, task: list(plan.tasks[task].claims),
+    "planned": lambda plan, task: sum(run.task == task for run in plan.planned),
+    "folders": Plan.missing,
+    "seed": lambda plan, task: plan.seed,
+    "bootstrap": lambda plan, task: plan.config["figures"]["bootstrap"],
+    "config": Plan._config_hash,
+    "shown_split": Plan._shown_split,
+    "subreddit": _setting("prompts", "example"),
+    "scoring": _setting("rewards"),
+    "checks": _setting("checks"),
+    "test_draws": _setting("sampling", "test_draws"),
+    "prompts_served": _setting("inference", "prompts"),
+    "n": lambda plan, task: plan.studied(task, "estimators")[0].instance.n,
+    "drawing": lambda plan, task: {
+        name: plan.config[task]["sampling"][name] for name in ("max_new_tokens", "temperature")
+    },
+}  # fmt: skip
+"""Value of each parameter that a step of :mod:`vbon.analysis.steps` may have, for a task."""
+
+_NAMED = ("test_rewards", "model_cards", "descriptions", "evidence", "strings")
+"""Names whose values are files by name."""

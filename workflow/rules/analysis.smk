@@ -1,0 +1,83 @@
+"""Tables from tables: fronts and headline numbers, and every table that a task has.
+
+A step of `vbon/analysis/steps.py` gets the file or setting that each of its parameters is named for.
+"""
+
+
+rule pareto:
+    """Shares of the fronts and hypervolumes, with intervals."""
+    input:
+        points=RESULTS + "/{task}/points.parquet",
+    output:
+        front=RESULTS + "/{task}/pareto.parquet",
+        csv=RESULTS + "/{task}/pareto.csv",
+    log:
+        "logs/{task}/pareto.log",
+    wildcard_constraints:
+        task="|".join(PLAN.tasks),
+    params:
+        **PLAN.params(STEPS["pareto"]),
+    shell:
+        STEPS["pareto"].shell()
+
+
+rule headline:
+    """A few numbers per method, for `dvc metrics`."""
+    input:
+        points=RESULTS + "/{task}/points.parquet",
+        pareto=RESULTS + "/{task}/pareto.parquet",
+    output:
+        metrics=RESULTS + "/{task}/metrics.json",
+    log:
+        "logs/{task}/headline.log",
+    wildcard_constraints:
+        task="|".join(PLAN.tasks),
+    localrule: True
+    params:
+        **PLAN.params(STEPS["headline"]),
+    shell:
+        STEPS["headline"].shell()
+
+
+# A shell command is evaluated again when its job starts, where `rule` is the name of the job's rule.
+for rule in PLAN.table_steps():
+
+    rule:
+        """Tables of one step."""
+        name:
+            rule
+        input:
+            **PLAN.inputs(STEPS[rule]),
+        output:
+            **PLAN.outputs(STEPS[rule]),
+        log:
+            f"logs/{{task}}/{rule}.log",
+        wildcard_constraints:
+            task=PLAN.having(rule),
+        localrule: STEPS[rule].is_light and LIGHT
+        resources:
+            gpu=PLAN.gpu if STEPS[rule].needs_gpu else 0,
+        params:
+            **PLAN.params(STEPS[rule]),
+        shell:
+            STEPS[rule].shell()
+
+
+rule example:
+    """One post, and what every method says of it at one temperature."""
+    input:
+        **PLAN.inputs(STEPS["example"]),
+    output:
+        RESULTS + "/{task}/tables/{name}.csv",
+    log:
+        "logs/{task}/{name}.log",
+    wildcard_constraints:
+        task="|".join(task for task in PLAN.tasks if PLAN.examples(task)) or "none",
+        name="|".join(EXAMPLES),
+    localrule: True
+    params:
+        split=lambda wildcards: f"test-t{EXAMPLES[wildcards.name]:g}",
+        subreddit=lambda wildcards: PLAN.value(wildcards.task, "subreddit"),
+        code=PLAN.code("example"),
+    shell:
+        STEPS["example"].shell()

@@ -1,0 +1,29 @@
+"""Training: one job carries several runs of a method in a warm process.
+
+A run is skipped where its key (spec, code, content of all inputs) is on disk already, so a job
+that is started again does only what is missing. `update` keeps Snakemake from deleting the others.
+"""
+
+for name, group in PLAN.jobs.items():
+    is_trained = any(run.instance.trained for run in group)
+
+    rule:
+        """The runs of one job."""
+        name:
+            f"train_{name}"
+        input:
+            PLAN.training_inputs(group),
+        output:
+            update(PLAN.records(group)),
+        log:
+            f"logs/{group[0].task}/train-{name}.log",
+        threads: max(1, PLAN.gpus) if is_trained else 1
+        resources:
+            gpu=PLAN.gpus if is_trained else 0,
+            nodes=1,  # processes of a run are on one machine
+        params:
+            runs=as_json([run.to_json() for run in group]),
+            total=sum(run.task == group[0].task for run in PLAN.runs),
+            code=PLAN.code_of_group("train", group),
+        shell:
+            STEPS["train"].shell("2> {log:q} | tee -a {log:q}", processes="{resources.gpu}")
