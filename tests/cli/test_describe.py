@@ -113,6 +113,7 @@ def test_everything_that_is_known_as_json(world, capsys):
 
 def test_aggregation_refuses_a_run_of_another_spec(world, capsys):
     from vbon.cli.tables import _record_of
+
     from vbon.errors import ArtifactError
 
     run = world / "runs/ppo/beta1/seed2"

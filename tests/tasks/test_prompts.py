@@ -1,11 +1,11 @@
 import pandas as pd
 import pytest
+from vbon.tasks.prompts import make_prompts
 
 from vbon.artifacts import write_table
 from vbon.errors import ConfigError, DataError
 from vbon.models.build import build_tokenizer
 from vbon.tasks.grammar import write_reviews
-from vbon.tasks.prompts import make_prompts
 
 
 @pytest.fixture(scope="module")

@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from vbon.tasks.lead import baselines, rouge
 
 from vbon.artifacts import read_table
 from vbon.cli import main
 from vbon.models.language_model import load_tokenizer
 from vbon.planning.config import load
 from vbon.rewards import load_reward_model
-from vbon.tasks.lead import baselines, rouge
 
 TINY = {"layers": 1, "width": 16, "heads": 2, "epochs": 1, "max_tokens": 96}
 FULL = {"batch_size": 32, "learning_rate": 0.003, "warmup": 0.1, "held_out": 0.1}

@@ -131,7 +131,7 @@ def _policies(run: Run, language: Language) -> Any:
     import torch
 
     from vbon.models.language_model import load_language_model
-    from vbon.tasks.enumerable import log_probs
+    from vbon.tasks.language import log_probs
 
     torch.set_num_threads(1)
     policy = load_language_model(Path(run.folder) / "policy")
@@ -229,7 +229,7 @@ def exact_and_bound(section: Mapping[str, Any], seed: int) -> pd.DataFrame:
     Returns:
         Columns length, strings, largest_probability, n, tv, kl.
     """
-    from vbon.tasks import enumerable
+    from vbon.tasks import language as enumerable
 
     rows = []
     for limit in range(1, section["sampling"]["max_new_tokens"] + _LONGER + 1):

@@ -2,7 +2,8 @@
 
 The workflow gives each parameter the file or value of its name for the task at hand
 (:meth:`vbon.planning.workflow.Plan.value`); a table that a step returns, or each output that it
-names, is ``tables/<name>.csv``. A new table is a step here and its name in the ``tables`` of a task.
+names, is ``tables/<name>.csv``. A new table is a step here, and its name in the ``tables`` of a
+task.
 """
 
 import subprocess
@@ -322,9 +323,7 @@ def excerpts(
 
 
 @step(is_light=True)
-def cards(
-    descriptions: Named, config: str, seed: int, cards: Output, job: Job
-) -> None:
+def cards(descriptions: Named, config: str, seed: int, cards: Output, job: Job) -> None:
     """Settings and measured quality of the texts and models of a task.
 
     Args:

@@ -274,7 +274,7 @@ class Step:
             for name, own in self.parameters.items()
             if name != "output" or name in inspect.signature(self.function).parameters
         }
-        if any(own.annotation is Job for own in inspect.signature(self.function).parameters.values()):
+        if "job" in inspect.signature(self.function).parameters:
             arguments["job"] = job
         result = self.function(**arguments)
         if isinstance(result, pd.DataFrame):
@@ -333,9 +333,7 @@ def _parameter(name: str, own: inspect.Parameter) -> Parameter:
     if get_origin(type_) is Annotated:
         type_, kind = get_args(type_)[:2]
     has_default = own.default is not inspect.Parameter.empty
-    return Parameter(
-        name, kind, type_, not has_default, own.default if has_default else None
-    )
+    return Parameter(name, kind, type_, not has_default, own.default if has_default else None)
 
 
 def _place(cls: type) -> str:
@@ -355,8 +353,8 @@ def step(function: Callable[..., Any] | None = None, **options: Any) -> Any:
         >>> @step
         ... def count(points: table("points"), seed: int) -> pd.DataFrame:
         ...     "Count runs."
-        >>> count.shell()
-        'vbon count --points {input.points:q} --seed {params.seed:q} --output {output:q} > {log:q} 2>&1'
+        >>> count.shell(log="")
+        'vbon count --points {input.points:q} --seed {params.seed:q} --output {output:q} '
         >>> _ = _STEPS.pop("count")
     """
     if function is None:

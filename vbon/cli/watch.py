@@ -7,16 +7,16 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 
+from vbon.analysis.progress import STATES, Points, seconds_left, states
 from vbon.artifacts.tables import atomic_path
 from vbon.cli.options import parser
-from vbon.cli.progress import STATES, Points, seconds_left, states
 from vbon.cli.workflow import LOCK
 from vbon.planning.config import load
 from vbon.planning.runs import Run, expand, roots
@@ -99,7 +99,7 @@ def _is_running() -> bool:
     return False
 
 
-def _head(table: pd.DataFrame, measured: pd.DataFrame, alive: bool) -> str:
+def _head(table: Any, measured: Any, alive: bool) -> str:
     """The first line: what all runs come to, and when they may be trained."""
     counts = table["state"].value_counts().reindex(STATES, fill_value=0)
     told = ", ".join(f"{counts[state]} {state}" for state in STATES)
@@ -119,7 +119,7 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
 
 
-def _by_method(table: pd.DataFrame, measured: pd.DataFrame) -> Table:
+def _by_method(table: Any, measured: Any) -> Table:
     """A row for each method of a task, and for each study: its runs, and what its points reach."""
     shown = Table("task", "method", *_RIGHT, box=SIMPLE_HEAD, pad_edge=False)
     for column in shown.columns:
@@ -147,7 +147,7 @@ def _by_method(table: pd.DataFrame, measured: pd.DataFrame) -> Table:
     return shown
 
 
-def _range(values: pd.Series) -> str:
+def _range(values: Any) -> str:
     """Smallest and largest of what is measured."""
     values = values.dropna()
     if values.empty:
@@ -156,7 +156,7 @@ def _range(values: pd.Series) -> str:
     return low if low == high else f"{low}-{high}"
 
 
-def _latest(measured: pd.DataFrame) -> Table:
+def _latest(measured: Any) -> Table:
     """The last points, with their standard errors over prompts."""
     shown = Table("latest point", "t", "KL (nats)", "win rate", "reward", box=SIMPLE_HEAD)
     shown.pad_edge = False

@@ -11,9 +11,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from vbon.analysis.ending import ending
 from vbon.artifacts.integrity import SUFFIX, set_aside
 from vbon.artifacts.storage import clear_leftovers, explain
-from vbon.cli.ending import ending
 from vbon.errors import VbonError
 from vbon.planning.config import load
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from vbon.methods.base import Anchored
-from vbon.tasks.base import evaluation_splits
 from vbon.planning.runs import Run
+from vbon.tasks.base import evaluation_splits
 
 BYTES = 4  # of a weight, a gradient or a cached number: models are kept in single precision
 _ACTIVATIONS = 16  # numbers kept for the backward pass, per token, block and unit of width

@@ -1,6 +1,6 @@
 """Phases of the benchmark as DVC records them: what each depends on, and the files it makes.
 
-DVC compares files. `vbon plan --output` writes one per phase, so that a stage of dvc.yaml is started
+DVC compares files. `vbon plan --output` writes one per phase, so that a stage of dvc.yaml starts
 again when something changes that its rules would see, and only then: comments and the settings of
 other methods do not count.
 """

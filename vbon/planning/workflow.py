@@ -521,7 +521,7 @@ _VALUES: dict[str, Callable[[Plan, str], Any]] = {
     "descriptions": Plan._descriptions,
     "evidence": Plan._evidence,
     "equivalence": lambda plan, task: (
-        [f"{plan.folder(task)}/tables/equivalence.csv"] if "equivalence" in plan.tables(task) else []
+        [f"{plan.folder(task)}/tables/equivalence.csv"] * plan.has_equivalence(task)
     ),
     "lead": lambda plan, task: (
         [f"{plan.folder(task)}/tables/lead.csv"] if "lead" in plan.tables(task) else []

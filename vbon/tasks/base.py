@@ -66,7 +66,7 @@ class Task(ABC):
     def __init__(self, section: Mapping[str, Any]) -> None:
         self.section = section
 
-    def check(self, where: str) -> None:
+    def check(self, where: str) -> None:  # noqa: B027
         """Refuse relations between keys of the section that its schema cannot state.
 
         Args:

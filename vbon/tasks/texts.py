@@ -16,6 +16,7 @@ from vbon.errors import ArtifactError, ConfigError, DataError
 from vbon.seeding import derive_seed
 from vbon.tasks.base import PARTS
 
+
 def with_test_rows(rows: pd.DataFrame, tested: pd.DataFrame, column: str) -> pd.DataFrame:
     """Rows with those of another source, which are for the test alone.
 

@@ -13,23 +13,12 @@ from vbon.artifacts.tables import read_record
 from vbon.errors import ArtifactError
 from vbon.evaluation.metrics import summarise
 from vbon.evaluation.points import Pool
-from vbon.planning.config import evaluation_splits
 from vbon.planning.runs import Root, Run
+from vbon.tasks.base import evaluation_splits
+from vbon.training.steps import failure_of
 
-FAILED = ".failed"
-"""Suffix of the file beside a run's folder that says why its last attempt failed."""
 STATES = ("done", "running", "failed", "waiting")
 QUANTITIES = ("kl", "kl_se", "win_rate", "win_rate_se", "reward", "evaluator_win_rate")
-
-
-def failure_of(folder: str | Path) -> Path:
-    """The file that says why a run failed; not there if it did not.
-
-    Example:
-        >>> failure_of("results/sentiment/runs/ppo/beta0.1/seed0").name
-        'seed0.failed'
-    """
-    return Path(f"{folder}{FAILED}")
 
 
 def states(runs: list[Run], alive: bool) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from vbon.analysis.claims import CLAIMS
-from vbon.cli.ending import HEADLINES, ending
+from vbon.analysis.ending import HEADLINES, ending
 
 
 def claims(*rows):

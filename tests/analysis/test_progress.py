@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 import yaml
 
+from vbon.analysis.progress import Points, failure_of, seconds_left, states
 from vbon.artifacts import write_table
 from vbon.artifacts.storage import atomic_folder
 from vbon.artifacts.tables import write_record
 from vbon.cli import main
-from vbon.cli.progress import Points, failure_of, seconds_left, states
 from vbon.evaluation.points import Pool
 from vbon.planning.config import load
 from vbon.planning.runs import expand, roots

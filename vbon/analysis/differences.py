@@ -1,0 +1,195 @@
+"""Differences between two results folders: before and after a change, or of two machines."""
+
+import filecmp
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from vbon.analysis.compare import changed_claims, compare_points, runs_of_one
+from vbon.artifacts.tables import read_copy, read_provenance
+from vbon.errors import DataError
+
+POINTS = ("*/points.csv", "*/studies/*/points.csv")
+_TABLES = (*POINTS, "*/*.csv", "*/studies/*/*.csv", "*/tables/*.csv", "*/figures/*.csv")
+_CARDS = ("*/tables/*.json", "*/figures/*.json", "*/runs/*/*/*/run.json")
+_FEW = 8  # names or settings that a line lists
+
+
+def differences(a: Path, b: Path, everything: bool) -> tuple[list[str], pd.DataFrame, bool]:
+    """Compare two results folders.
+
+    Args:
+        a: Folder with ``{task}/points.csv``, as ``results`` and ``published`` have.
+        b: Another one.
+        everything: Whether every row is in the lines, not only those beyond noise.
+
+    Returns:
+        Lines to print, the table of :func:`vbon.analysis.compare.compare_points`, and whether a row
+        is beyond noise, or a run is missing or diverged in one of the two.
+    """
+    points = [_points(folder) for folder in (a, b)]
+    table, alone = compare_points(*points), runs_of_one(*points)
+    lines = [f"A: {a}", f"B: {b}", "", *_files(a, b), *_origins(a, b), *_runs(*alone)]
+    lines += _claims(changed_claims(*map(_verdicts, (a, b))))
+    lines += ["", *_differences(table, everything)]
+    return lines, table, bool(table["differs"].any() or any(alone))
+
+
+def _points(folder: Path) -> pd.DataFrame:
+    """Points of all tasks and studies of a folder."""
+    paths = [path for pattern in POINTS for path in sorted(folder.glob(pattern))]
+    if not paths:
+        raise DataError(
+            f"{folder}: found neither {{task}}/points.csv nor {{task}}/studies/{{name}}/points.csv;"
+            " give a folder of results, such as results or published"
+        )
+    return pd.concat(
+        [
+            read_copy(path, "points").assign(
+                study=path.parent.name if path.parent.parent.name == "studies" else ""
+            )
+            for path in paths
+        ],
+        ignore_index=True,
+    )
+
+
+def _verdicts(folder: Path) -> pd.DataFrame:
+    """Claims of all tasks of a folder."""
+    parts = [
+        pd.read_csv(path).assign(task=path.parent.parent.name)
+        for path in sorted(folder.glob("*/tables/claims.csv"))
+    ]
+    return pd.concat(parts) if parts else pd.DataFrame(columns=["task", "claim", "verdict"])
+
+
+def _files(a: Path, b: Path) -> Iterator[str]:
+    """Which tables are the same, byte by byte."""
+    common = _common(a, b, _TABLES)
+    same = [name for name in common if filecmp.cmp(a / name, b / name, shallow=False)]
+    yield f"same bytes: {len(same)} of {len(common)} tables that both have"
+    points = [name for name in same if name.endswith("points.csv")]
+    if points:
+        yield f"  among them {_listed(points)}"
+
+
+def _common(a: Path, b: Path, patterns: Sequence[str]) -> list[str]:
+    """Files that both folders have, relative to them."""
+    found = dict.fromkeys(
+        str(path.relative_to(a)) for pattern in patterns for path in sorted(a.glob(pattern))
+    )
+    return [name for name in found if (b / name).exists()]
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _FEW} more" if len(names) > _FEW else ""
+    return ", ".join(names[:_FEW]) + more
+
+
+def _origins(a: Path, b: Path) -> Iterator[str]:
+    """Where the two were made differently: machine, versions, settings, code."""
+    machines = [_machines(folder) for folder in (a, b)]
+    if machines[0] != machines[1]:
+        yield f"hardware: {_listed(machines[0]) or '?'} -> {_listed(machines[1]) or '?'}"
+    records = [
+        [_record(folder / name) for name in _common(a, b, (*_CARDS, "*/points.parquet"))]
+        for folder in (a, b)
+    ]
+    versions = [dict(item for own in part for item in own["versions"].items()) for part in records]
+    moved = [
+        f"{name} {versions[0].get(name, 'none')} -> {versions[1].get(name, 'none')}"
+        for name in sorted({*versions[0], *versions[1]})
+        if versions[0].get(name) != versions[1].get(name)
+    ]
+    if moved:
+        yield f"versions: {', '.join(moved)}"
+    pairs = list(zip(*records, strict=True))
+    other = sum(one["code"] != two["code"] for one, two in pairs)
+    if other:
+        yield f"code: another for {other} of {len(pairs)} records that both have"
+    changed: Counter[str] = Counter()
+    for one, two in pairs:
+        changed.update(_changes(one["settings"], two["settings"]))
+    for text, count in changed.most_common(_FEW):
+        yield f"setting: {text} (in {count} of {len(pairs)} records)"
+    if len(changed) > _FEW:
+        yield f"setting: {len(changed) - _FEW} other differences"
+
+
+def _machines(folder: Path) -> list[str]:
+    """Machines on which runs were trained."""
+    found = {name for path in folder.glob("*/costs.csv") for name in pd.read_csv(path)["hardware"]}
+    return sorted(found)
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """What a card, a run's record or a table's footer says of settings, code and versions."""
+    made = read_provenance(path) if path.suffix == ".parquet" else json.loads(path.read_text())
+    return {
+        "versions": made.get("versions", {}),
+        "code": made.get("code"),
+        "settings": made.get("spec", made.get("settings", {})),
+    }
+
+
+def _changes(one: Any, two: Any, place: str = "") -> Iterator[str]:
+    """Settings that differ, by their place."""
+    if isinstance(one, Mapping) and isinstance(two, Mapping):
+        for key in sorted({*one, *two}):
+            where = f"{place}.{key}" if place else str(key)
+            yield from _changes(one.get(key, "none"), two.get(key, "none"), where)
+    elif one != two:
+        yield f"{place} {one} -> {two}"
+
+
+def _runs(only_a: list[str], only_b: list[str], ended: list[str]) -> Iterator[str]:
+    """Runs that are not in both, and not in the same state."""
+    for what, names in (("only in A", only_a), ("only in B", only_b)):
+        if names:
+            yield f"{what}: {len(names)} run{'s' * (len(names) > 1)}: {_listed(names)}"
+    if ended:
+        yield f"diverged in one of the two: {_listed(ended)}"
+
+
+def _claims(changed: pd.DataFrame) -> Iterator[str]:
+    """Claims whose verdict is another."""
+    for row in changed.itertuples():
+        yield f"claim: {row.task}: {row.claim}: {row.a} -> {row.b}"
+
+
+def _differences(table: pd.DataFrame, everything: bool) -> Iterator[str]:
+    """A line a task, study and metric, then the rows: those that are marked, or all."""
+    if table.empty:
+        yield "no setting is in both"
+        return
+    moved = table[table["difference"] != 0]
+    yield f"{len(table) - len(moved)} of {len(table)} rows are equal"
+    if len(moved):
+        yield "differences, B minus A, where there are any"
+        yield _summary(table, moved).to_string(index=False, float_format="{:.4g}".format)
+    marked = table if everything else table[table["differs"]]
+    yield ""
+    if marked.empty:
+        yield "nothing is beyond noise"
+        return
+    yield "every row; * is beyond noise" if everything else "beyond noise"
+    shown = marked.assign(mark=marked["differs"].map({True: "*", False: ""}))
+    columns = [name for name in shown if name not in ("differs", "df")]
+    yield shown[columns].to_string(index=False, float_format="{:.4g}".format)
+
+
+def _summary(table: pd.DataFrame, moved: pd.DataFrame) -> pd.DataFrame:
+    """Mean and largest difference by task, study and metric, where any row moved."""
+    family = ["task", "study", "metric"]
+    rows = []
+    for keys, own in table.merge(moved[family].drop_duplicates()).groupby(family):
+        most = own.loc[own["difference"].abs().idxmax()]
+        row = dict(zip(family, keys, strict=True))
+        row |= {"rows": len(own), "beyond noise": own["differs"].sum()}
+        row |= {"mean": own["difference"].mean(), "largest": most["difference"]}
+        rows.append(row | {"of": f"{most['method']} {most['setting']}"})
+    return pd.DataFrame(rows)
