@@ -20,9 +20,11 @@ import yaml
 from vbon.analysis.claims.page import claims_page
 from vbon.artifacts import SCHEMAS
 from vbon.artifacts.columns import OWN, TABLES, meaning
+from vbon.artifacts.steps import steps
 from vbon.cli import VERBS
 from vbon.methods.registry import declared, get_method, method_modules
-from vbon.planning.config import schema
+from vbon.planning.config import schema, section_schema
+from vbon.tasks.registry import KINDS
 
 ROOT = Path(__file__).parent.parent
 
@@ -46,29 +48,28 @@ def write_reference(folder: Path) -> None:
 def config_keys() -> str:
     """A section for each part of the schema, with a row for each of its keys.
 
-    A part that several tasks have in common stands once, with ``{task}`` in the place of the task.
+    A part that several kinds of task have in common is shown once, with ``{task}`` for the name of
+    a section.
     """
-    nodes = schema()["properties"]
-    tasks = nodes["tasks"]["items"]["enum"]
-    top = {name: node for name, node in nodes.items() if name not in tasks}
-    parts = [_section("Top level", top, "")]
-    for task in tasks:
-        plain = {key: own for key, own in nodes[task]["properties"].items() if not _nested(own)}
-        parts.append(_section(f"`{task}`", plain, f"{task}.", _told(nodes[task])))
-        for key, own in nodes[task]["properties"].items():
-            if _nested(own) and len(_sharing(key, own, tasks)) == 1:
-                title, prefix = f"`{task}.{key}`", f"{task}.{key}."
+    parts = [_section("Top level", schema()["properties"], "")]
+    kinds = {kind: section_schema(kind) for kind in KINDS.files()}
+    for kind, node in kinds.items():
+        plain = {key: own for key, own in node["properties"].items() if not _nested(own)}
+        parts.append(_section(f"Sections of kind `{kind}`", plain, "{task}.", _told(node)))
+        for key, own in node["properties"].items():
+            if _nested(own) and len(_sharing(key, own, kinds)) == 1:
+                title, prefix = f"`{{task}}.{key}` of kind `{kind}`", f"{{task}}.{key}."
                 parts.append(_section(title, own["properties"], prefix, _told(own), 3))
-    parts.append("## Sections that tasks share\n\nWith the name of a task for `{task}`.\n")
+    parts.append("## Parts that kinds share\n\nWith the name of a section for `{task}`.\n")
     shown = set()
-    for task in tasks:
-        for key, own in nodes[task]["properties"].items():
-            sharing = tuple(_sharing(key, own, tasks)) if _nested(own) else ()
+    for node in kinds.values():
+        for key, own in node["properties"].items():
+            sharing = tuple(_sharing(key, own, kinds)) if _nested(own) else ()
             if len(sharing) > 1 and (key, sharing) not in shown:
                 shown.add((key, sharing))
-                told = f"{_told(own)} Of {', '.join(f'`{name}`' for name in sharing)}."
+                text = f"{_told(own)} Of kind {', '.join(f'`{name}`' for name in sharing)}."
                 title, prefix = f"`{{task}}.{key}`", f"{{task}}.{key}."
-                parts.append(_section(title, own["properties"], prefix, told, 3))
+                parts.append(_section(title, own["properties"], prefix, text, 3))
     return "\n".join(parts)
 
 
@@ -76,10 +77,10 @@ def _nested(node: Mapping[str, Any]) -> bool:
     return "properties" in node
 
 
-def _sharing(key: str, node: Mapping[str, Any], tasks: list[str]) -> list[str]:
-    """The tasks whose section of that name has the same keys, defaults and meanings."""
-    sections = {task: schema()["properties"][task]["properties"].get(key, {}) for task in tasks}
-    return [task for task, own in sections.items() if own.get("properties") == node["properties"]]
+def _sharing(key: str, node: Mapping[str, Any], kinds: Mapping[str, Any]) -> list[str]:
+    """The kinds whose part of that name has the same keys, defaults and meanings."""
+    sections = {kind: own["properties"].get(key, {}) for kind, own in kinds.items()}
+    return [kind for kind, own in sections.items() if own.get("properties") == node["properties"]]
 
 
 def _section(
@@ -222,13 +223,16 @@ def _block(text: str) -> str:
 
 def verbs() -> str:
     """A section for each verb with its help, as the command prints it."""
-    parts = [
-        _table(
-            ("verb", "what it does"), [(f"[`{v}`](#verb-{v})", t) for v, (_, t) in VERBS.items()]
-        )
-    ]
-    for verb, (module, _) in VERBS.items():
-        function = getattr(importlib.import_module(module), verb.replace("-", "_"))
+    functions = {
+        verb: getattr(importlib.import_module(module), verb.replace("-", "_"))
+        for verb, (module, _) in VERBS.items()
+    }
+    functions |= {step.verb: step.main for step in steps().values()}
+    summaries = {verb: text for verb, (_, text) in VERBS.items()}
+    summaries |= {step.verb: f"{step.summary} ({step.phase})" for step in steps().values()}
+    rows = [(f"[`{verb}`](#verb-{verb})", text) for verb, text in summaries.items()]
+    parts = [_table(("verb", "what it does"), rows)]
+    for verb, function in functions.items():
         parts.append(f"(verb-{verb})=\n## `vbon {verb}`\n\n```text\n{_help(function)}\n```\n")
     return "\n".join(parts)
 

@@ -34,7 +34,7 @@ README = {
         *NOT_HERE,
         Replaced(
             "make figures",
-            "vbon workflow -s workflow/rules/figures.smk -F -n --quiet host",
+            "vbon workflow -s workflow/figures.smk -F -n --quiet host",
             "a minute; whole workflows draw figures elsewhere",
         ),
         Replaced(r"(.*vbon workflow .*mine.yaml)", r"\1 -n --quiet host", "minutes"),

@@ -26,11 +26,11 @@ from checkout import (
     run,
 )
 
-from vbon.artifacts.fingerprint import reached
+from vbon.artifacts.steps import PHASES, steps
 from vbon.methods.registry import method_modules
 from vbon.planning.config import resolve
-from vbon.planning.phases import MODULES, RULES
-from vbon.planning.runs import TRAIN_MODULES, expand
+from vbon.planning.phases import STAGES
+from vbon.planning.runs import expand
 
 RECORDED = CONFIG | {
     "results_dir": "results",
@@ -119,7 +119,7 @@ def pictures(folder: Path) -> dict[str, bytes]:
 def test_a_recorded_benchmark_is_up_to_date_and_shows_metrics_and_plots(base):
     folder = base / "origin"
     ran, skipped = stages((folder / "first.txt").read_text())
-    assert {"plan", "sweep@enumerable-vbon", "tables@enumerable"} <= ran
+    assert {"plan", "training@enumerable-vbon", "analysis@enumerable"} <= ran
     assert not skipped
     assert stages(shell(folder, "dvc repro")) == (set(), ran)
     points = pd.read_csv(folder / "results/enumerable/points.csv")
@@ -135,7 +135,7 @@ def test_a_recorded_benchmark_is_up_to_date_and_shows_metrics_and_plots(base):
 @pytest.mark.workflow
 def test_figures_are_redrawn_from_what_was_pulled_and_nothing_else_is(base, clone):
     before = {path: path.stat().st_mtime_ns for path in clone.glob("results/**/*.parquet")}
-    graph = ["-s", "workflow/rules/figures.smk", "-F"]
+    graph = ["-s", "workflow/figures.smk", "-F"]
     jobs = planned_jobs(clone, *graph)
     assert set(jobs) == {"figure", "table", "redraw", "total"}
     for path in clone.glob("results/*/figures/*"):
@@ -157,7 +157,7 @@ def test_a_restored_sweep_continues_with_the_new_runs_alone(clone):
     assert "git stash" in shell(clone, "vbon restore", code=1)
     shell(clone, "git checkout -q vbon dvc.lock && dvc checkout")
     # Figures that were drawn again do not stand in the way.
-    run(clone, "-s", "workflow/rules/figures.smk", "-F", "--cores", "2")
+    run(clone, "-s", "workflow/figures.smk", "-F", "--cores", "2")
     assert shell(clone, "vbon restore 2> /dev/null").splitlines()[-1] == "3 runs, to train: 0"
     assert planned_jobs(clone) == {}
 
@@ -167,8 +167,8 @@ def test_a_restored_sweep_continues_with_the_new_runs_alone(clone):
     change(clone, "seeds", value=[0])
     change(clone, "methods", "vbon", value={"n": [2, 3, 4]})
     ran, skipped = stages(shell(clone, "dvc repro"))
-    assert {stage for stage in ran if "sweep" in stage} == {"sweep@enumerable-vbon"}
-    assert {"data@enumerable", "pool@enumerable", "sweep@enumerable-reference"} <= skipped
+    assert {stage for stage in ran if "training" in stage} == {"training@enumerable-vbon"}
+    assert {"tasks@enumerable", "pool@enumerable", "training@enumerable-reference"} <= skipped
     assert {name: record for name, record in records(clone).items() if name in old} == old
     assert set(records(clone)) - set(old) == {"enumerable/runs/vbon/n3/seed0"}
 
@@ -183,7 +183,7 @@ def test_restoring_before_everything_is_there_is_refused(base, tmp_path):
 
 
 def dry_run_of_figures(folder: Path) -> tuple[int, str]:
-    command = [sys.executable, "-m", "snakemake", "-s", "workflow/rules/figures.smk", "-n"]
+    command = [sys.executable, "-m", "snakemake", "-s", "workflow/figures.smk", "-n"]
     done = subprocess.run([*command, "--cores", "1"], cwd=folder, capture_output=True, text=True)
     return done.returncode, done.stdout + done.stderr
 
@@ -216,26 +216,24 @@ def test_figures_that_cannot_be_drawn_are_named_with_what_they_lack(tmp_path):
     assert "Traceback" not in output
 
 
-def test_every_module_that_a_rule_depends_on_is_in_its_phase():
+def test_a_folder_is_a_phase_a_rule_file_and_in_a_stage():
     """A change that a rule sees must be seen by DVC, or it would skip what is outdated."""
-    names = {file: name for name, files in RULES.items() for file in files}
-    assert {path.stem for path in (ROOT / "workflow/rules").glob("*.smk")} == {
-        *names,
-        "common",
-        "targets",
-    }
-    for file in names:
-        text = (ROOT / f"workflow/rules/{file}.smk").read_text()
-        phases = [kind for kind, files in RULES.items() if file in files]
-        covered = set().union(*(reached(*MODULES[kind]) for kind in phases))
-        found = re.findall(r'"(vbon\.[\w.]+)"', text)
-        assert reached(*found, *TRAIN_MODULES * ("TRAIN_MODULES" in text)) <= covered, file
+    files = {path.stem for path in (ROOT / "workflow/rules").glob("*.smk")}
+    assert files == {*PHASES, "common", "targets"}
+    assert set(PHASES) == {folder for folders in STAGES.values() for folder in folders}
+    recorded = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert set(STAGES) | {"plan", "training_more"} == set(recorded)
+    used = re.compile(r'STEPS\["(\w+)"\]')
+    for phase in PHASES:
+        text = (ROOT / f"workflow/rules/{phase}.smk").read_text()
+        for name in used.findall(text):
+            assert steps()[name].phase == phase, f"{phase}.smk: {name}"
 
 
 def test_every_run_of_the_shipped_config_is_recorded():
     config = resolve(yaml.safe_load((ROOT / "config.yaml").read_text()))
     recorded = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    more = recorded["sweep_more"]["matrix"]["method"]
+    more = recorded["training_more"]["matrix"]["method"]
     assert set(more) <= set(method_modules())
     assert not set(more) & set(config["run_methods"])  # one stage a folder
     methods = {run.method for run in expand(config) if not run.study}

@@ -5,6 +5,9 @@ many runs are to be trained; afterwards the records on disk tell which were: a r
 run's seconds, and the inode of a file that was written again is another.
 """
 
+import ast
+import re
+
 import pytest
 from checkout import (
     BUILT_POINTS,
@@ -109,21 +112,24 @@ def test_comments_and_docstrings_rerun_nothing(swept, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("module", "counted", "trained"),
+    ("module", "function", "counted", "trained"),
     [
-        ("best_of_n", "to train: 2", {"ppo/beta0.5/seed0", "vbon/n4/seed0"}),
-        ("kl", "to train: 0", set()),  # measures policies, trains none
+        ("best_of_n", "log_bon_ratio", "to train: 1", {"vbon/n4/seed0"}),  # PPO does not call it
+        ("kl", "kl_full", "to train: 0", set()),  # measures policies, trains none
     ],
 )
-def test_changed_objectives_rerun_what_imports_them(built, tmp_path, module, counted, trained):
+def test_a_changed_objective_reruns_its_users(built, tmp_path, module, function, counted, trained):
     folder = copy(built, tmp_path / "checkout")
     before, files = records(folder), stamps(folder)
-    with open(folder / f"vbon/objectives/{module}.py", "a") as file:
-        file.write("\nCHANGED = True\n")
+    path = folder / f"vbon/objectives/{module}.py"
+    tree = ast.parse(path.read_text())
+    [definition] = [node for node in tree.body if getattr(node, "name", "") == function]
+    definition.body.insert(1, ast.parse("changed = True").body[0])  # after the docstring
+    path.write_text(ast.unparse(tree))
     planned = plan(folder)
     run(folder, "--cores", "2", *BUILT_POINTS)
     done, again = retrained(before, records(folder)), redone(files, stamps(folder))
-    tell(f"objectives/{module}.py", planned, done)
+    tell(f"{function} of objectives/{module}.py", planned, done)
     assert planned == f"3 runs, {counted}"
     assert trained <= done <= trained | {"reference/default/seed0"}
     responses = {path for path in files if path.endswith("responses/test.parquet")}
@@ -131,6 +137,25 @@ def test_changed_objectives_rerun_what_imports_them(built, tmp_path, module, cou
     parts = ("/models/", "/prompts/", "/reference/", "/data/")
     assert not {path for path in again if any(f"sentiment{part}" in path for part in parts)}
     assert plan(folder) == "3 runs, to train: 0"
+
+
+def test_a_release_an_error_message_and_a_moved_module_train_nothing(swept, tmp_path):
+    folder = copy(swept, tmp_path / "checkout")
+    package = folder / "vbon"
+    edit(package / "__init__.py", '__version__ = "', '__version__ = "9.')
+    messages = 0
+    for file in package.rglob("*.py"):
+        text, count = re.subn(r'(raise \w+Error\(\s*f?")', r"\1no: ", file.read_text())
+        file.write_text(text)
+        messages += count
+    assert messages > 50
+    (package / "pool/cdf.py").rename(package / "pool/distribution.py")
+    for file in package.rglob("*.py"):
+        file.write_text(file.read_text().replace("vbon.pool.cdf", "vbon.pool.distribution"))
+    counted = plan(folder)
+    tell("version, messages and the place of a module", counted, set())
+    assert counted == "10 runs, to train: 0"
+    assert planned_jobs(folder) == {}
 
 
 def test_a_changed_style_redraws_only(swept, tmp_path):

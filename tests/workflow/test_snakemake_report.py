@@ -31,7 +31,7 @@ def test_the_page_shows_what_is_there_and_snakemakes_report_has_captions(swept, 
     assert any(name.endswith("/index.html") for name in names)
 
     task = folder / "results/enumerable"  # as `make figures` does where only some tables came
-    alone = ("-s", "workflow/rules/figures.smk", "-F", "--cores", "1")
+    alone = ("-s", "workflow/figures.smk", "-F", "--cores", "1")
     shutil.rmtree(task / "runs")
     run(folder, *alone)
     assert (folder / PAGE).read_text() == whole

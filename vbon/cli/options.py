@@ -16,8 +16,3 @@ def settings(text: str) -> Any:
         return json.loads(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"not JSON ({error}): {text!r}") from error
-
-
-def pairs(items: list[str]) -> dict[str, str]:
-    """``name=path`` words as a dictionary."""
-    return dict(item.split("=", 1) for item in items)
