@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
         ("vbon.figures.catalogue", "torch transformers"),
         ("vbon.evaluation.points", "torch transformers"),
         ("vbon.cli", "torch transformers pandas"),
-        ("vbon.planning.config", "torch transformers pandas"),
+        ("vbon.planning.config", "torch transformers"),
     ],
 )
 def test_a_module_imports_no_more_than_it_needs(module, absent):

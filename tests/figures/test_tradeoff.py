@@ -14,9 +14,9 @@ from vbon.analysis.attainment import attainment_bands
 from vbon.analysis.equivalence import equivalence_table
 from vbon.analysis.pareto import membership, pareto_table
 from vbon.errors import DataError
-from vbon.figures import figure2, figure6
 from vbon.figures.catalogue import FIGURES
 from vbon.figures.style import method_styles
+from vbon.figures.tradeoff import figure2, figure6
 from vbon.objectives.frontier import win_rate_frontier
 
 
@@ -99,7 +99,7 @@ def test_two_draws_are_the_same_bytes_in_any_process_and_configuration(points, w
     code = (
         "import sys, pathlib, pandas, matplotlib\n"
         "matplotlib.rcParams.update({'font.size': 20, 'axes.facecolor': 'red'})\n"
-        "from vbon.figures import figure2\n"
+        "from vbon.figures.tradeoff import figure2\n"
         "folder = pathlib.Path(sys.argv[1])\n"
         "points = pandas.read_pickle(folder / 'points.pkl')\n"
         "figure2(points, 'win_rate', folder / 'figure2a', title='Figure 2a')\n"

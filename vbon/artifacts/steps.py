@@ -18,7 +18,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 import pandas as pd
 
-from vbon.artifacts.fingerprint import code_fingerprint, provenance, uses_of
+from vbon.artifacts.fingerprint import PACKAGE, code_fingerprint, provenance, uses_of
 from vbon.artifacts.schemas import SCHEMAS
 from vbon.artifacts.tables import read_copy, read_table, write_csv
 from vbon.errors import VbonError
@@ -369,3 +369,12 @@ def steps() -> dict[str, Step]:
     for phase in PHASES:
         import_module(f"vbon.{phase}.steps")
     return dict(sorted(_STEPS.items(), key=lambda item: PHASES.index(item[1].phase)))
+
+
+def find_step(verb: str) -> Step | None:
+    """The step of a verb, importing the steps of its phase alone; None if there is none."""
+    name = verb.replace("-", "_")
+    for phase in PHASES:
+        if f"\ndef {name}(" in (PACKAGE / phase / "steps.py").read_text():
+            import_module(f"vbon.{phase}.steps")
+    return _STEPS.get(name)

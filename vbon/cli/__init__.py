@@ -73,9 +73,10 @@ def _verb(name: str) -> Callable[[list[str]], None] | None:
     """The function of a verb; None if there is none."""
     if name in VERBS:
         return getattr(importlib.import_module(VERBS[name][0]), name.replace("-", "_"))
-    from vbon.artifacts.steps import steps
+    from vbon.artifacts.steps import find_step
 
-    return next((step.main for step in steps().values() if step.verb == name), None)
+    step = find_step(name)
+    return step and step.main
 
 
 def _print_usage() -> None:
