@@ -1,4 +1,4 @@
-"""Small checkouts in which the real workflow runs: made, changed, started, killed, counted."""
+"""Small checkouts in which tests run, change, kill and inspect the real workflow."""
 
 import fcntl
 import json
@@ -50,7 +50,7 @@ SWEEP = CONFIG | {
 }
 """Ten runs, eight of them trained, each in about half a second."""
 SWEEP_POINTS = ["--", "results/enumerable/points.csv"]
-"""What most tests ask for: the sweep without its tables and figures."""
+"""Targets of most tests: the sweep without its tables and figures."""
 BUILT = {
     "tasks": ["sentiment"],
     "run_methods": ["reference", "ppo", "vbon"],
@@ -84,13 +84,13 @@ BUILT = {
         "studies": {},
     },
 }
-"""Models, draws and three runs of the sentiment task, whose data may be as they like."""
+"""Models, draws and three runs of the sentiment task, for tests to which the data do not matter."""
 BUILT_POINTS = ["--", "results/sentiment/points.csv"]
-"""The same of :data:`BUILT`."""
+"""Targets for :data:`BUILT`."""
 
 
 def make_checkout(folder: Path, config: dict = CONFIG, code: bool = False) -> Path:
-    """A folder in which the workflow runs, on request with a copy of the package of its own."""
+    """A folder in which the workflow can run, with its own copy of the package if ``code``."""
     folder.mkdir()
     for name in ("Snakefile", "workflow", "profiles", *["vbon"] * code):
         source = ROOT / name
@@ -104,7 +104,7 @@ def make_checkout(folder: Path, config: dict = CONFIG, code: bool = False) -> Pa
 
 
 def copy(checkout: Path, folder: Path) -> Path:
-    """A checkout as it is, times and all, to be changed."""
+    """Copy of a checkout, including file times, for a test to change."""
     return shutil.copytree(checkout, folder, symlinks=True)
 
 
@@ -126,7 +126,7 @@ def edit(file: Path, old: str, new: str) -> None:
 
 
 def make_once(tmp_path_factory, name: str, make) -> Path:
-    """A folder that all workers of a test session share; the first to ask makes it."""
+    """A folder shared by all workers of a test session; the first that needs it makes it."""
     root = tmp_path_factory.getbasetemp()
     root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
     with open(root / f"{name}.lock", "w") as lock:
@@ -140,18 +140,18 @@ def make_once(tmp_path_factory, name: str, make) -> Path:
 
 
 def seconds_of(checkout: Path) -> float:
-    """What a folder of :func:`make_once` took, on this machine and beside what else it does."""
+    """Seconds that a folder of :func:`make_once` took, on this machine under its current load."""
     return float((checkout / ".complete").read_text())
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:
-    """What commands in a checkout see: its own package first, where it has one."""
-    own = {"PYTHONPATH": str(folder)} if (folder / "vbon").exists() else {}
-    return os.environ | own | more
+    """Environment of commands in a checkout: its own package comes first, if it has one."""
+    path = {"PYTHONPATH": str(folder)} if (folder / "vbon").exists() else {}
+    return os.environ | path | more
 
 
 def start(folder: Path, *options: str, **more: str) -> subprocess.Popen:
-    """``vbon workflow`` in a session of its own, its output appended to ``log.txt``."""
+    """Start ``vbon workflow`` in a new session, its output appended to ``log.txt``."""
     command = [sys.executable, "-m", "vbon.cli", "workflow", *options]
     settings = {"env": environment(folder, **more), "cwd": folder, "start_new_session": True}
     with open(folder / "log.txt", "a") as log:
@@ -159,7 +159,7 @@ def start(folder: Path, *options: str, **more: str) -> subprocess.Popen:
 
 
 def run(folder: Path, *options: str, **more: str) -> None:
-    """``vbon workflow`` to its end, which must be a good one."""
+    """Run ``vbon workflow``, which must succeed."""
     process = start(folder, *options, **more)
     assert process.wait(timeout=400) == 0, (folder / "log.txt").read_text()[-3000:]
 
@@ -183,14 +183,14 @@ def planned_jobs(folder: Path, *options: str) -> dict[str, int]:
 
 
 def stamps(folder: Path) -> dict[str, object]:
-    """What tells a result that was made again from one that was not, by its path."""
+    """Stamp of each result by path; a result that is made again gets another stamp."""
     results = folder / "results"
     files = [path for path in results.rglob("*") if path.is_file()]
     return {str(path.relative_to(results)): _stamp(path) for path in files}
 
 
 def _stamp(path: Path) -> object:
-    """When a file got its content; runs and responses that stay are touched, and say it inside."""
+    """Time at which a file was written; runs and responses record it, as they may be touched."""
     if path.name == "run.json":
         return json.loads(path.read_text())["written"], path.stat().st_ino
     if path.parent.name == "responses":
@@ -199,16 +199,16 @@ def _stamp(path: Path) -> object:
 
 
 def records(folder: Path) -> dict[str, dict]:
-    """The record of every run on disk by its folder, times and all: a retrained run has others."""
+    """Record of every run on disk by its folder; the times in it change if a run is retrained."""
     root = folder / "results"
-    # Unlike a glob, a walk does not mind folders that a running job moves meanwhile.
-    found = (Path(top, "run.json") for top, _, names in os.walk(root) if "run.json" in names)
-    files = sorted(path for path in found if path.parent.name.startswith("seed"))
+    # Unlike a glob, a walk does not fail if a running job moves a folder meanwhile.
+    paths = (Path(top, "run.json") for top, _, names in os.walk(root) if "run.json" in names)
+    files = sorted(path for path in paths if path.parent.name.startswith("seed"))
     return {str(path.parent.relative_to(root)): json.loads(path.read_text()) for path in files}
 
 
 def wait_for(path: Path, seconds: float = 120) -> None:
-    """Wait until a file is there."""
+    """Wait until a file exists."""
     end = time.monotonic() + seconds
     while not path.exists():
         assert time.monotonic() < end, f"{path} did not appear"
@@ -216,21 +216,21 @@ def wait_for(path: Path, seconds: float = 120) -> None:
 
 
 def marked(folder: Path) -> dict[int, list[str]]:
-    """Processes that work for a checkout's workflow, its guard excepted: their command lines."""
+    """Command lines, by process id, of a checkout's workflow except its guard."""
     mark = f"VBON_WORKFLOW={folder}".encode()
-    found = {}
+    commands = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if mark in (process / "environ").read_bytes().split(b"\0"):
                 words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
-                found[int(process.name)] = words[:-1]
+                commands[int(process.name)] = words[:-1]
         except OSError:  # gone
             continue
-    return found
+    return commands
 
 
 def parent(process: int) -> int:
-    """Who started a process; 0 if it is gone."""
+    """Id of a process's parent; 0 if the process has ended."""
     try:
         return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
     except OSError:
@@ -238,7 +238,7 @@ def parent(process: int) -> int:
 
 
 def same_points(one: Path, other: Path) -> bool:
-    """Whether the points of two checkouts are the same bytes."""
+    """Return True if the points of two checkouts are equal byte by byte."""
     names = [str(path.relative_to(one)) for path in one.glob("results/**/points.csv")]
     assert names
     return all((one / name).read_bytes() == (other / name).read_bytes() for name in names)

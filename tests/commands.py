@@ -1,4 +1,4 @@
-"""The commands of a page: its blocks written or typed in their order, and its outputs compared."""
+"""Following a page: write its files, run its commands in order, and compare their output."""
 
 import re
 import subprocess
@@ -13,17 +13,17 @@ NUMBER = re.compile(r"\d[\d.,:]*")
 
 
 class Replaced(NamedTuple):
-    """A command that a test does not type as it stands."""
+    """A command that a test does not run unchanged."""
 
     command: str
     """Regular expression that the whole line matches."""
     by: str | None
-    """What is typed instead (groups as ``\\1``); None to leave it out."""
+    """Command to run instead (groups as ``\\1``); None to omit it."""
     why: str
 
 
 def blocks(page: str) -> list[tuple[str, str]]:
-    """Language and text of every block of a page that is no directive of the generator."""
+    """Language and text of every code block of a page, without directives of Sphinx."""
     return [(kind, textwrap.dedent(text)) for kind, text in BLOCK.findall(page)]
 
 
@@ -33,12 +33,12 @@ def follow(
     environment: Mapping[str, str],
     replaced: Iterable[Replaced] = (),
 ) -> list[str]:
-    """Write every file and type every block of a page; return what each block of commands printed.
+    """Write every file and run every script of a page; return the output of each script.
 
-    A block of `yaml` or `python` names its file in the first line, a block of `sh` is one script
-    that must end well, and `text` is what the block before it printed: each line has to be in the
-    output, numbers aside, `…` standing for anything. Of a block in which a command is replaced
-    nothing is compared.
+    A block of `yaml` or `python` names its file in the first line. A block of `sh` is one script
+    that must succeed. A block of `text` is the output of the block before it: each line must be in
+    the output, except for numbers, and `…` matches anything. It is not compared if a command of
+    the script was replaced.
     """
     replaced, used, printed, comparable = list(replaced), set(), [], False
     for kind, text in blocks(page):
@@ -47,24 +47,24 @@ def follow(
             assert name, f"a {kind} block does not name its file in the first line:\n{text}"
             (folder / name[1]).write_text(text)
         elif kind == "sh":
-            script, found = typed(text, replaced)
-            used |= found
-            comparable = not found
+            script, rules = typed(text, replaced)
+            used |= rules
+            comparable = not rules
             printed.append(type_in(script, folder, environment))
         elif kind == "text":
             if comparable:
                 compare(text, printed[-1])
         else:
             raise AssertionError(
-                f"what is a block of {kind}? Use sh, yaml, python or text:\n{text}"
+                f"the page has a block of {kind}; use sh, yaml, python or text:\n{text}"
             )
     unused = [rule.command for rule in replaced if rule not in used]
-    assert not unused, f"no command of the page is any of {unused}"
+    assert not unused, f"no command of the page matches {unused}"
     return printed
 
 
 def typed(text: str, replaced: list[Replaced]) -> tuple[str, set[Replaced]]:
-    """A block as a script, with the replacements that were made in it."""
+    """Script of a block, and the replacements made in it."""
     used, lines = set(), []
     for line in text.splitlines():
         command = re.sub(r"\s+# .*", "", line).rstrip()
@@ -77,7 +77,7 @@ def typed(text: str, replaced: list[Replaced]) -> tuple[str, set[Replaced]]:
 
 
 def type_in(script: str, folder: Path, environment: Mapping[str, str]) -> str:
-    """Run a script; return what it printed."""
+    """Run a script and return its output."""
     done = subprocess.run(
         ["bash", "-eu", "-o", "pipefail", "-c", script],
         cwd=folder,
@@ -91,12 +91,12 @@ def type_in(script: str, folder: Path, environment: Mapping[str, str]) -> str:
 
 
 def compare(shown: str, printed: str) -> None:
-    """Assert that what a page shows was printed, whatever the numbers."""
+    """Assert that the output a page shows was printed, except for numbers."""
     lines = [_plain(line) for line in printed.splitlines()]
     for line in shown.splitlines():
         pattern = ".*".join(re.escape(part) for part in _plain(line).split("…"))
-        found = any(re.fullmatch(pattern, other) for other in lines)
-        assert found, f"the page shows\n{line}\nbut what was printed is\n{printed}"
+        printed_it = any(re.fullmatch(pattern, other) for other in lines)
+        assert printed_it, f"the page shows\n{line}\nwhich is not in the output\n{printed}"
 
 
 def _plain(line: str) -> str:

@@ -1,4 +1,4 @@
-"""Fixtures that several test modules share; what they are made of is in ``support``."""
+"""Fixtures shared by several test modules, built from ``support`` and ``checkout``."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ def _quiet_and_one_thread():
 
 @pytest.fixture
 def generator():
-    """A seeded generator of the test's own."""
+    """A new seeded generator."""
     return torch.Generator().manual_seed(0)
 
 
@@ -44,16 +44,16 @@ def classifier_folder(tmp_path_factory):
 
 
 def pytest_collection_modifyitems(items):
-    """The longest tests first, so that two workers end together."""
+    """Run the longest tests first, so that two workers end at about the same time."""
     order = ["faults", "workflow", "slow"]
     marks = [{mark.name for mark in item.iter_markers()} for item in items]
-    ranks = [min((order.index(name) for name in own & {*order}), default=9) for own in marks]
+    ranks = [min((order.index(name) for name in names & {*order}), default=9) for names in marks]
     items[:] = [item for _, item in sorted(zip(ranks, items, strict=True), key=lambda x: x[0])]
 
 
 @pytest.fixture(scope="session")
 def swept(tmp_path_factory):
-    """A checkout with a package of its own and the finished sweep of :data:`checkout.SWEEP`."""
+    """A checkout with its own package and the finished sweep of :data:`checkout.SWEEP`."""
 
     def make(folder):
         run(make_checkout(folder, SWEEP, code=True), "--cores", "2")
@@ -63,7 +63,7 @@ def swept(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory):
-    """The same of :data:`checkout.BUILT`, as far as its points."""
+    """A checkout with its own package and the workflow of :data:`checkout.BUILT` up to points."""
 
     def make(folder):
         run(make_checkout(folder, BUILT, code=True), "--cores", "2", *BUILT_POINTS)

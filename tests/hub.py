@@ -1,4 +1,4 @@
-"""A hub on this machine: as much of its API as downloading a small repository takes."""
+"""A local Hugging Face Hub: the part of its API that a download of a small repository uses."""
 
 import contextlib
 import hashlib
@@ -51,15 +51,15 @@ class Hub(BaseHTTPRequestHandler):
         files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
         listed = [str(path.relative_to(folder)) for path in files]
         if rest[:1] == ["tree"]:
-            found = [
+            answer = [
                 {"type": "file", "path": name, "size": path.stat().st_size, "oid": COMMIT}
                 for name, path in zip(listed, files, strict=True)
             ]
         else:
-            found = {"id": repository.partition("/")[2], "sha": COMMIT}
-            found |= {"siblings": [{"rfilename": name} for name in listed]}
-            found |= {"tags": [], "private": False, "downloads": 0, "likes": 0}
-        self._send(200, json.dumps(found).encode(), body, {"Content-Type": "application/json"})
+            answer = {"id": repository.partition("/")[2], "sha": COMMIT}
+            answer |= {"siblings": [{"rfilename": name} for name in listed]}
+            answer |= {"tags": [], "private": False, "downloads": 0, "likes": 0}
+        self._send(200, json.dumps(answer).encode(), body, {"Content-Type": "application/json"})
 
     def _send(self, status, content, body, headers):
         self.send_response(status)
@@ -73,7 +73,7 @@ class Hub(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def serve(repositories: dict[str, Path]) -> Iterator[str]:
-    """Serve folders, by ``models/owner/name`` or ``datasets/owner/name``; gives the endpoint."""
+    """Serve folders by ``models/owner/name`` or ``datasets/owner/name``; yield the endpoint."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
         server.repositories = repositories
         thread = threading.Thread(target=server.serve_forever, daemon=True)

@@ -113,22 +113,22 @@ def make_table(vocab_size=4, longest_prefix=4, seed=0, scale=1.0):
 
 
 def forward_log_probs(model, prompt: Sequence[int], responses, temperature=1.0):
-    """Log-probs of responses by the model's own ``forward``, each one unpadded and alone."""
+    """Log-probs of responses by the model's own ``forward``, one unpadded response at a time."""
     totals = []
     with torch.no_grad():
         for response in responses:
             ids = torch.tensor([[*prompt, *response]])
             logits = model(input_ids=ids).logits[0, len(prompt) - 1 : -1].double() / temperature
-            chosen = torch.tensor(response)[:, None]
-            totals.append(logits.log_softmax(1).gather(1, chosen).sum())
+            tokens = torch.tensor(response)[:, None]
+            totals.append(logits.log_softmax(1).gather(1, tokens).sum())
     return torch.stack(totals)
 
 
 @dataclass(frozen=True)
 class Language:
-    """Three letters and an end token, at most ``tokens`` long: every string is listed.
+    """All strings of three letters and an end token of at most ``tokens`` tokens.
 
-    Its two prompts differ in length, so that padding is always at work.
+    Its two prompts differ in length, so that every test involves padding.
     """
 
     seed: int = 0
@@ -150,7 +150,7 @@ class Language:
 
     @cached_property
     def responses(self):
-        """Finished strings, then those cut at the limit."""
+        """Finished strings, then unfinished ones at the length limit."""
         finished = [
             [*letters, self.eos]
             for length in range(self.tokens)
@@ -211,7 +211,7 @@ class Language:
         return EstimatedCDF(pool, torch.full((2, 2), torch.nan).double(), estimator)
 
     def environment(self, **changes):
-        """Where policies are trained, with exact masses unless changed."""
+        """Training environment, with exact masses unless changed."""
         parts = {
             "prompts": self.prompts,
             "reference": self.reference,
@@ -223,7 +223,7 @@ class Language:
         return Environment(**(parts | changes))
 
     def policy(self):
-        """A copy of the reference to be trained."""
+        """A trainable copy of the reference."""
         copy = TabularLM(self.reference.config)
         copy.load_state_dict(self.reference.state_dict())
         return copy.eval()
@@ -234,7 +234,7 @@ class Language:
         return policy, list(make_online_trainer(policy, method, environment, settings, seed))
 
     def draws(self, count, seed=0):
-        """Independent reference draws of both prompts as rows of schema "samples", scored."""
+        """Independent, scored reference draws of both prompts, as rows of schema "samples"."""
         rng = np.random.default_rng(seed)
         parts = []
         for name, log_ref, rewards in zip(
@@ -249,7 +249,7 @@ class Language:
         return pd.concat(parts, ignore_index=True)
 
     def examples(self, pairing: Pairing, transform=lambda reward: reward):
-        """Pairs of reference draws, as an offline run looks them up."""
+        """Pairs of reference draws, as an offline run reads them."""
         table = self.draws(pairing.num_draws)
         pairs = make_pairs(table.assign(reward=transform(table["reward"])), pairing, seed=0)
         return Examples.from_tables(pairs, table, self.prompts)
@@ -333,7 +333,7 @@ def random_scored(batch=64, seed=0):
 
 
 def p_value(counts, probabilities, least=5.0):
-    """Of a chi-square test of counts, in which rare outcomes count as one."""
+    """p-value of a chi-square test of counts, with rare outcomes merged into one."""
     counts, probabilities = counts[probabilities > 0], probabilities[probabilities > 0]
     expected = probabilities / probabilities.sum() * counts.sum()
     rare = expected < least

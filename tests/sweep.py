@@ -1,4 +1,4 @@
-"""A made-up sweep of the paper's shape: every method, its full grid and seeds, some runs lost."""
+"""A synthetic sweep of the paper's shape: all methods, full grids and seeds, some runs diverged."""
 
 import numpy as np
 import pandas as pd
@@ -19,21 +19,21 @@ SWEEPS = {  # method: swept field, values, seeds, excess KL: per nat and per squ
     "vbon_l": ("beta", BETAS, 2, 0.16, 0.45),
 }
 LOST = {"win_rate": {}, "reward_prob": {"dpo": 0.03, "bonbon": 0.02}}
-"""Share of the gain that a method loses on a metric, beside what its KL costs it."""
+"""Share of the gain on a metric that a method loses in addition to its excess KL."""
 
 NUMBERS = ["kl", "kl_se", "win_rate", "win_rate_se", "reward_prob", "reward_prob_se"]
 NUMBERS += ["evaluator_reward", "evaluator_reward_se"]
 
 
 def sweep(seed=0, methods=None, excess=None, lost=None, diverged=True, spread=0.03):
-    """The 205 rows of points: reference, best-of-n and six methods, KL up to about 15 nats.
+    """Table of 205 points: reference, best-of-n and six methods, KL up to about 15 nats.
 
     Args:
         seed: Seed of every draw.
         methods: Names of trained methods; all by default.
         excess: ``{method: (per nat, per squared nat)}``, replacing :data:`SWEEPS`.
         lost: ``{metric: {method: share}}``, replacing :data:`LOST`.
-        diverged: Whether PPO's strongest and one of BoNBoN's strongest runs are lost.
+        diverged: If True, PPO's strongest and some of BoNBoN's strongest runs have diverged.
         spread: Relative spread of a run's KL around its setting's.
     """
     rng = np.random.default_rng(seed)
@@ -65,7 +65,7 @@ def _row(method, setting, seed, n, kl_coef, kl, rate):
 
 
 def _measured(points, rng, lost, diverged):
-    """The other metrics, noise of the stated standard errors, and the runs that are lost."""
+    """Add the other metrics, noise in proportion to standard errors, and diverged runs."""
     points = points.assign(task="sentiment", status="ok", temperature=1.0, domain="all")
     gain = 2 * points["win_rate"] - 1
     for metric in ("win_rate", "reward_prob", "evaluator_reward"):
@@ -90,7 +90,7 @@ def _measured(points, rng, lost, diverged):
 
 
 def excess_kl(points):
-    """What a run pays beyond the cheapest way to win as often, in nats."""
+    """KL of each run in excess of the smallest KL with its win rate, in nats."""
     kl = np.linspace(0, 20, 100_000)
     return points["kl"] - np.interp(points["win_rate"], win_rate_frontier(kl), kl)
 
@@ -115,6 +115,6 @@ def study(points, spread=0.003, shift=0.0, seed=0, n=(2, 4, 8, 16, 64)):
 
 
 def complete(points):
-    """All columns of the points table, those that no comparison reads filled with zeros."""
+    """Add the missing columns of the points table, filled with zeros."""
     rest = [name for name in SCHEMAS["points"].columns if name not in points]
     return points.assign(**dict.fromkeys(rest, 0))

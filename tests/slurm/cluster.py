@@ -13,7 +13,7 @@ from pathlib import Path
 PROGRAMS = ("munged", "munge", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "sinfo")
 FULL = os.environ["PATH"] + ":/usr/sbin:/sbin"
 
-HOME = Path("/etc/slurm")  # Snakemake's jobs are not told of another place
+HOME = Path("/etc/slurm")  # Snakemake's jobs look for the configuration only here
 MARK = "# of vbon's tests"
 
 CONFIG = """{mark}
@@ -52,26 +52,26 @@ PartitionName=main Nodes={node} Default=YES MaxTime=1-0
 
 
 def why_not() -> str | None:
-    """Why no SLURM can be started here; None if it can be tried."""
+    """Reason why SLURM cannot be started here; None if there is none."""
     if os.geteuid():
         return "needs root, to make fake GPUs"
     missing = [name for name in PROGRAMS if shutil.which(name, path=FULL) is None]
     if missing:
         return f"{missing[0]} is not installed; .ci/slurm installs Debian's slurm-wlm and munge"
-    found = HOME / "slurm.conf"
-    if found.exists() and not found.read_text().startswith(MARK):
-        return f"{found} is of another cluster, which the tests leave alone"
+    config = HOME / "slurm.conf"
+    if config.exists() and not config.read_text().startswith(MARK):
+        return f"{config} belongs to another cluster, which the tests leave alone"
     return None
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 class Cluster:
-    """Start the daemons; nothing but their configuration is outside of the folder."""
+    """SLURM's daemons, with all files except their configuration in one folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.node = folder, socket.gethostname().partition(".")[0]
@@ -97,7 +97,7 @@ class Cluster:
         key.write_bytes(os.urandom(128))
         key.chmod(0o400)
         options = [f"--key-file={key}", f"--socket={folder}/munge.socket", "--force"]
-        options += ["--num-threads=10"]  # two, the default, may both wait for clients that are gone
+        options += ["--num-threads=10"]  # with the default of two, both may wait for killed clients
         options += [f"--{kind}-file={folder}/munged.{kind}" for kind in ("log", "pid", "seed")]
         self._run("munged", "--foreground", *options)
         signed = ("munge", "--no-input", f"--socket={folder}/munge.socket")
@@ -108,7 +108,7 @@ class Cluster:
         self._wait(lambda: self.state() == "idle", 30)
 
     def _run(self, name: str, *options: str) -> None:
-        """Start a daemon that ends with the tests, however these end."""
+        """Start a daemon that ends with the tests, even if these are killed."""
         command = ["setpriv", "--pdeathsig", "KILL", shutil.which(name, path=FULL), *options]
         with open(self.folder / f"{name}.out", "w") as log:
             settings = {"env": self.environment, "stdout": log, "stderr": log}
@@ -124,7 +124,7 @@ class Cluster:
             time.sleep(0.2)
 
     def call(self, *command: str) -> str:
-        """What a command says; nothing if it fails, or hangs as clients of a busy munge may."""
+        """Output of a command; empty if it fails or hangs, as clients of a busy munge may."""
         settings = {"env": self.environment, "capture_output": True, "text": True, "timeout": 20}
         try:
             return subprocess.run(command, **settings).stdout.strip()
@@ -139,10 +139,10 @@ class Cluster:
         return self.call("squeue", "--noheader", "--format=%A", f"--states={state}").split()
 
     def jobs(self) -> list[dict[str, str]]:
-        """All jobs there were, by the names that SLURM gives to their properties."""
+        """Properties of all past and present jobs, under SLURM's names."""
         lines = self.call("scontrol", "--oneliner", "show", "jobs").splitlines()
         words = ([word for word in line.split() if "=" in word] for line in lines)
-        return [dict(word.partition("=")[::2] for word in found) for found in words]
+        return [dict(word.partition("=")[::2] for word in job) for job in words]
 
     def stop(self) -> None:
         if self.state():
