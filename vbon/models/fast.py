@@ -1,8 +1,8 @@
-"""Fast passes and decoding on the parameters of Hugging Face's modules, in fewer operations.
+"""Forward pass and decoding with the parameters of Hugging Face's modules, in fewer operations.
 
-The forward pass needs no attention mask because batches are padded on the right, and the decoder
-keeps one key-value cache for each *prompt* and one for each response, so a prompt that is answered
-600 times is encoded and stored once. Both agree with the library's ``forward`` (a test).
+The forward pass needs no attention mask because batches are padded on the right. The decoder has
+one key-value cache per *prompt* and one per response, so a prompt with 600 responses is encoded
+and stored once. Both agree with the library's ``forward`` (a test).
 """
 
 from abc import ABC, abstractmethod
@@ -36,7 +36,7 @@ class Body(ABC):
         """Input of the first block."""
 
     def rotation(self, positions: Tensor) -> Callable[[Tensor], Tensor]:
-        """Turns queries and keys by their positions; nothing by default."""
+        """Rotation of queries and keys at these positions; the identity by default."""
         return lambda part: part
 
     @abstractmethod
@@ -60,9 +60,10 @@ class Body(ABC):
 
         Args:
             input_ids: Right-padded token ids; positions count from the first.
-            at: Positions wanted, counted row after row.
-            one_a_row: Whether there is one of them in each row.
-            keep_cache: Whether keys and values are returned.
+            at: Positions to return, as indices into the flattened ids.
+            one_a_row: True if ``at`` has exactly one position per row, in order; the last block
+                then computes attention of these only.
+            keep_cache: If True, keys and values are returned, else an empty list.
         """
         batch, length = input_ids.shape
         positions = torch.arange(length, device=input_ids.device)
@@ -73,7 +74,7 @@ class Body(ABC):
             query, key, value = (part.transpose(1, 2) for part in parts)
             query, key = turn(query), turn(key)
             if keep_cache:
-                # Contiguous once, or every decoding step would copy them again.
+                # Copy once here, or every decoding step would copy them again.
                 cache.append((key.contiguous(), value.contiguous()))
             last = block is self.blocks[-1]
             if last and one_a_row:
@@ -141,15 +142,15 @@ def norm(module: nn.LayerNorm, x: Tensor) -> Tensor:
 
 
 class PrefixCache:
-    """Keys and values: one set for each *prompt* and one for each response.
+    """Keys and values: one set per *prompt* and one per response.
 
-    Rows are ordered prompt by prompt: row ``p * draws + d`` is draw ``d`` of prompt ``p``.
+    Row ``p * draws + d`` is draw ``d`` of prompt ``p``.
 
     Args:
         prefix: Each layer's keys and values of the prompts, [prompts, heads, tokens, size].
-        prompts: Which of these positions are padding.
-        draws: Responses a prompt.
-        max_new_tokens: Longest response.
+        prompts: The prompts, whose lengths mark padding.
+        draws: Number of responses per prompt.
+        max_new_tokens: Maximum number of tokens per response.
     """
 
     def __init__(
@@ -167,7 +168,7 @@ class PrefixCache:
         self._own = prefix[0][0].new_empty(shape)
 
     def advance(self) -> None:
-        """Go on to the next token."""
+        """Advance to the next token."""
         self._step += 1
 
     def attend(
@@ -177,7 +178,7 @@ class PrefixCache:
         key: Float[Tensor, "rows heads size"],
         value: Float[Tensor, "rows heads size"],
     ) -> Float[Tensor, "rows width"]:
-        """What one new token of each row attends to in one layer."""
+        """Store key and value of one new token per row; return what it attends to in a layer."""
         rows, heads, now = query.shape[0], query.shape[1], self._step + 1
         keys, values = self._own[layer]
         keys[:, :, self._step], values[:, :, self._step] = key, value
@@ -193,8 +194,8 @@ class PrefixCache:
         weights = torch.cat((scores_prefix, scores_own), 2).softmax(2)
         weights_prefix = weights[..., :prefix_length].view(prompts, self._draws, heads, -1)
         attended = (weights_prefix.transpose(1, 2) @ prefix_values).transpose(1, 2)
-        own = (weights[..., prefix_length:].unsqueeze(2) @ values[:, :, :now]).squeeze(2)
-        return (attended.reshape(rows, heads, -1) + own).reshape(rows, -1)
+        attended_own = (weights[..., prefix_length:].unsqueeze(2) @ values[:, :, :now]).squeeze(2)
+        return (attended.reshape(rows, heads, -1) + attended_own).reshape(rows, -1)
 
 
 def attend_once(
@@ -203,16 +204,19 @@ def attend_once(
     value: Float[Tensor, "rows heads tokens size"],
     at: Int[Tensor, " rows"],
 ) -> Float[Tensor, "rows width"]:
-    """What one token of each row, counted row after row, attends to: itself and those before it."""
+    """Attention output of one token per row, over itself and the tokens before it.
+
+    ``at`` has the tokens' indices into the flattened rows.
+    """
     row, length = torch.arange(len(at), device=at.device), key.shape[2]
     position = at - row * length
     seen = torch.arange(length, device=at.device) <= position[:, None]
-    chosen = query[row, :, position].unsqueeze(2)
-    return F.scaled_dot_product_attention(chosen, key, value, seen[:, None, None]).flatten(1)
+    query = query[row, :, position].unsqueeze(2)
+    return F.scaled_dot_product_attention(query, key, value, seen[:, None, None]).flatten(1)
 
 
 def _padding_bias(prompts: Prompts, dtype: torch.dtype) -> Tensor | None:
-    """-inf at padded prompt positions, [prompts, 1, 1, tokens]; None where none is padded."""
+    """-inf at padded prompt positions, [prompts, 1, 1, tokens]; None if there is no padding."""
     tokens = prompts.ids.shape[1]
     padded = torch.arange(tokens, device=prompts.ids.device) >= prompts.lengths[:, None]
     if not padded.any():

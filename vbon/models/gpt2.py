@@ -13,7 +13,7 @@ from vbon.models import fast
 
 
 def supports(model: torch.nn.Module) -> bool:
-    """Whether ``model`` is a GPT-2 whose configuration this module implements."""
+    """Return True if ``model`` is a GPT-2 whose configuration this module implements."""
     if not isinstance(model, (GPT2LMHeadModel, GPT2ForSequenceClassification)):
         return False
     config = model.config
@@ -27,14 +27,14 @@ def supports(model: torch.nn.Module) -> bool:
 
 
 def _linear(module: torch.nn.Module, x: Tensor) -> Tensor:
-    """Hugging Face's ``Conv1D``: its weight is stored [in, out]."""
+    """Output of Hugging Face's ``Conv1D``, whose weight is [in, out], or of its adapted form."""
     if type(module) is Conv1D:
         return torch.addmm(module.bias, x, module.weight)
     return _adapted(module, x)
 
 
 def _adapted(module: torch.nn.Module, x: Tensor) -> Tensor:
-    """The layer with its low-rank update, which is added in place of a second full product."""
+    """Output of a layer with a low-rank update, which is added in place to save memory traffic."""
     adapters = module.active_adapters
     if len(adapters) != 1 or module.merged or module.disable_adapters or module.lora_variant:
         return module(x)
@@ -45,7 +45,7 @@ def _adapted(module: torch.nn.Module, x: Tensor) -> Tensor:
 
 
 class _Body(fast.Body):
-    """Learned positions, one block after the other."""
+    """GPT-2's learned positions and sequential residuals."""
 
     def __init__(self, model: GPT2LMHeadModel | GPT2ForSequenceClassification) -> None:
         self.body = model.transformer

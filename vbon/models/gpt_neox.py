@@ -12,7 +12,7 @@ from vbon.models import fast
 
 
 def supports(model: torch.nn.Module) -> bool:
-    """Whether ``model`` is a GPT-NeoX whose configuration this module implements."""
+    """Return True if ``model`` is a GPT-NeoX whose configuration this module implements."""
     if not isinstance(model, (GPTNeoXForCausalLM, GPTNeoXForSequenceClassification)):
         return False
     config = model.config
@@ -24,25 +24,25 @@ def supports(model: torch.nn.Module) -> bool:
 
 
 class _Rotary:
-    """Turns queries and keys by their positions."""
+    """Rotary embedding of queries and keys at given positions."""
 
     def __init__(self, body: GPTNeoXModel, positions: Int[Tensor, "*positions"]) -> None:
-        # In single precision whatever the model's, as the library does it.
+        # In float32 whatever the model's precision, as in the library.
         angles = positions[..., None].float() * body.rotary_emb.inv_freq.float()
         kind = body.embed_in.weight.dtype
         both = angles.cos(), angles.sin()
         self._cos, self._sin = (torch.cat((part, part), -1).to(kind) for part in both)
 
     def __call__(self, x: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch size"]:
-        turned = self._cos.shape[-1]
-        part = x[..., :turned]
+        size = self._cos.shape[-1]
+        part = x[..., :size]
         first, second = part.chunk(2, -1)
         rotated = part * self._cos + torch.cat((-second, first), -1) * self._sin
-        return rotated if turned == x.shape[-1] else torch.cat((rotated, x[..., turned:]), -1)
+        return rotated if size == x.shape[-1] else torch.cat((rotated, x[..., size:]), -1)
 
 
 class _Body(fast.Body):
-    """Rotary positions and, if the model has it, a parallel residual."""
+    """GPT-NeoX's rotary positions and, if configured, parallel residuals."""
 
     def __init__(self, model: GPTNeoXForCausalLM | GPTNeoXForSequenceClassification) -> None:
         self.body = model.gpt_neox
@@ -56,7 +56,7 @@ class _Body(fast.Body):
 
     def qkv(self, block: GPTNeoXLayer, x: Tensor) -> tuple[Tensor, ...]:
         joined = block.attention.query_key_value(fast.norm(block.input_layernorm, x))
-        # Those of a head are neighbours in the weights.
+        # The weights store query, key and value of a head side by side.
         return joined.view(len(x), self.body.config.num_attention_heads, -1).chunk(3, -1)
 
     def add(self, block: GPTNeoXLayer, x: Tensor, attended: Tensor) -> Tensor:
