@@ -68,10 +68,10 @@ class ClassifierSettings(TransformerSettings):
         _check_architecture(self.architecture, _CLASSIFIERS)
 
 
-def _check_architecture(name: str, known: Mapping[str, Any]) -> None:
-    if name not in known:
+def _check_architecture(name: str, builders: Mapping[str, Any]) -> None:
+    if name not in builders:
         raise ConfigError(
-            f"build.architecture is {name!r}; accepted are {', '.join(sorted(known))}"
+            f"build.architecture is {name!r}; accepted are {', '.join(sorted(builders))}"
         )
 
 
