@@ -34,7 +34,7 @@ def _linear(module: torch.nn.Module, x: Tensor) -> Tensor:
 
 
 def _adapted(module: torch.nn.Module, x: Tensor) -> Tensor:
-    """Output of a layer with a low-rank update, which is added in place of a second full product."""
+    """Output of a layer with a low-rank update, added in place instead of by a full product."""
     adapters = module.active_adapters
     if len(adapters) != 1 or module.merged or module.disable_adapters or module.lora_variant:
         return module(x)
