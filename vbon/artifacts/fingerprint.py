@@ -22,7 +22,8 @@ MEASURED = "measured"
 """Field of footers, cards and records with times and memory, which no hash includes."""
 LOOK = ("label", "colour", "dark_colour", "marker", "hollow", "dashes", "order")
 """Attributes of a method's class that are its look: figures depend on them, runs do not."""
-_UNUSED = ("paper", "example")  # attributes that no result depends on
+_UNUSED = ("paper", "example", "figures", "tables", "claims")
+"""Attributes of methods and tasks that no result depends on."""
 _LOOK = "<look>"  # made-up name of the look in a method's file
 _AROUND = (MEASURED, "modules", "paths", "versions")
 _PACKAGES = ("numpy", "pandas", "pyarrow", "torch", "transformers", "vbon")
@@ -183,7 +184,7 @@ def _module(file: Path) -> _Module:
         module.imported |= imported
         if imported:
             continue
-        if isinstance(node, ast.ClassDef) and is_registered(node):
+        if isinstance(node, ast.ClassDef) and (is_registered(node) or file.stem == "base"):
             module.hashes[_LOOK] = _hash(*(part for part in node.body if assigned(part) in LOOK))
             module.uses[_LOOK] = set()
             node.body = [part for part in node.body if assigned(part) not in (*LOOK, *_UNUSED)]
@@ -213,7 +214,7 @@ def _add_methods(module: _Module, node: ast.ClassDef) -> None:
         uses |= _uses(child) | {f"{node.name}.__init__"}
         for use in _uses(child, hidden=()):
             owner, _, attribute = use.partition(".")
-            if owner in ("self", "cls"):
+            if owner in ("self", "cls") and attribute:
                 uses.add(f"{node.name}.{attribute}")
         module.hashes[name] = _hash(_bare(copy.deepcopy(child)), *attributes)
         module.uses[name] = uses

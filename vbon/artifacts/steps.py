@@ -222,7 +222,7 @@ class Step:
         """Definitions that decide whether its results are still the results.
 
         Args:
-            objects: Values of parameters whose methods it calls: these count as well.
+            objects: Values of parameters whose methods it calls itself: these count as well.
         """
         root = self.work or f"{self.function.__module__}:{self.name}"
         uses = uses_of(root)

@@ -13,7 +13,7 @@ from vbon.artifacts.storage import atomic_folder
 from vbon.artifacts.tables import write_json, write_record
 from vbon.pool import steps as pool
 from vbon.seeding import derive_seed
-from vbon.tasks.base import ROLES, TextTask
+from vbon.tasks.base import ROLES
 from vbon.tasks.registry import Section, make_task
 
 
@@ -40,7 +40,12 @@ def build(role: str, task: Section, texts: Input, seed: int, card: Output, job: 
         elif settings.get("callable") is not None:
             _copy_function(folder, *settings["callable"].rsplit(":", 1))
         else:
-            metrics = _train(role, task, texts, seed, folder)
+            import torch
+
+            torch.set_num_threads(1)
+            rows = read_table(texts, "texts")
+            part = rows[rows["part"] == role]
+            metrics = task.train_model(role, part, derive_seed(seed, role), folder)
         record = {"metrics": metrics, **job.provenance(task=task), MEASURED: measured()}
         write_record(folder / path.name, record)
 
@@ -64,15 +69,6 @@ def _copy_function(folder: Path, file: str, name: str) -> None:
     load_function(file, name)
     shutil.copyfile(file, folder / SOURCE)
     (folder / NAME).write_text(f"{name}\n")
-
-
-def _train(role: str, task: TextTask, texts: str, seed: int, folder: Path) -> dict[str, float]:
-    """Train a model on the texts of its part."""
-    import torch
-
-    torch.set_num_threads(1)
-    rows = read_table(texts, "texts")
-    return task.train_model(role, rows[rows["part"] == role], derive_seed(seed, role), folder)
 
 
 @step
