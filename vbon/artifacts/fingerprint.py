@@ -24,6 +24,8 @@ LOOK = ("label", "colour", "dark_colour", "marker", "hollow", "dashes", "order")
 """Attributes of a method's class that are its look: figures depend on them, runs do not."""
 _UNUSED = ("paper", "example", "figures", "tables", "claims")
 """Attributes of methods and tasks that no result depends on."""
+_PLUMBING = ("artifacts.steps", "artifacts.plugins", "methods.registry", "tasks.registry")
+"""Modules that find code and pass it its arguments; no result depends on them."""
 _LOOK = "<look>"  # made-up name of the look in a method's file
 _AROUND = (MEASURED, "modules", "paths", "versions")
 _PACKAGES = ("numpy", "pandas", "pyarrow", "torch", "transformers", "vbon")
@@ -77,6 +79,8 @@ def reached(*roots: str | Path) -> set[tuple[Path, str]]:
                 queue += [(method, _LOOK) for method in _method_files()]
         elif name not in module.hashes and "." in name:
             queue += _inherited(file, name)
+        if "." in name and "super" in module.uses.get(name, ()):
+            queue += _inherited(file, name)
     return seen
 
 
@@ -88,7 +92,7 @@ def _inherited(file: Path, name: str) -> list[tuple[Path, str]]:
         for source, parent in map(_original, _used(file, base)):
             places.append((source, f"{parent}.{method}"))
             uses = _module(source).uses.get(f"{parent}.{method}", ())
-            calls = [use.partition(".")[2] for use in uses if use.startswith(f"{parent}.")]
+            calls = [use.partition("!")[2] for use in uses if use.startswith(f"{parent}!")]
             places += [(file, f"{owner}.{called}") for called in calls if called != method]
     return places
 
@@ -103,8 +107,8 @@ def uses_of(root: str) -> set[str]:
 def _original(place: tuple[Path, str]) -> tuple[Path, str]:
     """The definition of a name that a module imports."""
     file, name = place
-    while name in _module(file).imported:
-        [(file, name)] = _places(_module(file).imported[name])
+    while len(places := _places(_module(file).imported.get(name, ""))) == 1:
+        file, name = places[0]
     return file, name
 
 
@@ -119,9 +123,11 @@ def _used(file: Path, use: str) -> list[tuple[Path, str]]:
     name, _, attribute = use.partition(".")
     if ":" in use:
         return _places(use)
-    target = _module(file).imported.get(name, "")
-    if attribute and target and _file(target) is not None:  # an attribute of an imported module
-        return [(_file(target), attribute)]
+    if "!" in use:
+        return [(file, use.replace("!", "."))]
+    source = _file(_module(file).imported.get(name, "").replace(":", "."))
+    if attribute and source is not None:  # an attribute of an imported module
+        return [(source, attribute)]
     return [(file, name)]
 
 
@@ -142,10 +148,10 @@ def _file(module: str) -> Path | None:
     """Source file of a module of this package, or the file itself; None for other modules."""
     if module.endswith(".py"):
         return Path(module)
-    first, *rest = module.split(".")
-    if first != PACKAGE.name or not rest:  # vbon/__init__.py has only the version
+    first, _, rest = module.partition(".")
+    if first != PACKAGE.name or not rest or rest in _PLUMBING:  # vbon/__init__.py: the version
         return None
-    path = PACKAGE.joinpath(*rest)
+    path = PACKAGE.joinpath(*rest.split("."))
     for candidate in (path.with_suffix(".py"), path / "__init__.py"):
         if candidate.is_file():
             return candidate
@@ -211,11 +217,11 @@ def _add_methods(module: _Module, node: ast.ClassDef) -> None:
     for child in methods:
         name = f"{node.name}.{child.name}"
         uses = {use for part in (*rest, *child.decorator_list) for use in _uses(part)}
-        uses |= _uses(child) | {f"{node.name}.__init__"}
+        uses |= _uses(child) | {f"{node.name}!__init__"}
         for use in _uses(child, hidden=()):
             owner, _, attribute = use.partition(".")
             if owner in ("self", "cls") and attribute:
-                uses.add(f"{node.name}.{attribute}")
+                uses.add(f"{node.name}!{attribute}")  # of its own object
         module.hashes[name] = _hash(_bare(copy.deepcopy(child)), *attributes)
         module.uses[name] = uses
 
