@@ -288,10 +288,12 @@ def _uses(node: ast.AST, hidden: Iterable[str] | None = None) -> set[str]:
     uses: set[str] = set()
     arguments = {argument.arg for argument in _arguments(node)}
     local = arguments if hidden is None else {*hidden}
+    bases: set[ast.expr] = set()  # names of which only an attribute is used
     for inner in ast.walk(node):
         if isinstance(inner, ast.Attribute) and isinstance(inner.value, ast.Name):
             uses.add(f"{inner.value.id}.{inner.attr}")
-        elif isinstance(inner, ast.Name):
+            bases.add(inner.value)
+        elif isinstance(inner, ast.Name) and inner not in bases:
             uses.add(inner.id)
         elif isinstance(inner, ast.ImportFrom):
             uses |= set(_imported(inner).values())
