@@ -231,7 +231,7 @@ def _hash(*nodes: ast.AST) -> str:
 
 
 def is_registered(node: ast.ClassDef) -> bool:
-    """Whether a class is decorated with ``register``, as methods are."""
+    """Return True if a class is decorated with ``register``, as methods are."""
     return any(ast.unparse(name).rpartition(".")[2] == "register" for name in node.decorator_list)
 
 
