@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 from support import Language, settings
 
-from vbon.artifacts import fingerprint
+from vbon.artifacts import fingerprint, plugins
 from vbon.errors import ConfigError
 from vbon.figures.style import method_styles
-from vbon.methods import registry
-from vbon.methods.registry import declared, get_method, method_modules
+from vbon.methods.registry import METHODS, declared, get_method, method_modules
 from vbon.planning.config import resolve
 from vbon.planning.runs import expand
 
@@ -50,10 +49,10 @@ def declaring(*attributes):
 def folder(tmp_path, monkeypatch):
     for name in method_modules():
         get_method(name)
-    monkeypatch.setenv(registry.EXTRA, str(tmp_path))
-    monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
+    monkeypatch.setenv("VBON_METHODS", str(tmp_path))
+    monkeypatch.setattr(METHODS, "classes", dict(METHODS.classes))
     yield tmp_path
-    registry._load.cache_clear()
+    plugins._load.cache_clear()
 
 
 def test_a_method_is_one_file_and_one_entry_of_the_config(folder):
@@ -83,7 +82,7 @@ def test_a_method_is_one_file_and_one_entry_of_the_config(folder):
 
 
 def test_an_unknown_method_lists_the_known():
-    with pytest.raises(ConfigError, match=r"unknown method 'vobn'; known: best_of_n, bon_sft, "):
+    with pytest.raises(ConfigError, match=r"unknown method 'vobn'; accepted: best_of_n, bon_sft, "):
         get_method("vobn")
 
 
@@ -91,7 +90,7 @@ def test_an_unknown_method_lists_the_known():
     ("text", "message"),
     [
         ("VALUE = 1\n", "defines no method; decorate its class with @register"),
-        (METHOD.format(**PARTS | {"paper": ""}), "needs a docstring and a `paper`"),
+        (METHOD.format(**PARTS | {"paper": ""}), "needs a `paper`"),
         (declaring('needs = ("logF",)'), r"needs = \('logF',\) is not allowed; accepted: logf"),
         (declaring('colour = "red"'), r"colour = 'red' is not allowed; give '#rrggbb' in lower"),
         (declaring('marker = "~"'), r"marker = '~' is not allowed; give one of \* D d P s"),
@@ -136,7 +135,7 @@ def test_helpers_beside_methods_are_no_methods(folder):
     (folder / "helped.py").write_text(text.replace("\n\n\n@", "\nfrom ._shared import TWO\n\n\n@"))
     (folder / "_shared.py").write_text("TWO = 2\n")
     (folder / "base.py").write_text("")
-    assert set(method_modules()) - set(registry._METHODS) == {"helped"}
+    assert set(method_modules()) - set(METHODS.classes) == {"helped"}
     assert get_method("helped")(kl_coef=1.0).kl_coef == 1
     hashes = set()
     for value in (2, 3):
@@ -159,7 +158,7 @@ def test_a_changed_look_counts_for_what_draws_it_alone(folder):
 
 
 def test_a_folder_that_is_not_there_is_refused(monkeypatch):
-    monkeypatch.setenv(registry.EXTRA, "nowhere")
+    monkeypatch.setenv("VBON_METHODS", "nowhere")
     with pytest.raises(ConfigError, match="VBON_METHODS: 'nowhere' is not a folder"):
         method_modules()
 

@@ -1,5 +1,6 @@
 """Classes that are found by the name of their file, in this package or in a folder of the user."""
 
+import importlib
 import importlib.util
 import os
 import sys
@@ -11,21 +12,23 @@ from typing import Any, TypeVar
 from vbon.errors import ConfigError
 
 C = TypeVar("C", bound=type)
+_USERS = "vbon_user"  # package of the files in a user's folder
 
 
 class Registry:
-    """Registered classes, one per file.
+    """Registered classes, one per file; files without ``@register`` are helpers of others.
 
     Args:
-        word: Name of such a class in messages; also the attribute that is set to the file's name.
+        word: Name of such a class in messages.
+        attribute: Attribute of the class that is set to the name of its file.
         folder: Folder of the package's own files.
-        package: Name of the package that this folder is.
         variable: Environment variable that names a folder of the user.
     """
 
-    def __init__(self, word: str, folder: Path, package: str, variable: str) -> None:
-        self._word, self._folder, self._package, self._variable = word, folder, package, variable
-        self._classes: dict[str, type] = {}
+    def __init__(self, word: str, attribute: str, folder: Path, variable: str) -> None:
+        self._word, self._attribute, self._folder = word, attribute, folder
+        self._variable = variable
+        self.classes: dict[str, type] = {}
 
     def register(self, cls: C) -> C:
         """Class decorator that registers a class under the name of its file.
@@ -34,7 +37,7 @@ class Registry:
             ConfigError: If the file already registers another class, or the class has no docstring.
         """
         name = cls.__module__.rpartition(".")[2]
-        registered = self._classes.get(name, cls)
+        registered = self.classes.get(name, cls)
         if registered.__qualname__ != cls.__qualname__:
             raise ConfigError(
                 f"{self._word} {name!r}: its file registers {registered.__qualname__} and "
@@ -43,23 +46,18 @@ class Registry:
         # A dataclass without a docstring is given its signature for one.
         if not cls.__doc__ or cls.__doc__.startswith(f"{cls.__name__}("):
             raise ConfigError(f"{self._word} {name!r}: its class needs a docstring")
-        setattr(cls, self._word, name)
-        self._classes[name] = cls
+        setattr(cls, self._attribute, name)
+        self.classes[name] = cls
         return cls
 
     def files(self) -> dict[str, Path]:
         """File of each class by name: the package's own, then those of the user's folder.
 
-        Files without ``@register`` are helpers.
-
         Raises:
-            ConfigError: If two files give the same name.
+            ConfigError: If two files give the same name, or the user's folder does not exist.
         """
-        folders = [self._folder]
-        if os.environ.get(self._variable):
-            folders.append(Path(os.environ[self._variable]))
         files: dict[str, Path] = {}
-        for file in (file for folder in folders for file in sorted(folder.glob("*.py"))):
+        for file in (file for folder in self._folders() for file in sorted(folder.glob("*.py"))):
             if not _registers(file, file.stat().st_mtime_ns):
                 continue
             if file.stem in files:
@@ -70,6 +68,13 @@ class Registry:
             files[file.stem] = file
         return files
 
+    def _folders(self) -> list[Path]:
+        """The package's folder and, where there is one, the user's."""
+        named = os.environ.get(self._variable)
+        if named and not Path(named).is_dir():
+            raise ConfigError(f"{self._variable}: {named!r} is not a folder")
+        return [self._folder, *([Path(named)] if named else [])]
+
     def get(self, name: str) -> Any:
         """The class called ``name``.
 
@@ -78,11 +83,16 @@ class Registry:
         """
         files = self.files()
         if name not in files:
+            for file in (folder / f"{name}.py" for folder in self._folders()[1:]):
+                if file.exists():
+                    raise ConfigError(
+                        f"{file}: defines no {self._word}; decorate its class with @register"
+                    )
             raise ConfigError(
                 f"unknown {self._word} {name!r}; accepted: {', '.join(sorted(files))}"
             )
-        _load(name, files[name], self._package if files[name].parent == self._folder else "")
-        return self._classes[name]
+        _load(files[name], self._folder)
+        return self.classes[name]
 
 
 @cache
@@ -91,11 +101,15 @@ def _registers(file: Path, _modified: int) -> bool:
 
 
 @cache
-def _load(name: str, file: Path, package: str) -> ModuleType:
-    """Import a file of the package, or one of the user's by its path."""
-    if package:
-        return importlib.import_module(f"{package}.{name}")
-    spec = importlib.util.spec_from_file_location(f"vbon_plugins.{file.parent.name}.{name}", file)
+def _load(file: Path, folder: Path) -> ModuleType:
+    """Import a file of this package, or a user's by its path."""
+    if file.parent == folder:
+        return importlib.import_module(f"vbon.{folder.name}.{file.stem}")
+    name = f"{_USERS}_{folder.name}"
+    package = ModuleType(name)  # so that `from ._helper import x` works beside the file
+    package.__path__ = [str(file.parent)]
+    sys.modules[name] = package
+    spec = importlib.util.spec_from_file_location(f"{name}.{file.stem}", file)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)

@@ -8,7 +8,7 @@ from vbon.artifacts.plugins import Registry
 from vbon.artifacts.steps import Kind
 from vbon.tasks.base import Task
 
-KINDS = Registry("kind", Path(__file__).parent, "vbon.tasks", "VBON_TASKS")
+KINDS = Registry("kind", "kind", Path(__file__).parent, "VBON_TASKS")
 register = KINDS.register
 
 
