@@ -189,9 +189,9 @@ class Step:
         """Parameters by name; a step that returns a table also has ``output``."""
         signature = inspect.signature(self.function)
         parameters = {
-            name: _parameter(name, own)
-            for name, own in signature.parameters.items()
-            if own.annotation is not Job
+            name: _parameter(name, parameter)
+            for name, parameter in signature.parameters.items()
+            if parameter.annotation is not Job
         }
         if signature.return_annotation is pd.DataFrame:
             parameters["output"] = Parameter("output", Kind("output"), str, True)
@@ -199,23 +199,23 @@ class Step:
 
     def named(self, role: str) -> list[str]:
         """Names of the parameters of one role."""
-        return [name for name, own in self.parameters.items() if own.kind.role == role]
+        return [name for name, parameter in self.parameters.items() if parameter.kind.role == role]
 
-    def shell(self, log: str = "> {log:q} 2>&1", **given: str) -> str:
+    def shell(self, log: str = "> {log:q} 2>&1", **replaced: str) -> str:
         """Command of the rule, whose inputs, outputs and params have the parameters' names.
 
         Args:
             log: Where output goes.
-            given: Words that stand in the place of a parameter's value.
+            replaced: Words that replace the value of a parameter.
         """
         words = [f"vbon {self.verb}"]
-        for name, own in self.parameters.items():
+        for name, parameter in self.parameters.items():
             place = {"input": "input.{}", "output": "output.{}", "setting": "params.{}"}
-            field = place[own.kind.role].format(name)
-            if get_origin(own.type) is dict:
+            field = place[parameter.kind.role].format(name)
+            if get_origin(parameter.type) is dict:
                 field = f"params.{name}"  # name=path, or JSON
-            field = "output" if name == "output" and own.kind.role == "output" else field
-            words.append(f"{own.option} {given.get(name, f'{{{field}:q}}')}")
+            field = "output" if name == "output" and parameter.kind.role == "output" else field
+            words.append(f"{parameter.option} {replaced.get(name, f'{{{field}:q}}')}")
         return " ".join([*words, log])
 
     def roots(self, **objects: Any) -> tuple[str, ...]:
@@ -261,17 +261,20 @@ class Step:
         """
         unknown = [name for name in values if name not in self.parameters]
         missing = [
-            name for name, own in self.parameters.items() if own.is_required and name not in values
+            name
+            for name, parameter in self.parameters.items()
+            if parameter.is_required and name not in values
         ]
         if unknown or missing:
             raise VbonError(f"step {self.name}: unknown {unknown}, missing {missing}")
         parsed = {
-            name: own.parsed(values.get(name, own.default)) for name, own in self.parameters.items()
+            name: parameter.parsed(values.get(name, parameter.default))
+            for name, parameter in self.parameters.items()
         }
         job = Job(self, parsed)
         arguments = {
-            name: own.kind.load(parsed[name]) if own.kind.load else parsed[name]
-            for name, own in self.parameters.items()
+            name: parameter.kind.load(parsed[name]) if parameter.kind.load else parsed[name]
+            for name, parameter in self.parameters.items()
             if name != "output" or name in inspect.signature(self.function).parameters
         }
         if "job" in inspect.signature(self.function).parameters:
@@ -295,7 +298,7 @@ class Job:
             changes: Values that differ for one of several files it writes; None leaves a parameter
                 out. Objects whose methods the step calls are given by the name of their parameter.
         """
-        roles = {name: own.kind.role for name, own in self.step.parameters.items()}
+        roles = {name: parameter.kind.role for name, parameter in self.step.parameters.items()}
         objects = _objects(changes)
         values = {**self.values, **{k: v for k, v in changes.items() if k not in objects}}
         inputs: dict[str, str | Path] = {}
@@ -328,12 +331,12 @@ def _files(name: str, value: Any) -> dict[str, str]:
     return {f"{name}{number}": path for number, path in enumerate(value)}
 
 
-def _parameter(name: str, own: inspect.Parameter) -> Parameter:
-    kind, type_ = Kind("setting"), own.annotation
+def _parameter(name: str, parameter: inspect.Parameter) -> Parameter:
+    kind, type_ = Kind("setting"), parameter.annotation
     if get_origin(type_) is Annotated:
         type_, kind = get_args(type_)[:2]
-    has_default = own.default is not inspect.Parameter.empty
-    return Parameter(name, kind, type_, not has_default, own.default if has_default else None)
+    has_default = parameter.default is not inspect.Parameter.empty
+    return Parameter(name, kind, type_, not has_default, parameter.default if has_default else None)
 
 
 def _place(cls: type) -> str:

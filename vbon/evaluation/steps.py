@@ -1,4 +1,4 @@
-"""Steps that measure runs: responses to the test prompts, and the points made of them."""
+"""Steps that measure runs: responses to the test prompts, and the points card of them."""
 
 import shutil
 import sys
@@ -21,7 +21,7 @@ MEASURE = "vbon.evaluation.policy:Measure"
 
 @step(work=MEASURE, needs_gpu=True)
 def evaluate(runs: list, measuring: dict[str, Any], seed: int) -> None:
-    """Sample and score what the runs of one job made, on the test prompts.
+    """Sample and score what the runs of one job card, on the test prompts.
 
     Args:
         runs: Runs as plain values.
@@ -41,18 +41,18 @@ def evaluate(runs: list, measuring: dict[str, Any], seed: int) -> None:
 def _measure(
     run: Any, split: str, settings: dict[str, Any], seed: int, loaded: dict[tuple[str, str], Any]
 ) -> None:
-    """Sample and score what one run made at one temperature, unless that is on disk already."""
+    """Sample and score what one run card at one temperature, unless that is on disk already."""
     start_clock()
     folder = Path(run.folder)
     output, record = folder / "responses" / f"{split}.parquet", read_record(folder / "run.json")
     inputs = run.evaluation_inputs(split)
     policy = {"policy": str(folder / "policy")} if record["policy"] == "policy" else {}
-    made = provenance(
+    card = provenance(
         {"seed": seed, "values": dict(run.values), **settings},
         {**inputs, **policy},
         (MEASURE, method_modules()[run.method]),
     )
-    if output.exists() and _key(output) == made["key"]:
+    if output.exists() and _key(output) == card["key"]:
         output.touch()
         return
     if record["status"] != "ok":
@@ -64,7 +64,7 @@ def _measure(
 
         loaded[key] = Measure(inputs, settings, seed)
     responses = loaded[key](run.instance, policy.get("policy", inputs["reference"]))
-    write_table(output, responses, "responses", made)
+    write_table(output, responses, "responses", card)
     print(f"[{run.task}] evaluated {run.method} {run.setting} seed {run.seed} {split}", flush=True)
 
 

@@ -54,15 +54,15 @@ class Drawing:
     @cached_property
     def sources(self) -> dict[str, list[str]]:
         """The tables that each figure and each rendered table is made from."""
-        found = {}
+        sources = {}
         for task in self.plan.tasks:
             folder = self.plan.folder(task)
             for name in self.figures(task):
                 tables = list(self.tables(task, name).values())
-                found |= {f"{folder}/figures/{name}.{suffix}": tables for suffix in SUFFIXES}
+                sources |= {f"{folder}/figures/{name}.{suffix}": tables for suffix in SUFFIXES}
             for name in self.plan.rendered(task):
-                found[f"{folder}/tables/{name}.md"] = [f"{folder}/tables/{name}.csv"]
-        return found
+                sources[f"{folder}/tables/{name}.md"] = [f"{folder}/tables/{name}.csv"]
+        return sources
 
     @cached_property
     def published(self) -> list[str]:

@@ -49,13 +49,13 @@ def phase_specs(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     runs = expand(config)
     specs: dict[str, dict[str, Any]] = {}
     for task, kind in tasks_of(config).items():
-        own = [run for run in runs if run.task == task]
-        for name, spec in _specs_of(config, roots(config, task), own).items():
+        runs_of_task = [run for run in runs if run.task == task]
+        for name, spec in _specs_of(config, roots(config, task), runs_of_task).items():
             stage, _, method = name.partition("-")
             code = [root for step in _steps_of(stage) for root in step.roots(task=kind)]
             specs[f"{task}/{name}.json"] = {
                 "seed": config["seed"],
-                "code": code_fingerprint(*code, *_method_modules(stage, method, own)),
+                "code": code_fingerprint(*code, *_method_modules(stage, method, runs_of_task)),
                 "rules": [_rules(file) for file in ("common", "targets", *STAGES[stage])],
                 **spec,
             }
@@ -109,8 +109,11 @@ def _specs_of(
     for stage in ("analysis", "figures"):
         specs[stage]["figures"] = config["figures"]
     for method in method_modules():
-        own = [run.to_json() for run in runs if run.method == method and not run.study]
-        specs[f"training-{method}"] = {"runs": own, **(measuring if own else {})}
+        specs_of_runs = [run.to_json() for run in runs if run.method == method and not run.study]
+        specs[f"training-{method}"] = {
+            "runs": specs_of_runs,
+            **(measuring if specs_of_runs else {}),
+        }
     return specs
 
 
@@ -125,7 +128,7 @@ def _method_modules(stage: str, method: str, runs: list[Run]) -> list[str | Path
 
 def targets(plan: Plan, drawing: Drawing) -> dict[str, tuple[list[str], str]]:
     """Files of each phase of each task, and the folder that it makes, by the target's name."""
-    found = {}
+    phases = {}
     for task in plan.tasks:
         runs, folder = [run for run in plan.runs if run.task == task], plan.folder(task)
         studies = [run for run in runs if run.study]
@@ -134,17 +137,17 @@ def targets(plan: Plan, drawing: Drawing) -> dict[str, tuple[list[str], str]]:
             for name, root in plan.roots.items()
             if root.task == task and root.study and plan.runs_of(name)
         ]
-        found |= {
+        phases |= {
             f"tasks_{task}": (_data(plan, task), f"{folder}/data"),
             f"pool_{task}": (_pool(plan, task), f"{folder}/reference"),
             f"studies_{task}": ([*_measured(plan, studies), *points], f"{folder}/studies"),
             f"analysis_{task}": (drawing.comparisons(task), f"{folder}/evaluated"),
         }
         for method in method_modules():
-            own = [run for run in runs if run.method == method and not run.study]
-            target = (_measured(plan, own), f"{folder}/runs/{method}")
-            found[f"training_{task}_{method}"] = target
-    return found
+            group = [run for run in runs if run.method == method and not run.study]
+            target = (_measured(plan, group), f"{folder}/runs/{method}")
+            phases[f"training_{task}_{method}"] = target
+    return phases
 
 
 def _measured(plan: Plan, runs: list[Run]) -> list[str]:

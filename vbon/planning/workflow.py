@@ -321,9 +321,9 @@ class Plan:
 
     def aggregating(self, root: Root) -> str:
         """Settings of the points of a task or study."""
-        own = {"temperature": root.section["sampling"]["temperature"], "seed": self.seed}
-        own["by_domain"] = self.tasks[root.task].has_domains
-        return as_json({**self.measuring(root), **own})
+        settings = {"temperature": root.section["sampling"]["temperature"], "seed": self.seed}
+        settings["by_domain"] = self.tasks[root.task].has_domains
+        return as_json({**self.measuring(root), **settings})
 
     # Tables
 
@@ -394,8 +394,8 @@ class Plan:
         """Parameters of the rule of a table's step: its settings, named files, and code."""
         named = [
             name
-            for name, own in step.parameters.items()
-            if own.kind.role == "setting" or get_origin(own.type) is dict
+            for name, parameter in step.parameters.items()
+            if parameter.kind.role == "setting" or get_origin(parameter.type) is dict
         ]
         code: Any = self.code(step.name)
         if "task" in step.parameters:
@@ -409,15 +409,15 @@ class Plan:
         """A function of wildcards: the value of a name for their task."""
 
         def value(wildcards: Wildcards) -> Any:
-            found = self.value(wildcards.task, name)
-            is_input = isinstance(found, dict) and name in _NAMED
+            content = self.value(wildcards.task, name)
+            is_input = isinstance(content, dict) and name in _NAMED
             if as_files:
-                return list(found.values()) if is_input else found
+                return list(content.values()) if is_input else content
             if is_input:
-                return self.words(found)
-            is_plain = isinstance(found, str | int | float)
-            is_words = isinstance(found, list) and all(isinstance(word, str) for word in found)
-            return found if is_plain or is_words else as_json(found)
+                return self.words(content)
+            is_plain = isinstance(content, str | int | float)
+            is_words = isinstance(content, list) and all(isinstance(word, str) for word in content)
+            return content if is_plain or is_words else as_json(content)
 
         return value
 
@@ -456,13 +456,13 @@ class Plan:
         """Tables that a task's claims rest on, as far as this configuration makes them."""
         folder, tables = self.folder(task), self.tables(task)
         points = {"points": f"{folder}/points.parquet", "costs": f"{folder}/costs.parquet"}
-        found = points if task in self.text_tasks else {}
+        paths = points if task in self.text_tasks else {}
         for name in ("orderings", "table1", "section6"):
-            found |= {name: f"{folder}/tables/{name}.csv"} if name in tables else {}
+            paths |= {name: f"{folder}/tables/{name}.csv"} if name in tables else {}
         for name in ("figure4", *SAME_RANKS):
-            path = f"{folder}/studies/{name}/points.parquet"
-            found |= {name: path} if self.studied(task, name) else {}
-        return found
+            file = f"{folder}/studies/{name}/points.parquet"
+            paths |= {name: file} if self.studied(task, name) else {}
+        return paths
 
     def _descriptions(self, task: str) -> dict[str, str]:
         """Files that say what texts and models of a task are, by role."""
