@@ -14,7 +14,18 @@ from vbon.errors import ConfigError, DataError
 from vbon.models.build import build_classifier, build_reference, build_tokenizer
 from vbon.tasks.grammar import write_reviews
 
-SMALL = {"layers": 1, "width": 32, "heads": 2, "epochs": 2, "batch_size": 16, "held_out": 0.2}
+SMALL = {
+    "layers": 1,
+    "width": 32,
+    "heads": 2,
+    "max_tokens": 96,
+    "epochs": 2,
+    "batch_size": 16,
+    "learning_rate": 0.002,
+    "warmup": 0.1,
+    "held_out": 0.2,
+    "architecture": "gpt2",
+}
 
 
 @pytest.fixture(scope="module")
@@ -154,26 +165,6 @@ def test_classifiers_learn_sentiment(architecture, tmp_path: Path):
         alone = model(**loaded(texts[1:], return_tensors="pt")).logits
     assert batch[0, 1] > batch[1, 1]
     torch.testing.assert_close(batch[1:], alone, rtol=1e-4, atol=1e-5)  # padding is masked
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"widht": 3}, r"build\.widht is not a setting; accepted are layers, width"),
-        ({"width": 30, "heads": 4}, r"build\.width is 30; it must be a multiple of heads \(4\)"),
-        ({"epochs": -1}, r"build\.epochs is -1; it must be at least 0"),
-        ({"learning_rate": 0.0}, r"build\.learning_rate is 0\.0; it must be positive"),
-        ({"held_out": 1.0}, r"build\.held_out is 1\.0; it must be"),
-        ({"warmup": 1.0}, r"build\.warmup is 1\.0; it must be"),
-        ({"max_tokens": 3}, r"build\.max_tokens is 3; it must be at least 4"),
-        ({"architecture": "gpt"}, r"build\.architecture is 'gpt'; accepted are distilbert, elec"),
-    ],
-)
-def test_build_settings_that_cannot_work(reviews, change, message, tmp_path):
-    tokenizer = build_tokenizer(reviews["text"], classifier=True)
-    with pytest.raises(ConfigError, match=message):
-        build_classifier(reviews, tokenizer, {**SMALL, **change}, 0, tmp_path)
-    assert not list(tmp_path.iterdir())
 
 
 def test_data_that_cannot_train(reviews, tmp_path):

@@ -14,6 +14,7 @@ from vbon.rewards import load_reward_model
 from vbon.tasks.posts import load_posts, render
 
 SMALL = {"layers": 1, "width": 32, "heads": 2, "batch_size": 16, "learning_rate": 0.01}
+SMALL |= {"max_tokens": 96, "epochs": 2, "warmup": 0.1, "held_out": 0.1}
 PARTS = {"reference": 0.4, "reward_model": 0.4, "evaluator": 0.1, "train": 0.05, "test": 0.05}
 
 

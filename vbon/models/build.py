@@ -7,7 +7,6 @@ fast tokenizer, and are loaded by the same code.
 import math
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from vbon.errors import ConfigError, DataError
+from vbon.errors import DataError
 from vbon.models import last_token
 from vbon.models.fitting import (
     TransformerSettings,
@@ -28,7 +27,6 @@ from vbon.models.fitting import (
     hold_out,
     save,
     seed32,
-    settings_of,
 )
 from vbon.models.tokenizer import build_tokenizer
 from vbon.seeding import derive_seed
@@ -38,47 +36,10 @@ __all__ = ["build_classifier", "build_reference", "build_scorer", "build_tokeniz
 LABELS = {0: "NEGATIVE", 1: "POSITIVE"}
 
 
-@dataclass(frozen=True)
-class LanguageSettings(TransformerSettings):
-    """Settings of a language model: :class:`TransformerSettings` and the architecture.
-
-    Attributes:
-        architecture: ``gpt2`` or ``gpt_neox``.
-    """
-
-    architecture: str = "gpt2"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_architecture(self.architecture, _LANGUAGE_MODELS)
-
-
-@dataclass(frozen=True)
-class ClassifierSettings(TransformerSettings):
-    """Settings of a classifier: :class:`TransformerSettings` and the architecture.
-
-    Attributes:
-        architecture: ``distilbert`` or ``electra``.
-    """
-
-    architecture: str = "distilbert"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_architecture(self.architecture, _CLASSIFIERS)
-
-
-def _check_architecture(name: str, builders: Mapping[str, Any]) -> None:
-    if name not in builders:
-        raise ConfigError(
-            f"build.architecture is {name!r}; accepted are {', '.join(sorted(builders))}"
-        )
-
-
 def build_reference(
     texts: Sequence[str],
     tokenizer: PreTrainedTokenizerFast,
-    settings: Mapping[str, Any] | LanguageSettings,
+    settings: Mapping[str, Any],
     seed: int,
     out_dir: str | Path,
     prompts: Sequence[str] | None = None,
@@ -91,7 +52,7 @@ def build_reference(
     Args:
         texts: Texts that the model learns to write: reviews, or summaries.
         tokenizer: Tokenizer of :func:`build_tokenizer`; saved with the weights.
-        settings: Fields of :class:`LanguageSettings`.
+        settings: Fields of :class:`TransformerSettings`.
         seed: Seed of the initial weights, of the order of the texts and of the held-out ones.
         out_dir: Folder to write (``save_pretrained``, safetensors).
         prompts: Prompt that each text follows; the loss excludes its tokens. None for texts
@@ -101,10 +62,9 @@ def build_reference(
         ``loss`` (nats per held-out token), ``perplexity``, ``parameters``, ``tokens``.
 
     Raises:
-        ConfigError: If a setting is unknown or out of range.
         DataError: If there are too few texts to hold some out.
     """
-    settings = settings_of(LanguageSettings, settings)
+    settings = TransformerSettings(**settings)
     features = _completions(texts, prompts, tokenizer, settings.max_tokens)
     train, held_out = hold_out(features, settings.held_out, seed)
     transformers.set_seed(seed32(seed, "weights"))
@@ -148,7 +108,7 @@ def _completions(
     return features
 
 
-def _gpt2(settings: LanguageSettings, tokenizer: PreTrainedTokenizerFast) -> Any:
+def _gpt2(settings: TransformerSettings, tokenizer: PreTrainedTokenizerFast) -> Any:
     return transformers.GPT2LMHeadModel(
         transformers.GPT2Config(
             vocab_size=len(tokenizer),
@@ -171,7 +131,7 @@ def _neox_config(settings: TransformerSettings, tokenizer: PreTrainedTokenizerFa
     return transformers.GPTNeoXConfig(
         vocab_size=len(tokenizer),
         max_position_embeddings=settings.max_tokens,
-        initializer_range=settings.width**-0.5,  # as below
+        initializer_range=settings.width**-0.5,  # as in classifiers
         hidden_size=settings.width,
         intermediate_size=4 * settings.width,
         num_hidden_layers=settings.layers,
@@ -194,7 +154,7 @@ _LANGUAGE_MODELS = {"gpt2": _gpt2, "gpt_neox": _neox}
 def build_scorer(
     pairs: pd.DataFrame,
     tokenizer: PreTrainedTokenizerFast,
-    settings: Mapping[str, Any] | TransformerSettings,
+    settings: Mapping[str, Any],
     seed: int,
     out_dir: str | Path,
 ) -> dict[str, float]:
@@ -218,10 +178,9 @@ def build_scorer(
         ``parameters``.
 
     Raises:
-        ConfigError: If a setting is unknown or out of range.
         DataError: If there are too few pairs to hold some out.
     """
-    settings = settings_of(TransformerSettings, settings)
+    settings = TransformerSettings(**settings)
     train, held_out = hold_out(_both_sides(pairs, tokenizer, settings), settings.held_out, seed)
     transformers.set_seed(seed32(seed, "weights"))
     model = transformers.GPTNeoXForSequenceClassification(_neox_config(settings, tokenizer))
@@ -278,7 +237,7 @@ def _pairwise_loss(outputs: Any, _labels: Tensor, num_items_in_batch: Any = None
 def build_classifier(
     reviews: pd.DataFrame,
     tokenizer: PreTrainedTokenizerFast,
-    settings: Mapping[str, Any] | ClassifierSettings,
+    settings: Mapping[str, Any],
     seed: int,
     out_dir: str | Path,
 ) -> dict[str, float]:
@@ -291,7 +250,7 @@ def build_classifier(
         reviews: Reviews of this model's part of the data: ``text`` and ``label``.
         tokenizer: Tokenizer of :func:`build_tokenizer` with ``classifier=True``; saved with the
             weights.
-        settings: Fields of :class:`ClassifierSettings`.
+        settings: Fields of :class:`TransformerSettings`.
         seed: Seed of the initial weights, of order and cuts, and of the held-out reviews.
         out_dir: Folder to write; ``AutoModelForSequenceClassification`` loads it.
 
@@ -300,10 +259,9 @@ def build_classifier(
         ``parameters``.
 
     Raises:
-        ConfigError: If a setting is unknown or out of range.
         DataError: If there are too few reviews, or only one label.
     """
-    settings = settings_of(ClassifierSettings, settings)
+    settings = TransformerSettings(**settings)
     if reviews["label"].nunique() < 2:
         raise DataError(
             f"reviews: column 'label' has only one class in {len(reviews)} reviews; it must have "
@@ -322,7 +280,7 @@ def build_classifier(
         for feature in train
     ]
     transformers.set_seed(seed32(seed, "weights"))
-    model = _CLASSIFIERS[settings.architecture](settings, tokenizer)
+    model = _classifier(settings, tokenizer)
     _balance_head(model)
     collate = transformers.DataCollatorWithPadding(tokenizer)
     fit(model, cut, collate, settings, 1, seed)
@@ -343,34 +301,32 @@ def build_classifier(
     }
 
 
-# Initial weights of both preserve variance: the libraries' 0.02 is meant for widths near 768, and
-# a narrow post-norm encoder that starts with it often keeps a constant prediction.
-def _distilbert(settings: ClassifierSettings, tokenizer: PreTrainedTokenizerFast) -> Any:
-    return transformers.DistilBertForSequenceClassification(
-        transformers.DistilBertConfig(
-            vocab_size=len(tokenizer),
-            max_position_embeddings=settings.max_tokens,
-            initializer_range=settings.width**-0.5,
-            dim=settings.width,
-            hidden_dim=4 * settings.width,
-            n_layers=settings.layers,
-            n_heads=settings.heads,
-            dropout=0.0,
-            attention_dropout=0.0,
-            seq_classif_dropout=0.0,
-            pad_token_id=tokenizer.pad_token_id,
-            id2label=LABELS,
-            label2id={name: label for label, name in LABELS.items()},
+def _classifier(settings: TransformerSettings, tokenizer: PreTrainedTokenizerFast) -> Any:
+    shared = {
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": settings.max_tokens,
+        # Preserves variance: the libraries' 0.02 is meant for widths near 768, and a narrow
+        # post-norm encoder that starts with it often keeps a constant prediction.
+        "initializer_range": settings.width**-0.5,
+        "pad_token_id": tokenizer.pad_token_id,
+        "id2label": LABELS,
+        "label2id": {name: label for label, name in LABELS.items()},
+    }
+    if settings.architecture == "distilbert":
+        return transformers.DistilBertForSequenceClassification(
+            transformers.DistilBertConfig(
+                dim=settings.width,
+                hidden_dim=4 * settings.width,
+                n_layers=settings.layers,
+                n_heads=settings.heads,
+                dropout=0.0,
+                attention_dropout=0.0,
+                seq_classif_dropout=0.0,
+                **shared,
+            )
         )
-    )
-
-
-def _electra(settings: ClassifierSettings, tokenizer: PreTrainedTokenizerFast) -> Any:
     return transformers.ElectraForSequenceClassification(
         transformers.ElectraConfig(
-            vocab_size=len(tokenizer),
-            max_position_embeddings=settings.max_tokens,
-            initializer_range=settings.width**-0.5,
             embedding_size=settings.width,
             hidden_size=settings.width,
             intermediate_size=4 * settings.width,
@@ -378,14 +334,9 @@ def _electra(settings: ClassifierSettings, tokenizer: PreTrainedTokenizerFast) -
             num_attention_heads=settings.heads,
             hidden_dropout_prob=0.0,
             attention_probs_dropout_prob=0.0,
-            pad_token_id=tokenizer.pad_token_id,
-            id2label=LABELS,
-            label2id={name: label for label, name in LABELS.items()},
+            **shared,
         )
     )
-
-
-_CLASSIFIERS = {"distilbert": _distilbert, "electra": _electra}
 
 
 def _balance_head(model: nn.Module) -> None:

@@ -3,83 +3,34 @@
 import math
 import random
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import transformers
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
-from vbon.errors import ConfigError, DataError
+from vbon.errors import DataError
 from vbon.seeding import derive_seed
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TransformerSettings:
-    """Size and training of a small transformer (config keys below ``build``).
+    """Size and training of a small transformer; the schema of the config describes each key."""
 
-    Attributes:
-        layers: Number of transformer blocks.
-        width: Size of the hidden states; a multiple of ``heads``.
-        heads: Number of attention heads.
-        max_tokens: Longest input in tokens; longer examples are cut.
-        epochs: Passes over the training examples; 0 leaves the weights random.
-        batch_size: Examples per update.
-        learning_rate: Peak learning rate of AdamW, which falls linearly to zero.
-        warmup: Share of the updates during which the learning rate rises from zero.
-        held_out: Share of the examples kept for the reported loss or accuracy.
-    """
-
-    layers: int = 2
-    width: int = 64
-    heads: int = 4
-    max_tokens: int = 96
-    epochs: int = 4
-    batch_size: int = 32
-    learning_rate: float = 2e-3
-    warmup: float = 0.1
-    held_out: float = 0.1
-
-    def __post_init__(self) -> None:
-        for name in ("layers", "width", "heads", "epochs", "batch_size"):
-            least = 0 if name == "epochs" else 1
-            if getattr(self, name) < least:
-                raise ConfigError(
-                    f"build.{name} is {getattr(self, name)}; it must be at least {least}"
-                )
-        if self.width % self.heads:
-            raise ConfigError(
-                f"build.width is {self.width}; it must be a multiple of heads ({self.heads})"
-            )
-        if self.max_tokens < 4:
-            raise ConfigError(f"build.max_tokens is {self.max_tokens}; it must be at least 4")
-        if not self.learning_rate > 0:
-            raise ConfigError(f"build.learning_rate is {self.learning_rate}; it must be positive")
-        if not 0 <= self.warmup < 1:
-            raise ConfigError(f"build.warmup is {self.warmup}; it must be at least 0 and below 1")
-        if not 0 < self.held_out < 1:
-            raise ConfigError(f"build.held_out is {self.held_out}; it must be above 0 and below 1")
-
-
-Settings = TypeVar("Settings", bound=TransformerSettings)
-
-
-def settings_of(kind: type[Settings], values: Mapping[str, Any] | Settings) -> Settings:
-    """Settings from the values of a config, or unchanged if they are settings already.
-
-    Raises:
-        ConfigError: If a setting is unknown or out of range.
-    """
-    if isinstance(values, kind):
-        return values
-    names = [field.name for field in fields(kind)]
-    unknown = [name for name in values if name not in names]
-    if unknown:
-        raise ConfigError(f"build.{unknown[0]} is not a setting; accepted are {', '.join(names)}")
-    return kind(**values)
+    layers: int
+    width: int
+    heads: int
+    max_tokens: int
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    warmup: float
+    held_out: float
+    architecture: str = "gpt_neox"
 
 
 def seed32(seed: int, name: str) -> int:

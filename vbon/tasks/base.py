@@ -166,6 +166,12 @@ class TextTask(Task):
                     f"{where}.{role}.callable: {self.section[role]['callable']!r} is not allowed "
                     "beside an id; give one of them"
                 )
+            build = self.section[role].get("build", {"width": 0, "heads": 1})
+            if build["width"] % build["heads"]:
+                raise ConfigError(
+                    f"{where}.{role}.build.width: {build['width']} is not a multiple of "
+                    f"{where}.{role}.build.heads = {build['heads']}"
+                )
         texts = self.section.get(self.texts_key) or {}
         sources = texts.get("source"), texts.get("test_source")
         if sources[0] == "grammar" and sources[1] is not None:
