@@ -39,9 +39,18 @@ def tokenizer(classifier=False):
     return build_tokenizer(TEXTS, vocab_size=64, max_tokens=32, classifier=classifier)
 
 
-def log_bon(rewards, log_probs, n, ties="exchangeable"):
+def log_bon(rewards, log_probs, n):
     """Log-probabilities of best-of-n over a finite language."""
-    return log_probs + log_bon_ratio(*log_masses(rewards, log_probs, ties), n)
+    return log_probs + log_bon_ratio(*log_masses(rewards, log_probs), n)
+
+
+def in_order(rewards):
+    """Distinct ranks: of equal rewards the later counts as higher."""
+    return np.argsort(np.argsort(rewards, kind="stable")).astype(float)
+
+
+TIES = {"exchangeable": np.asarray, "ordered": in_order}
+"""The two readings of equal rewards, as maps of rewards (arXiv:2407.06057, appendix C)."""
 
 
 def with_seed(seed, build):

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import logsumexp
-from support import log_bon
+from support import TIES, log_bon
 
 from vbon.errors import ConfigError
 from vbon.objectives import bounds
-from vbon.objectives.best_of_n import TIES, log_masses
+from vbon.objectives.best_of_n import log_masses
 
 POLICIES = 1500
 STRINGS = 12
@@ -21,12 +21,12 @@ def random_problem(seed, ties):
     rng = np.random.default_rng(seed)
     log_ref = np.log(rng.dirichlet(np.full(STRINGS, 0.5)) + 1e-4)
     log_ref -= logsumexp(log_ref)
-    rewards = rng.integers(0, 6, size=STRINGS).astype(float)
+    rewards = TIES[ties](rng.integers(0, 6, size=STRINGS).astype(float))
     sharpness = 10 ** rng.uniform(-2, 1.3, size=(POLICIES, 1))
     log_policy = log_ref * (rng.random((POLICIES, 1)) < 0.5)
     log_policy = log_policy + sharpness * rng.normal(size=(POLICIES, STRINGS))
     log_policy -= logsumexp(log_policy, axis=1, keepdims=True)
-    return log_policy, log_ref, rewards, log_masses(rewards, log_ref, ties)
+    return log_policy, log_ref, rewards, log_masses(rewards, log_ref)
 
 
 def off_the_lowest(log_policy, log_below):
@@ -66,7 +66,7 @@ def test_theorem_4_fails_between_one_and_two():
     L = 0.5 log 0.05 + log 0.9 = -1.60, L1 = 0.375 log 0.05 + 1.875 log 0.9 = -1.32.
     """
     log_ref = np.log([0.05, 0.9, 0.05])
-    below, _ = log_masses(np.arange(3.0), log_ref, "ordered")
+    below, _ = log_masses(np.arange(3.0), log_ref)
     policy = np.array([-np.inf, 0.0, -np.inf])
     lower = bounds.lower_bound(policy, log_ref, below, 1.5)
     lower_l1 = bounds.lower_bound_l1(policy, log_ref, below, 1.5)
@@ -135,7 +135,7 @@ def test_sharp_bound_is_tight_for_long_strings():
     gaps = []
     for strings in (200, 400, 800):
         log_ref = np.full(strings, -math.log(strings))
-        below, level = log_masses(np.arange(float(strings)), log_ref, "ordered")
+        below, level = log_masses(np.arange(float(strings)), log_ref)
         policy = off_the_lowest(log_ref[None], below)[0]
         objective = bounds.vbon_objective(policy, log_ref, below, None, 4)
         gaps.append(objective - bounds.lower_bound(policy, log_ref, below, 4) - math.log(4))
@@ -152,7 +152,7 @@ def test_gradient_vanishes_at_the_optimum_of_each_and_points_uphill_elsewhere():
     cases = [
         (
             lambda p: bounds.vbon_objective(p, ref, below_t, level_t, n),
-            log_bon(rewards, log_ref, n, "ordered"),
+            log_bon(rewards, log_ref, n),
         ),
         (lambda p: bounds.lower_bound(p, ref, floored_t, n), log_ref + 2 * below_floored),
         (

@@ -8,11 +8,11 @@ import pytest
 import torch
 from scipy.optimize import minimize
 from scipy.special import log_softmax, logsumexp
-from support import log_bon
+from support import TIES, log_bon
 
 from vbon.errors import ConfigError, DataError
 from vbon.objectives import oracle
-from vbon.objectives.best_of_n import TIES, kl_upper_bound, win_rate
+from vbon.objectives.best_of_n import kl_upper_bound, win_rate
 
 SETTINGS = {
     "reference": {},
@@ -35,8 +35,8 @@ def random_language(seed=0, strings=10, levels=None):
 @pytest.mark.parametrize("ties", TIES)
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_generic_optimiser_of_the_objective_finds_the_optimum(name, ties, levels):
-    language = random_language(strings=7, levels=levels)
-    settings = SETTINGS[name] | {"ties": ties}
+    log_ref, rewards = random_language(strings=7, levels=levels)
+    language, settings = (log_ref, TIES[ties](rewards)), SETTINGS[name]
 
     def loss(logits):
         return -oracle.objective(name, log_softmax(logits), *language, **settings)
@@ -81,13 +81,14 @@ def test_closed_forms_by_hand():
 
 @pytest.mark.parametrize("ties", TIES)
 def test_the_objective_of_best_of_n_is_zero_at_its_optimum_alone(ties):
-    language = random_language(3, levels=4)
-    log_bon_ = oracle.optimum("best_of_n", *language, n=3.5, ties=ties)
-    np.testing.assert_allclose(log_bon_, log_bon(language[1], language[0], 3.5, ties), atol=1e-13)
-    value = oracle.objective("best_of_n", log_bon_, *language, n=3.5, ties=ties)
+    log_ref, rewards = random_language(3, levels=4)
+    language = log_ref, TIES[ties](rewards)
+    log_best = oracle.optimum("best_of_n", *language, n=3.5)
+    np.testing.assert_allclose(log_best, log_bon(language[1], log_ref, 3.5), atol=1e-13)
+    value = oracle.objective("best_of_n", log_best, *language, n=3.5)
     assert value == pytest.approx(0, abs=1e-13)
-    value = oracle.objective("best_of_n", language[0], *language, n=3.5, ties=ties)
-    assert value == pytest.approx(-oracle.kl(language[0], log_bon_), abs=1e-13)
+    value = oracle.objective("best_of_n", log_ref, *language, n=3.5)
+    assert value == pytest.approx(-oracle.kl(log_ref, log_best), abs=1e-13)
 
 
 @pytest.mark.parametrize("name", ["best_of_n", "lower_bound", "lower_bound_l1", "bonbon"])
@@ -170,9 +171,10 @@ def test_best_and_worst_equal_brute_force_over_tuples(n, levels, ties):
         scores = [(rewards[d], d if ties == "ordered" else 0) for d in draws]
         best, worst = draws[scores.index(max(scores))], draws[scores.index(min(scores))]
         expected[best, worst] += math.exp(log_ref[list(draws)].sum())
-    found = oracle.best_worst(log_ref, rewards, n, ties)
+    rewards = TIES[ties](rewards)
+    found = oracle.best_worst(log_ref, rewards, n)
     np.testing.assert_allclose(found, expected, atol=1e-16, rtol=1e-12)
-    np.testing.assert_allclose(found.sum(1), np.exp(log_bon(rewards, log_ref, n, ties)), rtol=1e-12)
+    np.testing.assert_allclose(found.sum(1), np.exp(log_bon(rewards, log_ref, n)), rtol=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from vbon.objectives.arrays import Number, Numeric, as_arrays, check_draws
 from vbon.objectives.frontier import kl_upper_bound, win_rate, win_rate_frontier
 
 __all__ = [
-    "TIES",
     "cap_log_below",
     "expected_best",
     "floored",
@@ -22,9 +21,6 @@ __all__ = [
     "win_rate",
     "win_rate_frontier",
 ]
-
-TIES = ("exchangeable", "ordered")
-"""How best-of-n chooses among equal rewards: any of them alike, or by a fixed total order."""
 
 
 def log_bon_ratio(log_below: Numeric, log_level: Numeric, n: Numeric) -> Numeric:
@@ -78,28 +74,21 @@ def log_bon_ratio(log_below: Numeric, log_level: Numeric, n: Numeric) -> Numeric
     return restore(np.where(draws == 1, 0, ratio))
 
 
-def log_masses(
-    rewards: Numeric, log_probs: Numeric, ties: str = "exchangeable"
-) -> tuple[Numeric, Numeric]:
+def log_masses(rewards: Numeric, log_probs: Numeric) -> tuple[Numeric, Numeric]:
     r"""Log-masses below and at each string's level, the arguments of :func:`log_bon_ratio`.
 
-    Both readings of equal rewards (arXiv:2407.06057, appendix C) make best-of-n sum to 1:
-
-    - ``"exchangeable"``: equal rewards share one level, :math:`q = P(r' = r)`, and best-of-n
-      chooses among them alike, as an argmax over independent draws does;
-    - ``"ordered"``: equal rewards are ranked by their index, so that each string is its own
-      level, :math:`q = \pi_\mathrm{ref}(y)`.
+    Equal rewards share one level, :math:`q = P(r' = r)`: best-of-n chooses among them in proportion
+    to their probability, as an argmax over independent draws does. For a fixed order among equal
+    rewards (arXiv:2407.06057, appendix C) give distinct ranks as rewards.
 
     Args:
         rewards: Rewards of all strings of a finite language, shape ``[strings]``.
         log_probs: Their reference log-probabilities in nats, shape ``[strings]``, sum 1 in all.
-        ties: ``"exchangeable"`` or ``"ordered"``.
 
     Returns:
         ``log_below`` and ``log_level``, float64, shape ``[strings]``, nats.
 
     Raises:
-        ConfigError: If ``ties`` is unknown.
         DataError: If shapes differ or a reward is NaN.
 
     Example:
@@ -108,8 +97,6 @@ def log_masses(
         >>> np.exp(below), np.exp(level)
         (array([0. , 0.5, 0.5]), array([0.5, 0.5, 0.5]))
     """
-    if ties not in TIES:
-        raise ConfigError(f"ties: unknown convention {ties!r}; known: {', '.join(TIES)}")
     (rewards, log_probs), restore = as_arrays(rewards, log_probs)
     if rewards.ndim != 1 or rewards.shape != log_probs.shape or not rewards.size:
         raise DataError(
@@ -120,9 +107,7 @@ def log_masses(
         raise DataError(f"rewards: NaN for {int(np.isnan(rewards).sum())} strings; drop or rescore")
     order = np.argsort(rewards, kind="stable")
     ranked = rewards[order]
-    starts = np.ones(len(ranked), dtype=bool)
-    if ties == "exchangeable":
-        starts[1:] = ranked[1:] != ranked[:-1]
+    starts = np.append(True, ranked[1:] != ranked[:-1])
     edges = np.flatnonzero(starts)
     mass = log_probs[order].astype(np.longdouble)
     level = np.logaddexp.reduceat(mass, edges)

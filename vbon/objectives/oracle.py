@@ -50,8 +50,6 @@ class Problem:
         kl_coef: KL coefficient, for ``kl_rl``.
         alpha: Weight of the likelihood term, for ``bonbon``.
         loss: Pair term of ``bonbon``.
-        ties: How best-of-n treats equal rewards; see
-            :func:`vbon.objectives.best_of_n.log_masses`.
         log_below: Estimate of log F that the method was trained on; None for the exact one.
     """
 
@@ -61,7 +59,6 @@ class Problem:
     kl_coef: Number | None = None
     alpha: Number | None = None
     loss: str = "ipo"
-    ties: str = "exchangeable"
     log_below: np.ndarray | None = None
 
     def __post_init__(self) -> None:
@@ -71,12 +68,12 @@ class Problem:
 
     def masses(self) -> tuple[np.ndarray, np.ndarray]:
         """Log-masses below and at each string's level, the former an estimate if one is given."""
-        below, level = log_masses(self.rewards, self.log_ref, self.ties)
+        below, level = log_masses(self.rewards, self.log_ref)
         return (below if self.log_below is None else cap_log_below(self.log_below, level)), level
 
     def bounded_below(self) -> np.ndarray:
         """The log F of the bounds: exact with a floor, or the estimate, which has its own."""
-        exact = log_masses(self.rewards, self.log_ref, self.ties)[0]
+        exact = log_masses(self.rewards, self.log_ref)[0]
         return floored(exact) if self.log_below is None else self.log_below
 
     def require(self, name: str) -> Number:
@@ -98,7 +95,7 @@ def optimum(
         name: A key of :data:`OPTIMA`.
         log_ref: Reference log-probabilities of all strings, nats, shape ``[strings]``.
         rewards: Their rewards, shape ``[strings]``.
-        **settings: Fields of :class:`Problem`: ``n``, ``kl_coef``, ``alpha``, ``loss``, ``ties``,
+        **settings: Fields of :class:`Problem`: ``n``, ``kl_coef``, ``alpha``, ``loss``,
             ``log_below``. Those that the name does not need change nothing.
 
     Returns:
@@ -194,9 +191,7 @@ def total_variation(log_p: Numeric, log_q: Numeric) -> float:
     return float(np.abs(np.exp(log_p) - np.exp(log_q)).sum() / 2)
 
 
-def best_worst(
-    log_ref: Numeric, rewards: Numeric, n: Number, ties: str = "exchangeable"
-) -> np.ndarray:
+def best_worst(log_ref: Numeric, rewards: Numeric, n: Number) -> np.ndarray:
     r"""Joint probability that string ``i`` is the best and string ``j`` the worst of n draws.
 
     Mixed differences of :math:`P(\text{all draws between two levels}) = (\text{mass})^n`. If all
@@ -207,7 +202,6 @@ def best_worst(
         log_ref: As in :func:`optimum`, as is ``rewards``.
         rewards: Rewards, shape ``[strings]``.
         n: Number of draws, real, at least 1.
-        ties: As in :class:`Problem`.
 
     Returns:
         Probabilities ``[strings, strings]`` that sum to 1, best on the first axis. Absolute error
@@ -220,7 +214,7 @@ def best_worst(
                [0.5 , 0.25]])
     """
     (log_ref, rewards), _ = as_arrays(log_ref, rewards)
-    below, level = (part.astype(np.longdouble) for part in log_masses(rewards, log_ref, ties))
+    below, level = (part.astype(np.longdouble) for part in log_masses(rewards, log_ref))
     _, first, rank = np.unique(below, return_index=True, return_inverse=True)
     mass = np.exp(level[first])
     edges = np.concatenate([[0], np.cumsum(mass)])
@@ -274,9 +268,7 @@ def _bonbon(problem: Problem) -> np.ndarray:
     support = np.isfinite(problem.log_ref)
     # A model's float32 probabilities sum to 1 up to 1e-7, further than Newton's method is to go.
     log_ref = torch.from_numpy(_normalised(problem.log_ref[support]))
-    pairs = torch.from_numpy(
-        best_worst(log_ref.numpy(), problem.rewards[support], problem.n, problem.ties)
-    )
+    pairs = torch.from_numpy(best_worst(log_ref.numpy(), problem.rewards[support], problem.n))
     if not (pairs - pairs.diag().diag()).any():  # all rewards alike, or n = 1: nothing to prefer
         return problem.log_ref
     logits = _minimised(problem, log_ref, pairs)
@@ -364,7 +356,7 @@ def _kl_rl_value(problem: Problem, log_policy: np.ndarray) -> float:
 
 def _bonbon_value(problem: Problem, log_policy: np.ndarray) -> float:
     _check_bonbon(problem)
-    pairs = best_worst(problem.log_ref, problem.rewards, problem.n, problem.ties)
+    pairs = best_worst(problem.log_ref, problem.rewards, problem.n)
     arrays = (log_policy, problem.log_ref, pairs)
     return -_bonbon_loss(problem, *(torch.from_numpy(array) for array in arrays))
 
