@@ -15,17 +15,16 @@ from vbon.pool import logf
 from vbon.pool.shared import SharedCDF
 from vbon.seeding import derive_seed
 
+Index, Batch = Int[Tensor, " batch"], Float64[Tensor, " batch"]
+LogMasses = tuple[Batch, Batch]
+"""log P(r' < r) and log P(r' = r) under the reference, for each reward of a batch."""
+
 
 @runtime_checkable
 class RewardCDF(Protocol):
-    """Looks up log P(r' < r) and log P(r' = r) under the reference, prompt by prompt."""
+    """Places rewards of responses in the reference's reward distribution for their prompts."""
 
-    def __call__(
-        self,
-        prompt_index: Int[Tensor, " batch"],
-        rewards: Float64[Tensor, " batch"],
-        log_prob_ref: Float64[Tensor, " batch"],
-    ) -> tuple[Float64[Tensor, " batch"], Float64[Tensor, " batch"]]: ...
+    def __call__(self, prompt_index: Index, rewards: Batch, log_prob_ref: Batch) -> LogMasses: ...
 
 
 @dataclass(frozen=True)
@@ -48,12 +47,7 @@ class EstimatedCDF:
     pooled_ties: bool = False
     prior: SharedCDF | None = None
 
-    def __call__(
-        self,
-        prompt_index: Int[Tensor, " batch"],
-        rewards: Float64[Tensor, " batch"],
-        log_prob_ref: Float64[Tensor, " batch"],
-    ) -> tuple[Float64[Tensor, " batch"], Float64[Tensor, " batch"]]:
+    def __call__(self, prompt_index: Index, rewards: Batch, log_prob_ref: Batch) -> LogMasses:
         """Estimated log F, kept so that F and the mass at the reward sum to at most 1."""
         pools = self.sorted_rewards[prompt_index]
         log_level = log_prob_ref
@@ -81,18 +75,13 @@ class SampledCDF:
         sampled_tokens: Tokens drawn so far.
     """
 
-    draw: Callable[[Int[Tensor, " batch"], int, int], tuple[Float64[Tensor, "batch count"], int]]
+    draw: Callable[[Index, int, int], tuple[Float64[Tensor, "batch count"], int]]
     max_draws: int
     seed: int
     sampled_tokens: int = field(default=0, init=False)
     _calls: int = field(default=0, init=False)
 
-    def __call__(
-        self,
-        prompt_index: Int[Tensor, " batch"],
-        rewards: Float64[Tensor, " batch"],
-        log_prob_ref: Float64[Tensor, " batch"],
-    ) -> tuple[Float64[Tensor, " batch"], Float64[Tensor, " batch"]]:
+    def __call__(self, prompt_index: Index, rewards: Batch, log_prob_ref: Batch) -> LogMasses:
         """Unbiased log F, but for rewards that none of ``max_draws`` is below."""
         count = 1
 
@@ -123,12 +112,7 @@ class ExactCDF:
     log_below: Float64[Tensor, "prompts levels"]
     log_level: Float64[Tensor, "prompts levels"]
 
-    def __call__(
-        self,
-        prompt_index: Int[Tensor, " batch"],
-        rewards: Float64[Tensor, " batch"],
-        log_prob_ref: Float64[Tensor, " batch"],
-    ) -> tuple[Float64[Tensor, " batch"], Float64[Tensor, " batch"]]:
+    def __call__(self, prompt_index: Index, rewards: Batch, log_prob_ref: Batch) -> LogMasses:
         """Exact log F and log mass of each reward.
 
         Raises:

@@ -168,20 +168,6 @@ def counts(rewards: Numeric, sorted_rewards: Numeric) -> tuple[Numeric, Numeric]
     return restore(below), restore(_search(values, pool, right=True) - below)
 
 
-def saturation(rewards: Numeric, sorted_rewards: Numeric) -> float:
-    r"""Share of rewards above the whole pool, among which estimates by rank cannot tell.
-
-    Under best-of-n it is :math:`n / (n + M)` on average, so :math:`M` should be :math:`n` or more.
-    Arguments and errors as in :func:`estimate`.
-
-    Example:
-        >>> saturation([0.5, 3.0], [0.0, 1.0])
-        0.5
-    """
-    values, pool, _ = _checked(rewards, sorted_rewards)
-    return (_search(values, pool, right=False) == pool.shape[-1]).double().mean().item()
-
-
 def fit_exponential(sorted_rewards: Numeric) -> tuple[float, float, float]:
     r"""Least-squares fit of :math:`\log F(r) = -a e^{-b r}` to one pool.
 

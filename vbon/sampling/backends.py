@@ -1,10 +1,10 @@
 """Backends that draw the reference's responses, with one interface."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -19,24 +19,9 @@ MAX_GAP = 0.1
 bfloat16 gives a tenth of it, another model ten times as much."""
 
 
-@runtime_checkable
-class Backend(Protocol):
-    """Function that draws responses from the model's own distribution: no top-k, top-p, penalties.
-
-    A response ends with a sampled ``eos_token_id``, which is part of it, or unfinished at the
-    length limit. Rows are ordered by prompt, then by draw.
-    """
-
-    def __call__(
-        self,
-        prompts: Prompts,
-        *,
-        draws: int,
-        max_new_tokens: int,
-        eos_token_id: int,
-        seed: int,
-        temperature: float = 1.0,
-    ) -> Rollouts: ...
+Backend = Callable[..., Rollouts]
+"""Function of prompts and the options of :func:`vbon.sampling.sample`, except for its value head.
+It draws from the model's own distribution: no top-k, top-p or penalties."""
 
 
 def make_backend(

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,6 @@ from vbon.methods.base import Anchored, Online
 from vbon.models.language_model import response_logits
 from vbon.models.trainable import merged
 from vbon.seeding import derive_seed
-from vbon.training.compute import PLAIN, Compute
 from vbon.training.online import Batch, OnlineSettings, OnlineTrainer
 from vbon.training.trainer import Environment
 
@@ -43,11 +43,10 @@ class AnchoredTrainer(OnlineTrainer):
         method: Anchored,
         environment: Environment,
         settings: OnlineSettings,
-        seed: int,
-        compute: Compute = PLAIN,
+        *others: Any,
     ) -> None:
         settings = OnlineSettings(**method.loop(dataclasses.asdict(settings)))
-        super().__init__(policy, method, environment, settings, seed, compute)
+        super().__init__(policy, method, environment, settings, *others)
         # Low-rank updates are merged: a mean of two products is no product of two means.
         self.anchor = copy.deepcopy(merged(policy)).requires_grad_(False)
 
@@ -102,21 +101,16 @@ class AnchoredTrainer(OnlineTrainer):
         torch._foreach_lerp_(list(self.anchor.parameters()), ours, self.method.anchor_rate)
 
 
-def make_online_trainer(
-    policy: PreTrainedModel,
-    method: Online,
-    environment: Environment,
-    settings: OnlineSettings,
-    seed: int,
-    compute: Compute = PLAIN,
-) -> OnlineTrainer:
+def make_online_trainer(policy: PreTrainedModel, method: Online, *others: Any) -> OnlineTrainer:
     """The loop for the shape of a method that is trained on its own rollouts.
 
-    Example:
-        ``trainer = make_online_trainer(policy, method, environment, settings, seed=0)``
+    Args:
+        policy: As in :class:`OnlineTrainer`, as are the others.
+        method: The method.
+        *others: Environment, settings, seed and how updates are computed.
     """
-    trainer = AnchoredTrainer if isinstance(method, Anchored) else OnlineTrainer
-    return trainer(policy, method, environment, settings, seed, compute)
+    kind = AnchoredTrainer if isinstance(method, Anchored) else OnlineTrainer
+    return kind(policy, method, *others)
 
 
 def _rows(rollouts: Rollouts, index: Int[Tensor, " rows"]) -> Rollouts:

@@ -18,10 +18,10 @@ from vbon.artifacts.measured import measured, start_clock
 from vbon.artifacts.storage import atomic_folder, explain
 from vbon.artifacts.tables import write_record
 from vbon.errors import VbonError
-from vbon.methods.base import Method, Offline, Online
+from vbon.methods.base import Method, Online
 from vbon.models.language_model import load_language_model, load_tokenizer
 from vbon.models.trainable import CAPACITY, count_trainable, make_trainable, merged
-from vbon.pool.cdf import RewardCDF, SampledCDF
+from vbon.pool.cdf import SampledCDF
 from vbon.training import parallel
 from vbon.training.anchored import make_online_trainer
 from vbon.training.compute import COMPUTE, Compute
@@ -109,22 +109,20 @@ def _train(run: dict[str, Any], method: Method, inputs: Inputs) -> Outcome:
         if parallel.is_main():
             print(f"{name} diverged: {error}", flush=True)
         status = "diverged"
+    cdf = trainer.environment.cdf  # may have drawn from the reference
     record = {
         "status": status,
         "policy": "policy" if status == "ok" else None,
         "trainable_parameters": count_trainable(policy),
         "episodes": trainer.episodes,
-        "sampled_tokens": trainer.sampled_tokens + _drawn_for_log_f(trainer.environment.cdf),
+        "sampled_tokens": trainer.sampled_tokens + getattr(cdf, "sampled_tokens", 0),
         "updates": trainer.updates,
         "seconds": trainer.seconds,
-        **(_stored(method, trainer) if isinstance(trainer, OfflineTrainer) else {}),
     }
+    if isinstance(trainer, OfflineTrainer):
+        record["stored_draws"] = method.pairing.draws * trainer.settings.blocks
+        record["mean_nll"] = trainer.examples.mean_nll
     return record, rows, merged(policy) if status == "ok" else None
-
-
-def _drawn_for_log_f(cdf: RewardCDF | None) -> int:
-    """Tokens of the reference that were sampled during training, not before it."""
-    return cdf.sampled_tokens if isinstance(cdf, SampledCDF) else 0
 
 
 def _sampling_cdf(environment: Environment, max_draws: int, seed: int) -> SampledCDF:
@@ -139,17 +137,6 @@ def _sampling_cdf(environment: Environment, max_draws: int, seed: int) -> Sample
     return SampledCDF(draw, max_draws, seed)
 
 
-def _loop_settings(section: dict[str, Any]) -> dict[str, Any]:
-    """Settings of a loop itself, without what is trained by it."""
-    return {name: value for name, value in section.items() if name not in (*CAPACITY, *COMPUTE)}
-
-
-def _stored(method: Offline, trainer: OfflineTrainer) -> dict[str, float]:
-    """What the record says of the stored draws that a run was trained on."""
-    draws = method.pairing.draws * trainer.settings.blocks
-    return {"stored_draws": draws, "mean_nll": trainer.examples.mean_nll}
-
-
 def _make_trainer(
     run: dict[str, Any], method: Method, inputs: Inputs, policy: PreTrainedModel
 ) -> OnlineTrainer | OfflineTrainer:
@@ -158,16 +145,14 @@ def _make_trainer(
     if spec.get("logf", {}).get("estimator") == "ibs":
         cdf = _sampling_cdf(environment, spec["logf"]["m"], seed)
         environment = replace(environment, cdf=cdf)
-    if isinstance(method, Online):
-        settings = OnlineSettings(**_loop_settings(spec["online"]))
-        compute = Compute(**{name: spec["online"][name] for name in COMPUTE})
+    shape = "online" if isinstance(method, Online) else "offline"
+    compute = Compute(**{name: spec[shape][name] for name in COMPUTE})
+    loop = {k: v for k, v in spec[shape].items() if k not in (*CAPACITY, *COMPUTE)}
+    if shape == "online":
+        settings = OnlineSettings(**loop)
         return make_online_trainer(policy, method, environment, settings, seed, compute)
-    if not isinstance(method, Offline):
-        raise TypeError(f"no trainer for methods of type {type(method).__mro__[1].__name__}")
-    settings = OfflineSettings(**_loop_settings(spec["offline"]))
-    parts = policy, method, environment, inputs.examples(run["inputs"]["pairs"]), settings, seed
-    compute = Compute(**{name: spec["offline"][name] for name in COMPUTE})
-    return OfflineTrainer(*parts, compute)
+    parts = environment, inputs.examples(run["inputs"]["pairs"]), OfflineSettings(**loop)
+    return OfflineTrainer(policy, method, *parts, seed, compute)
 
 
 def in_child(function: Any, *arguments: Any) -> None:
