@@ -110,7 +110,7 @@ def test_more_blocks_change_none_of_the_first():
 
 def test_missing_draws_and_broken_rewards_are_named():
     rewards = table()
-    with pytest.raises(ArtifactError, match=r"prompt b has 3 of the draws 0 to 3 that best-n4"):
+    with pytest.raises(ArtifactError, match=r"prompt b has 3 of the draws 0 to 3 of best-n4"):
         make_pairs(rewards.drop(index=1), Pairing(draws=4), seed=0)
     rewards.loc[1, "reward"] = np.nan
     with pytest.raises(DataError, match=r"'reward' is nan for prompt b, draw 1"):

@@ -205,7 +205,7 @@ def test_history_reports_the_policy_at_equal_distances(method):
 def test_kl_of_the_history_is_that_of_the_policys_own_responses():
     trainer = make_trainer(epochs=30, learning_rate=5e-3, monitors=1, monitor_rollouts=3000)
     (row,) = trainer
-    asked = trainer._asked
+    asked = trainer._monitored
     assert len(asked) == 3
     from vbon.sampling import sample
 

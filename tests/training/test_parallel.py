@@ -89,7 +89,7 @@ def test_a_job_goes_on_after_an_error_in_one_process_and_ends_with_one_that_is_k
     finally:
         job.kill()
     assert job.returncode == 1
-    assert "vbon train: one of 2 processes was ended by SIGKILL" in err
+    assert "vbon train: one of 2 processes was stopped by SIGKILL" in err
     assert out.count("vbon n4 seed 0: ") == 1  # the main process alone tells
     assert not Path(failing.folder).exists()
     assert not Path(long.folder).exists()
@@ -115,7 +115,7 @@ def test_a_process_on_its_own_shares_nothing_and_does_not_load_accelerate():
 def test_fewer_gpus_than_processes_are_told(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(
-        ConfigError, match="gpus_per_job: 2 asks for more GPUs than this job has, 1"
+        ConfigError, match="gpus_per_job: 2 processes need a GPU each, this job has 1"
     ):
         launch(2, ["train"])
 

@@ -500,7 +500,7 @@ def test_rows_of_the_log_f_table_follow_the_prompts(world):
 def test_a_prompt_without_log_f_is_named(world):
     path = world / "reference/logf/train.parquet"
     write_table(path, read_table(path, "logf").iloc[1:], "logf")
-    with pytest.raises(ArtifactError, match="lacks p0, which is a prompt"):
+    with pytest.raises(ArtifactError, match="lacks the prompt p0"):
         load_cdf({"logf": str(path)}, LOGF, load_prompts(world / "prompts/train.parquet"))
 
 

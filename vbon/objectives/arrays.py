@@ -1,7 +1,7 @@
-"""One convention for every closed form: numbers, NumPy arrays or tensors in, the same kind out.
+"""Closed forms take numbers, NumPy arrays or tensors and return the same kind.
 
-Closed forms are needed where figures are drawn, without PyTorch, and where policies are trained,
-on tensors. Nothing here imports PyTorch unless a function that computes with tensors is called.
+Figures need closed forms without PyTorch, training needs them on tensors. PyTorch is imported only
+by :func:`as_tensors`.
 """
 
 import sys
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class TensorLike(Protocol):
-    """What these functions ask of a tensor; lets them be annotated without importing PyTorch."""
+    """Methods of tensors that annotations need, without an import of PyTorch."""
 
     def detach(self) -> Any: ...
     def cpu(self) -> Any: ...
 
 
 Number = float | int | np.number
-"""One number; integers are spelt out for runtime checkers that do not count them as floats."""
+"""One number; runtime checkers do not count integers as floats."""
 
 Numeric = Number | list | tuple | np.ndarray | TensorLike
 """Numbers, sequences of them, arrays or tensors."""
 
 
 def as_arrays(*values: Numeric) -> tuple[list[np.ndarray], Callable[[np.ndarray], Any]]:
-    """Float64 NumPy views of ``values`` and the function that turns a result back to their kind.
+    """Float64 NumPy views of ``values``, and the function that restores their kind.
 
-    A tensor among the values makes the result a tensor on its device, cut off from the graph;
-    otherwise any array or list makes it an array; otherwise it is a Python number.
+    With a tensor among the values, results are tensors on its device, detached from the graph;
+    otherwise arrays if there is an array or a list, else Python numbers.
 
     Example:
         >>> (a, b), restore = as_arrays(1, [2.0, 3.0])
@@ -56,10 +56,10 @@ def as_arrays(*values: Numeric) -> tuple[list[np.ndarray], Callable[[np.ndarray]
 
 
 def as_tensors(*values: Numeric) -> tuple[list["Tensor"], Callable[["Tensor"], Any]]:
-    """Tensors of ``values``, still attached to their graph, and the function that turns back.
+    """Tensors of ``values``, attached to their graph, and the function that restores their kind.
 
-    Floating tensors keep their dtype, all else becomes float64 on the device of the first tensor.
-    The result's kind follows :func:`as_arrays`.
+    Floating tensors keep their dtype, other values become float64 on the device of the first
+    tensor. Kinds of results are those of :func:`as_arrays`.
 
     Example:
         >>> (a, b), restore = as_tensors(1.0, 2)
@@ -84,14 +84,14 @@ def as_tensors(*values: Numeric) -> tuple[list["Tensor"], Callable[["Tensor"], A
 
 
 def check_draws(n: Numeric) -> None:
-    """Raise ``ConfigError`` unless every ``n`` of a best-of-n is a finite number of at least 1."""
+    """Raise ``ConfigError`` unless every ``n`` of best-of-n is a finite number of at least 1."""
     draws = np.asarray(n, dtype=np.float64)
     if not np.all(np.isfinite(draws) & (draws >= 1)):
         raise ConfigError(f"n: best-of-n needs a finite number of draws n >= 1, got {n}")
 
 
 def _is_tensor(value: object) -> bool:
-    """Whether ``value`` is a tensor; a process without PyTorch has none."""
+    """True for tensors; a process without PyTorch has none."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
 
@@ -101,6 +101,6 @@ def _all_numbers(values: tuple[Numeric, ...]) -> bool:
 
 
 def _writeable(value: Any) -> Any:
-    """The value, or a copy of an array that tensors may not share (pandas hands these out)."""
+    """The value, or a writeable copy of a read-only array (pandas returns these)."""
     read_only = isinstance(value, np.ndarray) and not value.flags.writeable
     return value.copy() if read_only else value

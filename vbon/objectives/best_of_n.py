@@ -1,6 +1,6 @@
 r"""Best-of-n in closed form: its distribution, KL, win rate, reward and the frontier above it.
 
-Best-of-n draws :math:`n` responses from the reference and keeps the one of highest reward
+Best-of-n draws :math:`n` responses from the reference and returns one of highest reward
 (Amini et al., arXiv:2407.06057, section 3). All functions take numbers, NumPy arrays or float64
 tensors and return the same kind; none imports PyTorch.
 """
@@ -31,8 +31,8 @@ def log_bon_ratio(log_below: Numeric, log_level: Numeric, n: Numeric) -> Numeric
     .. math:: S = \log \frac{(F + q)^n - F^n}{q}
         = \log n + (n - 1) \log F + \log \frac{(1 + q/F)^n - 1}{n\, q/F}.
 
-    This is Prop. 1 of arXiv:2407.06057 with its binomial sum replaced by the difference it
-    expands, which is defined for real :math:`n`. Distinct rewards have :math:`q =
+    This is proposition 1 of arXiv:2407.06057 with its binomial sum replaced by the difference that
+    it expands, which is defined for real :math:`n`. Distinct rewards have :math:`q =
     \pi_\mathrm{ref}(y)`; for ties see :func:`log_masses`. The form with :math:`F` in front is
     used where :math:`q \le F` and its mirror image elsewhere, so that large logs never cancel.
 
@@ -75,7 +75,7 @@ def log_bon_ratio(log_below: Numeric, log_level: Numeric, n: Numeric) -> Numeric
 
 
 def log_masses(rewards: Numeric, log_probs: Numeric) -> tuple[Numeric, Numeric]:
-    r"""Log-masses below and at each string's level, the arguments of :func:`log_bon_ratio`.
+    r"""Log-masses of lower and of equal rewards, the arguments of :func:`log_bon_ratio`.
 
     Equal rewards share one level, :math:`q = P(r' = r)`: best-of-n chooses among them in proportion
     to their probability, as an argmax over independent draws does. For a fixed order among equal
@@ -100,7 +100,7 @@ def log_masses(rewards: Numeric, log_probs: Numeric) -> tuple[Numeric, Numeric]:
     (rewards, log_probs), restore = as_arrays(rewards, log_probs)
     if rewards.ndim != 1 or rewards.shape != log_probs.shape or not rewards.size:
         raise DataError(
-            f"rewards: need one reward and one log-prob a string in two arrays [strings],"
+            f"rewards: need one reward and one log-prob per string in two arrays [strings],"
             f" got shapes {rewards.shape} and {log_probs.shape}"
         )
     if np.isnan(rewards).any():
@@ -118,10 +118,10 @@ def log_masses(rewards: Numeric, log_probs: Numeric) -> tuple[Numeric, Numeric]:
 
 
 def cap_log_below(log_below: Numeric, log_level: Numeric) -> Numeric:
-    r"""Estimated :math:`\log F` held below :math:`\log(1 - q)`, its largest possible value.
+    r"""Estimated :math:`\log F` capped at its largest possible value :math:`\log(1 - q)`.
 
-    An estimate from draws may put :math:`F + q` above 1, which no distribution has, and
-    :func:`log_bon_ratio` above its maximum. It matters for short strings alone.
+    Estimates from draws may have :math:`F + q > 1`, which no distribution has, and hence
+    :func:`log_bon_ratio` above its maximum. The cap matters for short strings alone.
 
     Args:
         log_below: Estimate of :math:`\log F` in nats.
@@ -141,10 +141,10 @@ def cap_log_below(log_below: Numeric, log_level: Numeric) -> Numeric:
 
 
 def floored(log_below: Numeric, num_draws: Number = 1e6) -> Numeric:
-    r"""Exact :math:`\log F` with the floor that `add1` would give it from many draws.
+    r"""Exact :math:`\log F` with the floor of `add1` for many draws.
 
-    A language has strings of lowest reward, :math:`F = 0`, on which the bounds L and L1 are
-    ``-inf`` for every policy with full support. With :math:`M` ``num_draws`` this is
+    Strings of lowest reward have :math:`F = 0`, so that the bounds L and L1 are ``-inf`` for every
+    policy with full support. With :math:`M` ``num_draws`` this is
     :math:`\log \frac{M F + 1}{M + 1}`, finite and off by less than :math:`1 / (M F)`.
 
     Args:
@@ -175,7 +175,7 @@ def expected_best(rewards: Numeric, n: Number) -> Numeric:
 
     Args:
         rewards: Independent draws on the last axis, shape ``[..., M]``, in any order.
-        n: Number of draws that best-of-n chooses from, an integer from 1 to :math:`M`.
+        n: Number of draws of best-of-n, an integer from 1 to :math:`M`.
 
     Returns:
         Estimates of shape ``[...]``, float64, in the rewards' unit.
@@ -194,7 +194,9 @@ def expected_best(rewards: Numeric, n: Number) -> Numeric:
         raise DataError("rewards: an empty pool has no best draw; sample at least n draws")
     if not np.isfinite(rewards).all():
         count = int((~np.isfinite(rewards)).sum())
-        raise DataError(f"rewards: {count} NaN or infinite values in the pool; drop or rescore")
+        raise DataError(
+            f"rewards: {count} NaN or infinite values in the pool; drop or rescore them"
+        )
     if not 1 <= n <= size or int(n) != n:
         raise ConfigError(f"n: best-of-n from a pool needs an integer n in 1..{size}, got {n}")
     index = np.arange(size, 1, -1)

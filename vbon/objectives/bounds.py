@@ -1,7 +1,7 @@
 r"""The vBoN objective and its lower bounds on enumerated distributions.
 
 All take log-probabilities of every string on the last axis and sum over it; only the policy's
-carry gradient. Theorems and equations are those of arXiv:2407.06057. With :math:`F` the mass of
+have a gradient. Theorems and equations are those of arXiv:2407.06057. With :math:`F` the mass of
 lower rewards under the reference,
 
 .. math:: J \ge L + \log n \ge L \quad (n \ge 1), \qquad J \ge L_1 \quad (n \ge 1),
@@ -30,11 +30,11 @@ def vbon_objective(
         log_policy: :math:`\log \pi`, shape ``[..., strings]``, each row summing to 1.
         log_ref: :math:`\log \pi_\mathrm{ref}`, broadcast with ``log_policy``, as are the others.
         log_below: :math:`\log F`; see :func:`vbon.objectives.best_of_n.log_masses`.
-        log_level: Log-mass of each string's reward level; None where each string is its own.
+        log_level: Log-mass of each string's reward level; None if rewards are distinct.
         n: Number of draws, real, at least 1.
 
     Returns:
-        :math:`J` of shape ``[...]``, at most 0, and 0 for best-of-n alone.
+        :math:`J` of shape ``[...]``, at most 0; 0 for best-of-n alone.
 
     Raises:
         ConfigError: If ``n`` is below 1 or not finite.
@@ -112,7 +112,7 @@ def l1_coefficients(n: Number) -> tuple[Number, Number, Number]:
 
 
 def _distributions(*values: Numeric) -> tuple[list[Tensor], object]:
-    """Float64 tensors of one shape, and the function that turns a result back."""
+    """Float64 tensors of one shape, and the function that restores the inputs' kind."""
     tensors, restore = as_tensors(*values)
     return list(torch.broadcast_tensors(*(tensor.double() for tensor in tensors))), restore
 
@@ -125,7 +125,7 @@ def _scaled(log_below: Float64[Tensor, "*batch strings"], factor: Number) -> Ten
 def _expectation(
     log_policy: Float64[Tensor, "*batch strings"], values: Float64[Tensor, "*batch strings"]
 ) -> Float64[Tensor, "*batch"]:
-    """Mean of ``values``; a string without mass counts 0 whatever its value."""
+    """Mean of ``values``; strings without mass count 0, whatever their value."""
     reached = log_policy > -torch.inf
     values = values.masked_fill(~reached, 0.0)
     return torch.sum(log_policy.exp() * values, dim=-1)

@@ -2,7 +2,7 @@ r"""Exact optima, objectives and metrics over a language small enough to enumera
 
 A language is two arrays for one prompt: ``log_ref``, the reference's log-probability of every
 string, and ``rewards``. On it each method's optimum over all distributions is a finite
-computation, against which trained policies are held. With :math:`p = \pi_\mathrm{ref}` and
+computation, with which trained policies are compared. With :math:`p = \pi_\mathrm{ref}` and
 :math:`F` the mass of lower rewards (arXiv:2407.06057; constants of theorem 3):
 
 ================ ===================================== ==========================================
@@ -13,13 +13,13 @@ name             optimum, up to a constant             objective, which the opti
 `kl_rl`          :math:`p\, e^{r / \beta}`             :math:`E[r] - \beta\, KL`, equation 1
 `lower_bound`    :math:`p\, F^{n-1}`                   :math:`L`, theorem 2
 `lower_bound_l1` :math:`p^\beta F^\gamma`              :math:`L_1`, theorem 3
-`bonbon`         found by Newton's method              minus the population loss
+`bonbon`         by Newton's method                    minus the population loss
 ================ ===================================== ==========================================
 
 Strings of lowest reward have :math:`F = 0`, on which :math:`L` and :math:`L_1` are ``-inf`` for
-every policy with full support. Both therefore take the floor of
-:func:`vbon.objectives.best_of_n.floored`.
-Arrays are NumPy arrays or tensors ``[strings]``; results are of their kind, float64.
+every policy with full support. Both therefore use the floor of
+:func:`vbon.objectives.best_of_n.floored`. Arrays are NumPy arrays or tensors ``[strings]``;
+results are of their kind, float64.
 """
 
 from collections.abc import Callable
@@ -41,16 +41,16 @@ _NEWTON_STEPS = 200
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """One language and the settings of the method to be solved on it.
+    """A language and the settings of a method.
 
     Attributes:
         log_ref: Log-probabilities of all strings under the reference, nats; they sum to 1.
         rewards: Their rewards.
-        n: Number of draws of best-of-n, for all names but ``reference`` and ``kl_rl``.
+        n: Number of draws of best-of-n, for all names except ``reference`` and ``kl_rl``.
         kl_coef: KL coefficient, for ``kl_rl``.
         alpha: Weight of the likelihood term, for ``bonbon``.
         loss: Pair term of ``bonbon``.
-        log_below: Estimate of log F that the method was trained on; None for the exact one.
+        log_below: Estimate of log F used in training; None for the exact one.
     """
 
     log_ref: np.ndarray
@@ -67,17 +67,17 @@ class Problem:
             raise DataError(f"log_ref: probabilities of all strings sum to {total}, not 1")
 
     def masses(self) -> tuple[np.ndarray, np.ndarray]:
-        """Log-masses below and at each string's level, the former an estimate if one is given."""
+        """Log-masses below and at each string's level; the former is the estimate, if any."""
         below, level = log_masses(self.rewards, self.log_ref)
         return (below if self.log_below is None else cap_log_below(self.log_below, level)), level
 
     def bounded_below(self) -> np.ndarray:
-        """The log F of the bounds: exact with a floor, or the estimate, which has its own."""
+        """Log F of the bounds: exact with a floor, or the estimate, which is finite."""
         exact = log_masses(self.rewards, self.log_ref)[0]
         return floored(exact) if self.log_below is None else self.log_below
 
     def require(self, name: str) -> Number:
-        """The setting called ``name``."""
+        """A setting that must not be None."""
         value = getattr(self, name)
         if value is None:
             raise ConfigError(f"{name}: this optimum depends on it, got None; give a number")
@@ -89,20 +89,20 @@ class Problem:
 def optimum(
     name: str, log_ref: Numeric, rewards: Numeric, **settings: Number | str | Numeric | None
 ) -> Numeric:
-    r"""The best distribution over all strings that a method could reach, as log-probabilities.
+    r"""Optimum of a method over all distributions of strings, as log-probabilities.
 
     Args:
         name: A key of :data:`OPTIMA`.
         log_ref: Reference log-probabilities of all strings, nats, shape ``[strings]``.
         rewards: Their rewards, shape ``[strings]``.
         **settings: Fields of :class:`Problem`: ``n``, ``kl_coef``, ``alpha``, ``loss``,
-            ``log_below``. Those that the name does not need change nothing.
+            ``log_below``. Settings that the name does not need have no effect.
 
     Returns:
         Log-probabilities in nats, shape ``[strings]``.
 
     Raises:
-        ConfigError: If the name is unknown, or a setting that it needs is missing or impossible.
+        ConfigError: If the name is unknown, or one of its settings missing or impossible.
         DataError: If a reward is NaN, shapes differ or ``log_ref`` does not sum to 1.
 
     Example:
@@ -124,7 +124,7 @@ def objective(
     rewards: Numeric,
     **settings: Number | str | Numeric | None,
 ) -> float:
-    r"""Value at a policy of what the optimum of this name maximises, in nats (`kl_rl`: rewards).
+    r"""Objective that the optimum of this name maximises, in nats (`kl_rl`: rewards).
 
     Args:
         name: A key of :data:`OBJECTIVES`.
@@ -195,8 +195,8 @@ def best_worst(log_ref: Numeric, rewards: Numeric, n: Number) -> np.ndarray:
     r"""Joint probability that string ``i`` is the best and string ``j`` the worst of n draws.
 
     Mixed differences of :math:`P(\text{all draws between two levels}) = (\text{mass})^n`. If all
-    draws are of one level, best and worst are the same draw, as for an argmax and an argmin that
-    both take the first; such a pair prefers nothing. Costs memory of ``strings ** 2``.
+    draws have one level, best and worst are the same draw, as argmax and argmin both return the
+    first; such a pair has no preference. Takes memory of ``strings ** 2``.
 
     Args:
         log_ref: As in :func:`optimum`, as is ``rewards``.
@@ -230,7 +230,7 @@ def best_worst(log_ref: Numeric, rewards: Numeric, n: Number) -> np.ndarray:
 def _problem(
     name: str, log_ref: Numeric, rewards: Numeric, settings: dict[str, object]
 ) -> tuple[Problem, Callable]:
-    """The problem in arrays, and the function that turns a result back to the inputs' kind."""
+    """The problem in arrays, and the function that restores the inputs' kind."""
     if name not in OPTIMA:
         raise ConfigError(f"optimum: unknown name {name!r}; known: {', '.join(sorted(OPTIMA))}")
     (log_ref, rewards), restore = as_arrays(log_ref, rewards)
@@ -266,10 +266,10 @@ def _bonbon(problem: Problem) -> np.ndarray:
     """Minimiser of BoNBoN's population loss, which is convex in the policy's logits."""
     _check_bonbon(problem)
     support = np.isfinite(problem.log_ref)
-    # A model's float32 probabilities sum to 1 up to 1e-7, further than Newton's method is to go.
+    # A model's float32 probabilities sum to 1 up to 1e-7, too coarse for Newton's method.
     log_ref = torch.from_numpy(_normalised(problem.log_ref[support]))
     pairs = torch.from_numpy(best_worst(log_ref.numpy(), problem.rewards[support], problem.n))
-    if not (pairs - pairs.diag().diag()).any():  # all rewards alike, or n = 1: nothing to prefer
+    if not (pairs - pairs.diag().diag()).any():  # equal rewards or n = 1: no preference
         return problem.log_ref
     logits = _minimised(problem, log_ref, pairs)
     solution = np.full_like(problem.log_ref, -np.inf)
@@ -278,7 +278,7 @@ def _bonbon(problem: Problem) -> np.ndarray:
 
 
 def _minimised(problem: Problem, log_ref: Tensor, pairs: Tensor) -> Tensor:
-    """Normalised logits of least population loss: Newton's method, damped if it overshoots."""
+    """Normalised logits of least population loss, by Newton's method with damping."""
     logits, value = log_ref, _bonbon_loss(problem, log_ref, log_ref, pairs)
     damping = 0.0
     for _ in range(_NEWTON_STEPS):
@@ -289,7 +289,7 @@ def _minimised(problem: Problem, log_ref: Tensor, pairs: Tensor) -> Tensor:
         trial_value = _bonbon_loss(problem, trial, log_ref, pairs)
         if trial_value <= value:
             logits, value, damping = trial, trial_value, damping / 10 if damping > 1e-9 else 0.0
-        elif residual < 1e-7:  # the loss no longer resolves the progress that is left
+        elif residual < 1e-7:  # the loss cannot resolve further progress
             return logits
         else:
             damping = max(10 * damping, 1e-8)
@@ -317,13 +317,13 @@ def _bonbon_step(
     losses = bonbon_loss(torch.zeros_like(gap), gap, 0.0, problem.n, problem.alpha, problem.loss)
     (slope,) = torch.autograd.grad(losses.sum(), gap, create_graph=True)
     (curvature,) = torch.autograd.grad(slope.sum(), gap)
-    asking = pairs - pairs.diag().diag()  # a response against itself has no gap to move
-    slope, curvature = asking * slope.detach(), asking * curvature
+    weights = pairs - pairs.diag().diag()  # the gap of a response to itself is 0
+    slope, curvature = weights * slope.detach(), weights * curvature
     policy, alpha = logits.exp(), problem.alpha
     gradient = slope.sum(1) - slope.sum(0) + alpha * (policy - pairs.sum(1))
     diagonal = (curvature.sum(1) + curvature.sum(0) + alpha * policy).clamp_min(1e-290)
     hessian = diagonal.diag() - curvature - curvature.T - alpha * torch.outer(policy, policy)
-    # Scaled to a unit diagonal. Shifting all logits changes nothing: that direction is filled in.
+    # Scaled to a unit diagonal. The null direction, a shift of all logits, is filled in.
     scale = diagonal.rsqrt()
     constant = diagonal.sqrt() / diagonal.sum().sqrt()
     system = scale[:, None] * hessian * scale + torch.outer(constant, constant)

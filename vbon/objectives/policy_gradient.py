@@ -1,6 +1,6 @@
 r"""Policy-gradient objectives on token batches: advantages, whitening, clipped losses.
 
-Every function takes a mask whose True entries count; what stands elsewhere changes nothing.
+Where a function takes a mask, entries at False have no effect.
 Schulman et al., arXiv:1506.02438 (advantages) and arXiv:1707.06347 (clipping).
 """
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def masked_mean(values: Float[Tensor, "*batch"], mask: Bool[Tensor, "*batch"]) -> Float[Tensor, ""]:
-    """Mean of the entries that count.
+    """Mean of the entries where the mask is True.
 
     Example:
         >>> masked_mean(torch.tensor([1.0, 9.0]), torch.tensor([True, False])).item()
@@ -22,7 +22,7 @@ def masked_mean(values: Float[Tensor, "*batch"], mask: Bool[Tensor, "*batch"]) -
 def whiten(
     values: Float[Tensor, "*batch"], mask: Bool[Tensor, "*batch"], epsilon: float = 1e-8
 ) -> Float[Tensor, "*batch"]:
-    """Shift and scale the entries that count to mean 0 and variance 1; 0 elsewhere.
+    """Entries where the mask is True, shifted and scaled to mean 0 and variance 1; 0 elsewhere.
 
     Example:
         >>> whiten(torch.tensor([1.0, 3.0, 99.0]), torch.tensor([True, True, False])).tolist()
@@ -43,12 +43,12 @@ def generalised_advantages(
     r"""Generalised advantage estimates :math:`\sum_k (\gamma\lambda)^k \delta_{t+k}`.
 
     :math:`\delta_t = \rho_t + \gamma V_{t+1} - V_t` (arXiv:1506.02438v6, equation 16), with value
-    0 after the last token that counts, whether the response was finished or cut.
+    0 after the last token, whether the response was finished or cut.
 
     Args:
-        token_rewards: Reward given with each token.
+        token_rewards: Reward of each token.
         values: Value of the state before each token.
-        mask: True for the tokens that count, a prefix of each row.
+        mask: True for the tokens of the response, a prefix of each row.
         gamma: Discount.
         lam: The estimator's lambda; 1 gives return minus value.
 
@@ -76,11 +76,11 @@ def leave_one_out_advantages(
 ) -> Float[Tensor, "prompts draws"]:
     r"""Return of each response minus the mean return of the prompt's other responses.
 
-    The baseline is independent of the response, so the gradient stays unbiased, and nothing has
-    to be learnt (Kool et al. 2019; Ahmadian et al., arXiv:2402.14740, equation 8).
+    The baseline is independent of the response, so the gradient stays unbiased, and needs no
+    training (Kool et al. 2019; Ahmadian et al., arXiv:2402.14740, equation 8).
 
     Args:
-        returns: Return of each response, at least two a prompt.
+        returns: Return of each response, at least two per prompt.
 
     Example:
         >>> leave_one_out_advantages(torch.tensor([[1.0, 2.0, 6.0]])).tolist()
@@ -119,9 +119,9 @@ def clipped_value_loss(
 
     Args:
         values: Values under the current parameters.
-        old_values: Values when the rollout was made.
+        old_values: Values at the time of the rollout.
         returns: Targets.
-        clip: Largest move from the old value that is rewarded; None for the plain error.
+        clip: Largest rewarded move from the old value; None for the plain error.
 
     Example:
         >>> one, two = torch.tensor([1.0]), torch.tensor([2.0])

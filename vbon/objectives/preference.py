@@ -1,7 +1,7 @@
 r"""Losses on pairs of responses: DPO, IPO and BoNBoN.
 
 A response's ``log_ratio`` is :math:`\log \pi(y) - \log \pi_\mathrm{ref}(y)`, a *sum* over its
-tokens, in nats. Losses are elementwise, for the caller to average, and keep dtype and gradient.
+tokens, in nats. Losses are elementwise and keep dtype and gradient; the caller averages them.
 """
 
 import torch.nn.functional as F
@@ -11,19 +11,19 @@ from vbon.errors import ConfigError
 from vbon.objectives.arrays import Number, Numeric, as_arrays, as_tensors, check_draws
 
 BONBON_LOSSES = ("ipo", "sigmoid")
-"""The pair term of BoNBoN: of its paper, and of its released code."""
+"""Pair terms of BoNBoN: that of its paper, and that of its released code."""
 
 
 def dpo_loss(log_ratio_chosen: Numeric, log_ratio_rejected: Numeric, beta: Number) -> Numeric:
     r"""DPO's loss :math:`-\log \sigma(\beta h)` of each pair.
 
     :math:`h` is the chosen response's log-ratio minus the rejected one's (Rafailov et al.,
-    arXiv:2305.18290, equation 7). Labels that never disagree have no finite optimum: :math:`h`
-    grows for every :math:`\beta`.
+    arXiv:2305.18290, equation 7). Without contradicting labels there is no finite optimum:
+    :math:`h` grows for every :math:`\beta`.
 
     Args:
         log_ratio_chosen: Summed log-ratio of the preferred responses, nats, any shape.
-        log_ratio_rejected: The same of the others.
+        log_ratio_rejected: Summed log-ratio of the rejected responses.
         beta: Scale of the implied reward, above 0 and finite.
 
     Returns:
@@ -47,8 +47,8 @@ def ipo_loss(log_ratio_chosen: Numeric, log_ratio_rejected: Numeric, beta: Numbe
 
     Args:
         log_ratio_chosen: Summed log-ratio of the preferred responses, nats, any shape.
-        log_ratio_rejected: The same of the others.
-        beta: Sets the margin that :math:`h` should have; above 0, ``inf`` for a margin of 0.
+        log_ratio_rejected: Summed log-ratio of the rejected responses.
+        beta: Sets the target margin of :math:`h`; above 0, ``inf`` for a margin of 0.
 
     Returns:
         Losses in squared nats, of the inputs' shape.
@@ -89,8 +89,8 @@ def bonbon_margin(n: Numeric) -> Numeric:
 def bonbon_beta(n: Number) -> float:
     r"""The IPO coefficient :math:`\beta^*_n = 1 / (2 (n-1) H_{n-1})` of BoNBoN.
 
-    Best-of-n has IPO's target margin :math:`1 / (2 \beta^*_n)` on average, though not pair by pair:
-    the loss is least at another distribution near it. ``inf`` at ``n = 1``, where best and worst
+    Best-of-n has IPO's target margin :math:`1 / (2 \beta^*_n)` on average, but not for each pair:
+    the loss is minimal at another distribution near it. ``inf`` at ``n = 1``, where best and worst
     coincide. Errors as in :func:`bonbon_margin`.
 
     Example:
@@ -102,7 +102,7 @@ def bonbon_beta(n: Number) -> float:
 
 
 def bonbon_alpha(n: Number, mean_nll: Number) -> float:
-    r"""Weight of BoNBoN's likelihood term that makes both terms contribute alike at the start.
+    r"""Weight of BoNBoN's likelihood term with which both terms are equal at the start.
 
     At the reference the pair term is :math:`I = (1 / 2\beta^*_n)^2` and the likelihood term
     ``mean_nll``; the weight is :math:`\alpha = I / (I + \text{mean NLL})`.
@@ -136,7 +136,7 @@ def bonbon_loss(
     alpha: Number,
     loss: str = "ipo",
 ) -> Numeric:
-    r"""BoNBoN's loss of each pair: likelihood of the best, and its margin over the worst, of n.
+    r"""BoNBoN's loss of each pair: likelihood of the best of n and its margin over the worst.
 
     .. math:: -\alpha \log \pi(y_\mathrm{best})
         + (1 - \alpha) \left(h - \frac{1}{2 \beta^*_n}\right)^2
@@ -149,7 +149,7 @@ def bonbon_loss(
         log_prob_best: :math:`\log \pi` of the best responses, nats, any shape.
         log_ratio_best: Their log-ratios to the reference, nats.
         log_ratio_worst: Log-ratios of the worst responses, nats.
-        n: Number of draws that best and worst are chosen from, real, at least 1.
+        n: Number of draws of which the pair is the best and the worst, real, at least 1.
         alpha: Weight of the likelihood term, in [0, 1]; see :func:`bonbon_alpha`.
         loss: ``"ipo"`` or ``"sigmoid"``; the latter needs ``n > 1``.
 
@@ -157,7 +157,7 @@ def bonbon_loss(
         Losses of the inputs' shape.
 
     Raises:
-        ConfigError: If ``n``, ``alpha`` or ``loss`` is not as above.
+        ConfigError: If ``n``, ``alpha`` or ``loss`` is not allowed.
 
     Example:
         >>> bonbon_loss(-10.0, 2.0, 1.0, n=3, alpha=0.25)  # margin 3

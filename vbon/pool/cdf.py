@@ -1,4 +1,4 @@
-"""The reference's reward distribution, as the training reward of rank-based methods needs it."""
+"""The reference's reward distribution, for the training rewards of rank-based methods."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ LogMasses = tuple[Batch, Batch]
 
 @runtime_checkable
 class RewardCDF(Protocol):
-    """Places rewards of responses in the reference's reward distribution for their prompts."""
+    """Log-masses below and at rewards of responses, under the reference for their prompts."""
 
     def __call__(self, prompt_index: Index, rewards: Batch, log_prob_ref: Batch) -> LogMasses: ...
 
@@ -35,9 +35,9 @@ class EstimatedCDF:
         sorted_rewards: Each prompt's pool, ascending.
         fitted: Each prompt's ``(a, b)`` of the exponential fit, NaN where there is none.
         estimator: A name in :mod:`vbon.pool.logf`.
-        pooled_ties: Whether distinct responses can share a reward. If not, the mass at a
-            response's reward is its own probability, which the reference gives exactly; if so, it
-            is the share of the pool at that reward, when that is larger.
+        pooled_ties: True where distinct responses can share a reward. The mass at a response's
+            reward is its exact probability under the reference; with pooled ties it is the share
+            of the pool at that reward, if larger.
         prior: The fit to all prompts, for ``"shared"``.
     """
 
@@ -48,7 +48,7 @@ class EstimatedCDF:
     prior: SharedCDF | None = None
 
     def __call__(self, prompt_index: Index, rewards: Batch, log_prob_ref: Batch) -> LogMasses:
-        """Estimated log F, kept so that F and the mass at the reward sum to at most 1."""
+        """Estimated log F, capped such that F and the mass at the reward sum to at most 1."""
         pools = self.sorted_rewards[prompt_index]
         log_level = log_prob_ref
         if self.pooled_ties:
@@ -68,10 +68,10 @@ class SampledCDF:
     """Estimates by inverse binomial sampling: fresh reference draws instead of a pool.
 
     Attributes:
-        draw: Rewards of fresh reference draws, ``[batch, count]``, and the tokens that they took,
-            from the rows of the prompts, how many draws each, and a seed.
-        max_draws: Draws after which a reward counts as having none below.
-        seed: Of all draws.
+        draw: Rewards of fresh reference draws, ``[batch, count]``, and their number of tokens,
+            from rows of prompts, draws per prompt and a seed.
+        max_draws: Draws after which the search for a lower reward stops.
+        seed: Seed of all draws.
         sampled_tokens: Tokens drawn so far.
     """
 
@@ -82,16 +82,16 @@ class SampledCDF:
     _calls: int = field(default=0, init=False)
 
     def __call__(self, prompt_index: Index, rewards: Batch, log_prob_ref: Batch) -> LogMasses:
-        """Unbiased log F, but for rewards that none of ``max_draws`` is below."""
+        """Log F, unbiased except for rewards without a lower one among ``max_draws``."""
         count = 1
 
         def fresh(active: np.ndarray) -> Tensor:
             nonlocal count
             self._calls += 1
-            asked = prompt_index[torch.from_numpy(active).to(prompt_index.device)]
-            drawn, tokens = self.draw(asked, count, derive_seed(self.seed, "ibs", self._calls))
+            rows = prompt_index[torch.from_numpy(active).to(prompt_index.device)]
+            drawn, tokens = self.draw(rows, count, derive_seed(self.seed, "ibs", self._calls))
             self.sampled_tokens += tokens
-            count = min(2 * count, self.max_draws)  # few rewards are left, each far down
+            count = min(2 * count, self.max_draws)  # the few rewards left are low
             return drawn
 
         log_below = logf.ibs(rewards, fresh, self.max_draws, truncated=True)
@@ -100,7 +100,7 @@ class SampledCDF:
 
 @dataclass(frozen=True)
 class ExactCDF:
-    """Exact values of an enumerable language.
+    """Exact values for an enumerable language.
 
     Attributes:
         levels: Each prompt's distinct rewards, ascending; rows padded with +inf.
@@ -116,15 +116,15 @@ class ExactCDF:
         """Exact log F and log mass of each reward.
 
         Raises:
-            DataError: If a reward is none of its prompt's.
+            DataError: If a reward is not one of its prompt's levels.
         """
         levels = self.levels[prompt_index]
         row = torch.searchsorted(levels, rewards[:, None]).clamp_max(levels.shape[1] - 1)
-        strange = levels.gather(1, row).squeeze(1) != rewards
-        if strange.any():
+        unknown = levels.gather(1, row).squeeze(1) != rewards
+        if unknown.any():
             raise DataError(
-                f"reward: {rewards[strange][0].item()} is no reward of this enumerable language; "
-                "its log F table was made with another reward model or rewards.transform"
+                f"reward: {rewards[unknown][0].item()} is no reward of this enumerable language; "
+                "its log F table is of another reward model or rewards.transform"
             )
         return (
             self.log_below[prompt_index].gather(1, row).squeeze(1),

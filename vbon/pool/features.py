@@ -1,4 +1,4 @@
-"""What is known of a prompt before any response, for distributions learned over prompts."""
+"""Features of prompts without responses, for distributions learned over prompts."""
 
 from typing import NamedTuple
 
@@ -11,11 +11,11 @@ from vbon.batches import Prompts
 from vbon.models.language_model import hidden_states
 from vbon.rewards import RewardModel, full_texts
 
-_ROWS = 64  # prompts a forward pass
+_ROWS = 64  # prompts per forward pass
 
 
 class PromptFeatures(NamedTuple):
-    """Arguments of :func:`vbon.pool.shared.fit_shared` beside the pools.
+    """Arguments of :func:`vbon.pool.shared.fit_shared` besides the pools.
 
     Attributes:
         prompt_rewards: Reward of each prompt's text without a response.
@@ -39,17 +39,17 @@ def prompt_features(
 
     Args:
         prompts: Prompts.
-        reference: Their last hidden state is taken from it.
-        tokenizer: Of the reference.
+        reference: Model of the hidden states.
+        tokenizer: Tokenizer of the reference.
         reward_model: Scores the prompts' bare text.
     """
-    nothing: list[list[int]] = [[] for _ in prompts.prompt_id]
-    rewards = reward_model(full_texts(tokenizer, prompts.id_lists(), nothing)).reward
+    empty: list[list[int]] = [[] for _ in prompts.prompt_id]
+    rewards = reward_model(full_texts(tokenizer, prompts.id_lists(), empty)).reward
     states = []
     for rows in torch.arange(len(prompts)).split(_ROWS):
-        asked = prompts.select(rows)
-        last = torch.arange(len(rows)) * asked.ids.shape[1] + asked.lengths - 1
-        ids = asked.ids.to(reference.device)
+        batch = prompts.select(rows)
+        last = torch.arange(len(rows)) * batch.ids.shape[1] + batch.lengths - 1
+        ids = batch.ids.to(reference.device)
         states.append(hidden_states(reference, ids, last.to(ids.device)).double().cpu())
     lengths = prompts.lengths.double().numpy()
     return PromptFeatures(rewards, lengths, torch.cat(states).numpy())

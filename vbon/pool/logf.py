@@ -1,8 +1,8 @@
 r"""Estimates of :math:`\log F`, the log-share of reference responses with a lower reward.
 
-A response of reward :math:`r` meets a pool of :math:`M` reference draws for the same prompt, of
-which :math:`K` have a lower reward; :math:`K` is binomial with probability :math:`F`
-(arXiv:2407.06057, equation 7). The estimators differ in what they make of :math:`K`:
+A response of reward :math:`r` is compared with a pool of :math:`M` reference draws for its prompt,
+of which :math:`K` have a lower reward; :math:`K` is binomial with probability :math:`F`
+(arXiv:2407.06057, equation 7). The estimators are different functions of :math:`K`:
 
 ============= ============================= ====================================================
 name          estimate of log F             property
@@ -15,8 +15,8 @@ name          estimate of log F             property
 `ibs`         -H of (draws - 1)             unbiased; draws until one has a lower reward
 ============= ============================= ====================================================
 
-The first three depend on ranks alone and are flat above the pool's best reward; so does `shared`,
-on ranks in the pools of all prompts together (:mod:`vbon.pool.shared`). `exponential` depends on
+The first three depend on ranks alone and are constant above the pool's best reward; `shared`
+depends on ranks in the pools of all prompts together (:mod:`vbon.pool.shared`), `exponential` on
 the rewards themselves: a monotone map of them changes it. Rewards and pools are numbers, NumPy
 arrays or tensors; the result is of their kind, float64.
 """
@@ -40,18 +40,18 @@ _BY_RANK: dict[str, Callable[[Tensor, int], Tensor]] = {
 }
 
 ESTIMATORS = (*_BY_RANK, "exponential", "shared", "ibs")
-"""Names that :func:`estimate` knows."""
+"""Names accepted by :func:`estimate`."""
 
 RANK_BASED = tuple(_BY_RANK)
 """Estimators of one pool that a strictly increasing map of all rewards leaves unchanged, bit for
 bit."""
 
 POOL_ESTIMATORS = (*_BY_RANK, "exponential")
-"""Estimators that need a prompt's pool and nothing else."""
+"""Estimators that need only a prompt's pool."""
 
 
 class FitWarning(UserWarning):
-    """An exponential curve could not be fitted; `add1` takes over."""
+    """An exponential curve could not be fitted; `add1` replaces it."""
 
 
 def estimate(
@@ -65,13 +65,13 @@ def estimate(
 
     Args:
         rewards: Rewards, any shape against one pool; ``[batch]`` or ``[batch, draws]`` against a
-            pool a row.
+            pool per row.
         sorted_rewards: Ascending rewards of the pool, ``[M]`` or ``[batch, M]``. For ``"ibs"`` the
             sampler that :func:`ibs` takes.
         estimator: One of :data:`ESTIMATORS`.
         coefficients: ``(a, b)`` of ``"exponential"`` as :func:`fit_exponential` gives them, one
-            number or one a row; fitted here if None, with a :class:`FitWarning` where that fails.
-            Where they are NaN, `add1` takes over.
+            number or one per row; fitted here if None, with a :class:`FitWarning` where that fails.
+            Where they are NaN, `add1` replaces the curve.
         prior: For ``"shared"``: the share of reference responses below each reward by the fit to
             all prompts, in the shape of ``rewards``, and the number of draws that it is worth.
 
@@ -119,7 +119,7 @@ def estimate(
 def _shared(
     below: Float64[Tensor, "*batch"], size: int, prior: tuple[Numeric, Number] | None
 ) -> Float64[Tensor, "*batch"]:
-    """Mean of log F under a Beta distribution that expects the prior's share before the draws."""
+    """Posterior mean of log F, with a Beta prior whose mean is the prior's share."""
     if prior is None:
         raise ConfigError("logf.estimator: shared needs the fit to all prompts; give prior")
     share = torch.as_tensor(prior[0], dtype=torch.float64, device=below.device)
@@ -138,7 +138,7 @@ def _fitted(pool: Float64[Tensor, "*rows draws"]) -> np.ndarray:
     failed = int(np.isnan(fits).any(1).sum())
     if failed:
         warnings.warn(
-            f"{failed} of {len(fits)} pools have no exponential fit; add1 takes over for them",
+            f"{failed} of {len(fits)} pools have no exponential fit; add1 replaces it",
             FitWarning,
             stacklevel=3,
         )
@@ -146,7 +146,7 @@ def _fitted(pool: Float64[Tensor, "*rows draws"]) -> np.ndarray:
 
 
 def counts(rewards: Numeric, sorted_rewards: Numeric) -> tuple[Numeric, Numeric]:
-    """Numbers of pool draws below each reward and equal to it.
+    """Numbers of pool draws below and equal to each reward.
 
     Args:
         rewards: As in :func:`estimate`.
@@ -236,9 +236,9 @@ def ibs(
         draw_rewards: Called with the flat positions of the rewards still searching, int64
             ``[k]``; returns rewards of fresh reference draws for each one's prompt, ``[k]`` or,
             where it is cheaper to draw several at a time, ``[k, draws]``.
-        max_draws: Draws after which a reward counts as having none below.
-        truncated: Let such a reward have :math:`-\sum_{k=1}^{m} 1/k` with m ``max_draws``
-            instead of refusing it; the mean is then that of `digamma` with a pool of that size.
+        max_draws: Draws after which the search for a lower reward stops.
+        truncated: Estimate :math:`-\sum_{k=1}^{m} 1/k`, m ``max_draws``, for a reward without a
+            lower one, instead of refusing it; the mean is that of `digamma` with a pool of size m.
 
     Returns:
         Estimates in nats, in the shape and kind of ``rewards``.
@@ -266,10 +266,10 @@ def ibs(
         _refuse_nan(drawn, "draw_rewards")
         drawn = drawn.reshape(len(active), -1)[:, : max_draws - drawn_each]
         lower = drawn < flat[active, None]
-        found = lower.any(1)
-        misses[active] += np.where(found, lower.argmax(1), drawn.shape[1])
+        ended = lower.any(1)
+        misses[active] += np.where(ended, lower.argmax(1), drawn.shape[1])
         drawn_each += drawn.shape[1]
-        active = active[~found]
+        active = active[~ended]
     if truncated or not len(active):
         harmonic = np.append(0.0, np.cumsum(1 / np.arange(1, misses.max(initial=0) + 1)))
         return restore(-harmonic[misses].reshape(values.shape))
@@ -282,7 +282,7 @@ def ibs(
 def _checked(
     rewards: Numeric, sorted_rewards: Numeric | Callable
 ) -> tuple[Tensor, Tensor, Callable]:
-    """Float64 rewards and pool that fit together, and the function that turns a result back."""
+    """Float64 rewards and pool of matching shapes, and the function that restores their kind."""
     if callable(sorted_rewards):
         raise ConfigError("logf.estimator: only ibs takes a sampler; give a pool of rewards")
     (values, pool), restore = as_tensors(rewards, sorted_rewards)
@@ -310,8 +310,8 @@ def _search(
         return torch.searchsorted(pool, values.contiguous(), right=right)
     single = values.ndim == pool.ndim - 1
     queries = (values.unsqueeze(-1) if single else values).contiguous()
-    found = torch.searchsorted(pool.contiguous(), queries, right=right)
-    return found.squeeze(-1) if single else found
+    ranks = torch.searchsorted(pool.contiguous(), queries, right=right)
+    return ranks.squeeze(-1) if single else ranks
 
 
 def _digamma_gap(low: Tensor, high: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Which of a prompt's stored draws offline methods are trained on, chosen by reward order alone."""
+"""Pairs of stored draws that offline methods are trained on, by the order of rewards alone."""
 
 from dataclasses import dataclass
 from itertools import combinations
@@ -11,7 +11,7 @@ from vbon.errors import ArtifactError, ConfigError, DataError
 from vbon.seeding import derive_seed
 
 Rewards = Float64[np.ndarray, " draws"]
-Chosen = Int[np.ndarray, "pairs two"]
+Indices = Int[np.ndarray, "pairs two"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,11 +19,11 @@ class Pairing:
     """Pairs of a preferred and another response, taken from blocks of a prompt's first draws.
 
     Attributes:
-        draws: Draws a block.
-        pairs: Pairs a block, at random among all with two different rewards; None for one pair,
-            its best and its worst draw. Where all rewards of a block are equal, best and worst
-            are the same draw.
-        blocks: Disjoint blocks of a prompt's draws that are used.
+        draws: Draws per block.
+        pairs: Pairs per block, at random among all with two different rewards; None for one pair,
+            the best and the worst draw. If all rewards of a block are equal, both are the same
+            draw.
+        blocks: Number of disjoint blocks of a prompt's draws.
     """
 
     draws: int
@@ -39,12 +39,12 @@ class Pairing:
 
     @property
     def num_draws(self) -> int:
-        """Draws a prompt that are used."""
+        """Number of draws used per prompt."""
         return self.draws * self.blocks
 
     @property
     def slug(self) -> str:
-        """Name of its file.
+        """File name of the pairs.
 
         Example:
             >>> Pairing(draws=8).slug, Pairing(draws=6, pairs=12, blocks=2).slug
@@ -55,12 +55,12 @@ class Pairing:
             name = f"random-d{self.draws}-p{self.pairs}"
         return name + (f"-b{self.blocks}" if self.blocks > 1 else "")
 
-    def choose(self, rewards: Rewards, seed: int, prompt: str) -> Chosen:
+    def choose(self, rewards: Rewards, seed: int, prompt: str) -> Indices:
         """Preferred and other draw of each pair of one prompt.
 
         Args:
-            rewards: Of its first :attr:`num_draws` draws.
-            seed: Seeds the choice among all pairs of a block, with the prompt and the block.
+            rewards: Rewards of its first :attr:`num_draws` draws.
+            seed: Seed, with prompt and block, of the choice among all pairs of a block.
             prompt: The prompt's id.
 
         Example:
@@ -88,19 +88,18 @@ class Pairing:
 def make_pairs(rewards: pd.DataFrame, pairing: Pairing, seed: int) -> pd.DataFrame:
     """Pairs of every prompt, by key.
 
-    Nothing depends on the order of rows or on the size of rewards, and a prompt's pairs depend on
-    no other prompt.
+    Pairs depend neither on the order of rows nor on the size of rewards, and on no other prompt.
 
     Args:
         rewards: Columns prompt_id, draw, reward.
-        pairing: What is taken from a prompt's draws.
-        seed: Seeds the choice among all pairs, with the prompt's id and the block.
+        pairing: Pairs of a prompt's draws.
+        seed: Seed, with the prompt's id and the block, of the choice among all pairs.
 
     Returns:
         Rows of schema "pairs", ordered by key.
 
     Raises:
-        ArtifactError: If a prompt lacks a draw that is used.
+        ArtifactError: If a prompt lacks a draw.
         DataError: If a reward is not finite.
     """
     bad = rewards[~np.isfinite(rewards["reward"])]
@@ -115,10 +114,10 @@ def make_pairs(rewards: pd.DataFrame, pairing: Pairing, seed: int) -> pd.DataFra
     for prompt, group in used.groupby("prompt_id", sort=True):
         if group["draw"].tolist() != list(range(pairing.num_draws)):
             raise ArtifactError(
-                f"prompt {prompt} has {len(group)} of the draws 0 to {pairing.num_draws - 1} that "
-                f"{pairing.slug} is made from"
+                f"prompt {prompt} has {len(group)} of the draws 0 to {pairing.num_draws - 1} of "
+                f"{pairing.slug}"
             )
-        chosen = pairing.choose(group["reward"].to_numpy(), seed, str(prompt))
-        columns = {"pair": np.arange(len(chosen)), "chosen": chosen[:, 0], "rejected": chosen[:, 1]}
+        draws = pairing.choose(group["reward"].to_numpy(), seed, str(prompt))
+        columns = {"pair": np.arange(len(draws)), "chosen": draws[:, 0], "rejected": draws[:, 1]}
         parts.append(pd.DataFrame({"prompt_id": prompt, **columns}))
     return pd.concat(parts, ignore_index=True)

@@ -1,14 +1,14 @@
-r"""A reward distribution learned over all prompts, for prompts with few draws of their own.
+r"""A reward distribution learned over all prompts, for prompts with few draws.
 
 The paper estimates F of each prompt from that prompt's draws alone and leaves sharing between
-prompts to future work (arXiv:2407.06057, section 7). Here a few features of a prompt predict where
-its rewards lie, by a regression over all prompts; how they scatter around that is taken from the
-residuals of all prompts. The predicted share below a reward is the prior mean of F, worth as many
-draws as the pools themselves suggest, and a prompt's own draws are added to these:
+prompts to future work (arXiv:2407.06057, section 7). Here a regression over all prompts predicts
+the location of a prompt's rewards from a few features; the residuals of all prompts give the shape
+around it. The predicted share below a reward is the prior mean of F, worth a number of draws that
+is fitted to the pools, to which the prompt's draws are added:
 :func:`vbon.pool.logf.estimate` with ``"shared"``.
 
-Rewards enter by their rank among all draws of all prompts, so a strictly increasing map of them
-changes nothing.
+Only ranks of rewards among all draws of all prompts are used, so strictly increasing maps of the
+rewards have no effect.
 """
 
 from dataclasses import dataclass
@@ -22,21 +22,21 @@ from scipy.special import betaln, ndtr, ndtri
 from vbon.errors import DataError
 
 MIN_PROMPTS = 8
-"""Fewest prompts that something can be learned from."""
+"""Least number of prompts for a fit."""
 
 _KNOTS = 1023
-_WORTH = (1e-2, 1e4)  # draws that a prior may be worth
-_PENALTIES = np.logspace(-3, 2, 11)  # of the states' weights, a prompt
+_WORTH = (1e-2, 1e4)  # bounds of the prior's worth in draws
+_PENALTIES = np.logspace(-3, 2, 11)  # of the states' weights, per prompt
 
 
 @dataclass(frozen=True)
 class SharedCDF:
-    """Prior shares of reference responses below a reward, prompt by prompt.
+    """Prior shares of reference responses below a reward, for each prompt.
 
     Attributes:
-        knots: Rewards, ascending, between which the shares do not change.
+        knots: Ascending rewards, between which the shares are constant.
         shares: Share below the rewards of each cell between two knots, in (0, 1).
-        worth: Draws that these shares are worth.
+        worth: Number of draws that these shares are worth.
     """
 
     knots: Float64[np.ndarray, " knots"]
@@ -59,9 +59,9 @@ def fit_shared(
     r"""Fit the prior of :math:`F` to the pools of all prompts.
 
     In normal scores of the ranks among all draws, a prompt's mean is regressed on the score of its
-    bare text and on its length, and by ridge regression on the reference's hidden state, as far as
-    leaving prompts out one at a time shows that this helps. The residuals of all draws from
-    predictions that did not see their prompt make the shape. The prior's worth maximises the
+    bare text and on its length, and by ridge regression on the reference's hidden state, with the
+    penalty of the least leave-one-out error. Residuals of all draws from predictions without
+    their prompt give the shape. The prior's worth maximises the
     Beta-binomial likelihood of each draw's rank among its prompt's others.
 
     Args:
@@ -75,7 +75,7 @@ def fit_shared(
 
     Example:
         >>> rng = np.random.default_rng(0)
-        >>> hint = rng.normal(size=64)  # tells each prompt's mean reward
+        >>> hint = rng.normal(size=64)  # each prompt's mean reward
         >>> pools = hint[:, None] + rng.normal(size=(64, 8))
         >>> prior = fit_shared(pools, hint, np.ones(64), np.zeros((64, 1)))
         >>> np.abs(prior.share_below(np.arange(64), hint) - 0.5).mean() < 0.1
@@ -101,10 +101,12 @@ def fit_shared(
         below = np.searchsorted(residuals, scores - location[:, None])
         return (below + 0.5) / (residuals.size + 1)
 
-    ranks = pools.argsort(1, kind="stable").argsort(1)  # a draw's prompt's other draws below it
+    ranks = pools.argsort(1, kind="stable").argsort(
+        1
+    )  # number of the prompt's other draws below each draw
     worth = _worth(ranks, size - 1, share_of(scores))
     knots = np.unique(every[(ndtr(np.linspace(-4, 4, _KNOTS)) * every.size).astype(np.int64)])
-    # A cell's score is that of the middle of the draws within it.
+    # The score of a cell is that of its middle draw.
     edges = np.searchsorted(every, knots, "left")
     middles = (np.append(0, edges) + np.append(edges, every.size)) / 2
     cells = ndtri((middles + 0.5) / (every.size + 1))
@@ -122,12 +124,12 @@ def _predictions(
     few: Float64[np.ndarray, "prompts features"],
     states: Float64[np.ndarray, "prompts width"],
 ) -> Float64[np.ndarray, " prompts"]:
-    """Predicted mean of each prompt from a regression that leaves it out.
+    """Predicted mean of each prompt from a regression without it.
 
-    Least squares on the few features; ridge regression of what they leave on the states, with the
-    penalty of the least error, which may be so large that states do not count.
+    Least squares on the few features, then ridge regression of the residuals on the states with the
+    penalty of the least error, possibly infinite.
     """
-    basis = orth(few)  # of lower rank where all prompts are of one length
+    basis = orth(few)  # of lower rank if all prompts have one length
     left, leverage = means - basis @ (basis.T @ means), (basis**2).sum(1)
     spread = states.std(0)
     states = (states - states.mean(0)) / np.where(spread > 0, spread, 1)
@@ -141,17 +143,17 @@ def _predictions(
 
 
 def _without_itself(residuals: np.ndarray, leverage: np.ndarray) -> np.ndarray:
-    """Residuals of regressions that leave each prompt out."""
-    # A prompt that alone decides a weight has no such residual.
+    """Leave-one-out residuals."""
+    # A prompt that alone determines a weight has none.
     return residuals / np.maximum(1 - leverage, 0.01)
 
 
 def _worth(ranks: np.ndarray, others: int, shares: np.ndarray) -> float:
-    """Draws that the prior is worth: the maximum of the Beta-binomial likelihood of the ranks."""
+    """Worth of the prior in draws, of maximal Beta-binomial likelihood of the ranks."""
 
     def loss(log_worth: float) -> float:
         a, b = np.exp(log_worth) * shares, np.exp(log_worth) * (1 - shares)
         return float((betaln(a, b) - betaln(ranks + a, others - ranks + b)).sum())
 
-    found = minimize_scalar(loss, bounds=np.log(_WORTH), method="bounded")
-    return float(np.exp(found.x))
+    result = minimize_scalar(loss, bounds=np.log(_WORTH), method="bounded")
+    return float(np.exp(result.x))

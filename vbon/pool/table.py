@@ -52,6 +52,6 @@ def first_rewards(path: str, draws: int) -> pd.Series:
     if len(short):
         raise ArtifactError(
             f"{path}: prompt {short.index[0]} has {len(short.iloc[0])} draws, "
-            f"{draws} are asked for (logf.m, sampling.test_draws)"
+            f"{draws} are needed (logf.m, sampling.test_draws)"
         )
     return pools

@@ -1,4 +1,4 @@
-"""The loop of methods with an anchor: the policy-gradient loop, imitation and a moving average."""
+"""The loop of methods with an anchor: policy gradient, imitation and a moving average."""
 
 import copy
 import dataclasses
@@ -21,7 +21,7 @@ from vbon.training.trainer import Environment
 
 @dataclasses.dataclass
 class _AnchoredBatch(Batch):
-    """Rollouts of the policy, and for each the best response of the anchor."""
+    """Rollouts of the policy, and the anchor's best response for each."""
 
     best: Rollouts
 
@@ -29,9 +29,9 @@ class _AnchoredBatch(Batch):
 class AnchoredTrainer(OnlineTrainer):
     """Train a policy against an anchor that starts as a copy of it and follows it.
 
-    With an anchor in the place of the reference, everything but the imitation is a policy gradient
-    of the common loop. Arguments as in :class:`OnlineTrainer`; the method sets what it defines
-    itself: the number of iterations, one update each over all rollouts, nothing whitened.
+    Except for the imitation, updates are policy gradients of the common loop with the anchor in
+    place of the reference. Arguments as in :class:`OnlineTrainer`; the method overrides some
+    settings: number of iterations, one update over all rollouts in each, no whitening.
 
     Raises:
         ConfigError: If a setting contradicts the method.
@@ -51,18 +51,18 @@ class AnchoredTrainer(OnlineTrainer):
         self.anchor = copy.deepcopy(merged(policy)).requires_grad_(False)
 
     def _collect(self, step: int) -> tuple[_AnchoredBatch, dict[str, float]]:
-        """Sample from policy and anchor, score all together and turn them into advantages."""
+        """Sample from policy and anchor, score all rollouts together and compute advantages."""
         draws = self.method.anchor_draws
-        index, asked, rollouts = self._sampled(step)
+        index, prompts, rollouts = self._sample(step)
         with self._timed("sample"):
             seed = derive_seed(self.seed, "anchor", step)
-            others = self._drawn(self.anchor, asked, self.settings.draws_per_prompt * draws, seed)
+            others = self._draw(self.anchor, prompts, self.settings.draws_per_prompt * draws, seed)
         self.sampled_tokens += int(others.response_mask.sum())
         with self._timed("score"):
             both = Rollouts.joined([rollouts, others])
-            reward = self.environment.rewards(asked.select(both.prompt_index), both)
+            reward = self.environment.rewards(prompts.select(both.prompt_index), both)
         reward, theirs = reward[: len(rollouts)], reward[len(rollouts) :].view(-1, draws)
-        batch, row = self._compared(index, asked, rollouts, reward, self.anchor, theirs)
+        batch, row = self._finish(index, prompts, rollouts, reward, self.anchor, theirs)
         # Of equal rewards the first draw is taken, which is random.
         best = torch.arange(len(rollouts)) * draws + theirs.argmax(1)
         return _AnchoredBatch(**vars(batch), best=_rows(others, best)), row
@@ -73,7 +73,7 @@ class AnchoredTrainer(OnlineTrainer):
         index: Int[Tensor, " rows"],
         advantages: Float[Tensor, "rows tokens"],
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""], Float[Tensor, ""]]:
-        """Those of the common loop, the policy's with the imitation added."""
+        """Losses of the common loop, with the imitation added to the policy's."""
         policy_loss, value_loss, clip_fraction = super()._losses(batch, index, advantages)
         best = _rows(batch.best, index)
         prompts, ids, mask = batch.prompts.select(index), best.response_ids, best.response_mask
@@ -89,25 +89,25 @@ class AnchoredTrainer(OnlineTrainer):
     def _step(
         self, batch: _AnchoredBatch, index: Int[Tensor, " minibatch"]
     ) -> Float[Tensor, " numbers"]:
-        """One optimiser step, after which the anchor follows."""
+        """One optimiser step, followed by one of the anchor."""
         statistics = super()._step(batch, index)
         self._follow()
         return statistics
 
     @torch.no_grad()
     def _follow(self) -> None:
-        """Move the anchor a part of the way to the policy."""
+        """Move the anchor part of the way to the policy."""
         ours = list(merged(self.policy).parameters())
         torch._foreach_lerp_(list(self.anchor.parameters()), ours, self.method.anchor_rate)
 
 
 def make_online_trainer(policy: PreTrainedModel, method: Online, *others: Any) -> OnlineTrainer:
-    """The loop for the shape of a method that is trained on its own rollouts.
+    """Trainer for the shape of an online method.
 
     Args:
-        policy: As in :class:`OnlineTrainer`, as are the others.
-        method: The method.
-        *others: Environment, settings, seed and how updates are computed.
+        policy: Argument of :class:`OnlineTrainer`, as are all others.
+        method: The method to train with.
+        *others: Environment, settings, seed and computation.
     """
     kind = AnchoredTrainer if isinstance(method, Anchored) else OnlineTrainer
     return kind(policy, method, *others)

@@ -1,4 +1,4 @@
-"""How an update is computed: precision, rows that pass at a time, what is kept for the gradient."""
+"""Computation of an update: precision, rows per pass and activations kept for the gradient."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -14,19 +14,19 @@ from vbon.errors import ConfigError
 from vbon.training.parallel import share_of
 
 COMPUTE = ("precision", "rows_per_pass", "activation_checkpointing")
-"""Settings of a training loop that this module takes."""
+"""Settings of a training loop that are fields of :class:`Compute`."""
 
 
 @dataclass(frozen=True)
 class Compute:
-    """What is computed the same way, at other cost.
+    """Settings that change the cost of an update, not the update.
 
     Attributes:
         precision: ``fp32``; ``tf32``, in which a GPU multiplies matrices with shorter mantissas; or
             ``bf16``, in which policy and reference are also forwarded in half precision. Weights,
             gradients, losses and rewards stay in single precision.
-        rows_per_pass: Rows whose gradients are taken at a time and added up; None for all.
-        activation_checkpointing: Whether blocks are computed again for the gradient.
+        rows_per_pass: Rows per backward pass, whose gradients are summed; None for all rows.
+        activation_checkpointing: Recompute blocks in the backward pass instead of storing them.
     """
 
     precision: str = "fp32"
@@ -34,10 +34,10 @@ class Compute:
     activation_checkpointing: bool = False
 
     def start(self, model: PreTrainedModel) -> None:
-        """Prepare the process and a model that is to be trained.
+        """Prepare the process and a model for training.
 
         Raises:
-            ConfigError: If the model's class cannot compute its blocks again.
+            ConfigError: If the model's class cannot recompute its blocks.
         """
         torch.backends.cuda.matmul.allow_tf32 = self.precision != "fp32"
         torch.backends.cudnn.allow_tf32 = self.precision != "fp32"
@@ -50,15 +50,15 @@ class Compute:
             model.gradient_checkpointing_enable({"use_reentrant": False})
 
     def forward(self, device: torch.device) -> AbstractContextManager[Any]:
-        """The precision of forward passes of policy and reference."""
+        """Context of forward passes of policy and reference."""
         if self.precision == "bf16":
             return torch.autocast(device.type, torch.bfloat16)
         return nullcontext()
 
     @contextmanager
     def update(self, *models: PreTrainedModel) -> Iterator[None]:
-        """Around the passes of an update of some models, forward and backward."""
-        # The library's own blocks check it; nothing else does, since dropout is off.
+        """Context of the forward and backward passes of an update of some models."""
+        # The library's blocks recompute in training mode only; dropout is off.
         for model in models:
             model.train(self.activation_checkpointing)
         try:
@@ -68,12 +68,12 @@ class Compute:
                 model.eval()
 
     def passes(self, weights: Int[Tensor, " rows"]) -> list[tuple[Int[Tensor, " pass"], float]]:
-        """Row numbers of each pass of this process, and the share that its mean has in the whole.
+        """Row numbers of each pass of this process, and the share of its mean in the whole.
 
-        Means over passes, times their shares, add up to the mean over all rows of all processes.
+        Means over passes times their shares sum to the mean over all rows of all processes.
 
         Args:
-            weights: Of each row in these means.
+            weights: Weight of each row in these means.
 
         Example:
             >>> parts = Compute(rows_per_pass=2).passes(torch.tensor([1, 2, 1]))
@@ -81,14 +81,14 @@ class Compute:
             [([0, 1], 0.75), ([2], 0.25)]
         """
         mine = share_of(len(weights))
-        if not len(mine):  # fewer rows than processes: all the same there must be a gradient
+        if not len(mine):  # fewer rows than processes, yet a gradient must exist
             return [(torch.arange(1), 0.0)]
         passes = mine.split(self.rows_per_pass or len(mine))
-        if len(passes[0]) == len(weights):  # asks the device nothing
+        if len(passes[0]) == len(weights):  # no synchronisation with the device
             return [(passes[0], 1.0)]
         total = weights.sum().item()
         return [(rows, weights[rows].sum().item() / total) for rows in passes]
 
 
 PLAIN = Compute()
-"""Single precision, everything at once."""
+"""Single precision, all rows in one pass."""

@@ -1,4 +1,4 @@
-"""Inputs of a training run: prompts, reference, rewards and log F, loaded once for a job."""
+"""Inputs of training runs: prompts, reference, rewards and log F, loaded once per job."""
 
 import warnings
 from functools import cached_property
@@ -46,7 +46,7 @@ def load_cdf(paths: dict[str, str], settings: dict[str, Any], prompts: Prompts) 
     if kind["estimator"] == "exponential" and missing:
         warnings.warn(
             f"{paths['logf']}: {missing} of {len(table)} prompts have no exponential fit; add1 "
-            "takes over for them",
+            "replaces it",
             FitWarning,
             stacklevel=2,
         )
@@ -59,26 +59,26 @@ def load_cdf(paths: dict[str, str], settings: dict[str, Any], prompts: Prompts) 
 
 
 def _rows_of(prompts: Prompts, path: str, schema: str) -> pd.DataFrame:
-    """The rows of a table that belong to the prompts, in their order."""
+    """Rows of a table for the prompts, in their order."""
     table = read_table(path, schema).set_index("prompt_id")
     missing = [name for name in prompts.prompt_id if name not in table.index]
     if missing:
-        raise ArtifactError(f"{path}: column 'prompt_id' lacks {missing[0]}, which is a prompt")
+        raise ArtifactError(f"{path}: column 'prompt_id' lacks the prompt {missing[0]}")
     return table.loc[list(prompts.prompt_id)]
 
 
 def _padded(rows: pd.Series) -> Float64[Tensor, "prompts levels"]:
-    """Rows of numbers as one tensor, filled up with +inf."""
+    """Rows of numbers as one tensor, padded with +inf."""
     tensors = [torch.from_numpy(np.array(row, np.float64)) for row in rows]
     return pad_sequence(tensors, batch_first=True, padding_value=torch.inf)
 
 
 class Inputs:
-    """What the runs of a task share, loaded once and only if a run needs it.
+    """Inputs shared by the runs of a task, loaded once and only if a run needs them.
 
     Args:
-        paths: Artifact of each input name; ``pairs``, in which runs differ, is not looked at.
-        spec: Of any run of the group; they share sampling, rewards and log F settings.
+        paths: Artifact of each input name; ``pairs``, which differ between runs, are not read.
+        spec: Spec of any run of the group; they share sampling, rewards and log F settings.
     """
 
     def __init__(self, paths: dict[str, str], spec: dict[str, Any]) -> None:
@@ -91,15 +91,15 @@ class Inputs:
 
     @cached_property
     def samples(self) -> pd.DataFrame:
-        """The reference's draws for the training prompts, as far as examples need them."""
+        """Columns of the reference's draws for the training prompts that examples need."""
         columns = ["prompt_id", "draw", "response_ids", "log_prob"]
         return read_table(self._paths["samples"], "samples", columns)
 
     def examples(self, path: str) -> Examples:
-        """What an offline run is trained on.
+        """Training pairs of an offline run.
 
         Args:
-            path: Its table of pairs.
+            path: Table of pairs.
         """
         pairs = read_table(path, "pairs")
         return Examples.from_tables(pairs, self.samples, self.environment.prompts)

@@ -1,9 +1,8 @@
-"""The one loop of all offline methods: BoN-SFT, DPO, BoNBoN.
+"""The loop of all offline methods: BoN-SFT, DPO, BoNBoN.
 
-Responses are stored draws of the reference with the token ids they were sampled as, so nothing is
-tokenised again and no end-of-sequence token is added. A method enters through its pairs and its
-loss alone. What the policy does is measured along the way on responses of its own, from which
-nothing is learnt.
+Responses are stored draws of the reference with their sampled token ids, so no text is tokenised
+again and no end-of-sequence token is added. Methods differ in pairs and loss alone. Reward and KL
+are measured during training on the policy's responses, which are not trained on.
 """
 
 import math
@@ -30,7 +29,7 @@ from vbon.training.trainer import Environment, Trainer
 
 @dataclass(frozen=True, kw_only=True)
 class OfflineSettings:
-    """Settings of the loop; the schema of the config describes each."""
+    """Settings of the loop; the schema of the config describes each key."""
 
     epochs: int
     updates: int | None
@@ -46,7 +45,7 @@ class OfflineSettings:
     monitor_rollouts: int
 
     def rate(self, update: int, total: int) -> float:
-        """Share of the learning rate at an update, counted from 0.
+        """Share of the learning rate at update number ``update`` from 0.
 
         Example:
             >>> from types import SimpleNamespace
@@ -62,7 +61,7 @@ class OfflineSettings:
 
 @dataclass(frozen=True)
 class Examples:
-    """Stored responses, and the pairs that a method is trained on as rows of them.
+    """Stored responses, and training pairs as rows of them.
 
     Attributes:
         prompt_index: Row of each response's prompt in the training prompts.
@@ -101,23 +100,23 @@ class Examples:
             for side in ("chosen", "rejected")
         ]
         wanted = pd.concat(sides, ignore_index=True).drop_duplicates(ignore_index=True)
-        found = wanted.merge(samples, "left", on=["prompt_id", "draw"], validate="one_to_one")
+        stored = wanted.merge(samples, "left", on=["prompt_id", "draw"], validate="one_to_one")
         position = {name: row for row, name in enumerate(prompts.prompt_id)}
-        missing = found[found["log_prob"].isna() | ~found["prompt_id"].isin(position)]
+        missing = stored[stored["log_prob"].isna() | ~stored["prompt_id"].isin(position)]
         if len(missing):
             row = missing.iloc[0]
             raise ArtifactError(
                 f"samples: draw {row['draw']} of prompt {row['prompt_id']} is missing, or its "
                 "prompt is; pairs, samples and prompts are not of one reference"
             )
-        ids = [torch.as_tensor(list(row), dtype=torch.long) for row in found["response_ids"]]
-        keys = pd.MultiIndex.from_frame(found[["prompt_id", "draw"]])
+        ids = [torch.as_tensor(list(row), dtype=torch.long) for row in stored["response_ids"]]
+        keys = pd.MultiIndex.from_frame(stored[["prompt_id", "draw"]])
         rows = [torch.from_numpy(keys.get_indexer(pd.MultiIndex.from_frame(s))) for s in sides]
         return cls(
-            torch.tensor([position[name] for name in found["prompt_id"]]),
+            torch.tensor([position[name] for name in stored["prompt_id"]]),
             pad_sequence(ids, batch_first=True),
             torch.tensor([len(row) for row in ids]),
-            torch.from_numpy(found["log_prob"].to_numpy(copy=True)),
+            torch.from_numpy(stored["log_prob"].to_numpy(copy=True)),
             *rows,
         )
 
@@ -131,23 +130,23 @@ class Examples:
         return -self.log_prob_ref[self.chosen].mean().item()
 
     def order(self, count: int, seed: int) -> Int[Tensor, " examples"]:
-        """The first ``count`` pairs of an endless pass over all, shuffled anew each time."""
+        """The first ``count`` pairs of an endless pass over all, reshuffled in each round."""
         generator = torch.Generator().manual_seed(derive_seed(seed, "order"))
         passes = range(math.ceil(count / len(self)))
         return torch.cat([torch.randperm(len(self), generator=generator) for _ in passes])[:count]
 
 
 class OfflineTrainer(Trainer):
-    """Train a policy on stored pairs, one part between two measurements at a time.
+    """Train a policy on stored pairs, with measurements of its own responses in between.
 
     Args:
         policy: Starts as a copy of the reference; its parameters are updated in place.
-        method: Gives the loss.
-        environment: Training prompts, reference and reward; the latter two only to measure.
-        examples: What is trained on.
-        settings: Of the loop.
-        seed: Seeds the order of examples, and the responses that are measured.
-        compute: How an update is computed.
+        method: Defines the loss.
+        environment: Training prompts; reference and rewards for the measurements.
+        examples: Training pairs.
+        settings: Settings of the loop.
+        seed: Seed of the order of examples and of the measured responses.
+        compute: Computation of an update.
 
     Example:
         ``for row in OfflineTrainer(policy, method, environment, examples, settings, seed=0): ...``
@@ -174,7 +173,7 @@ class OfflineTrainer(Trainer):
         self._mean_nll = examples.mean_nll
 
     def __iter__(self) -> Iterator[dict[str, float]]:
-        """Train to the end, yielding a row of the history for each measurement.
+        """Train to the end and yield a row of the history for each measurement.
 
         ``objective`` is minus the mean loss since the last row and ``clip_fraction`` the share of
         updates whose gradient was scaled down; ``reward`` and ``kl`` are of the policy's own
@@ -210,9 +209,9 @@ class OfflineTrainer(Trainer):
         return torch.stack([x.detach().double() for x in (-loss, norm, norm > self._limit)])
 
     def _add_gradients(self, index: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
-        """Gradients of the mean loss of some pairs, a pass at a time; gives that loss.
+        """Add the gradients of the mean loss of some pairs, pass by pass; return that loss.
 
-        Of several processes each adds its share, of gradients and of the loss.
+        Each of several processes adds its share of gradients and loss.
         """
         weights = self.method.pair_weights(self.examples.lengths[self.examples.chosen[index]])
         total = 0.0
@@ -250,11 +249,11 @@ class OfflineTrainer(Trainer):
     @torch.no_grad()
     def _measure(self) -> dict[str, float]:
         """Reward and KL of the policy, from the same prompts and uniform numbers each time."""
-        env, asked = self.environment, self._asked
-        draws = max(1, self.settings.monitor_rollouts // len(asked))
+        env, monitored = self.environment, self._monitored
+        draws = max(1, self.settings.monitor_rollouts // len(monitored))
         with self._timed("sample"):
-            rollouts = env.sample(self.policy, asked, draws, derive_seed(self.seed, "monitor"))
-        prompts = asked.select(rollouts.prompt_index)
+            rollouts = env.sample(self.policy, monitored, draws, derive_seed(self.seed, "monitor"))
+        prompts = monitored.select(rollouts.prompt_index)
         with self._timed("score"):
             reward = env.rewards(prompts, rollouts)
             log_probs_ref = env.log_probs_under(env.reference, prompts, rollouts)
@@ -268,8 +267,8 @@ class OfflineTrainer(Trainer):
         }
 
     @property
-    def _asked(self) -> Prompts:
-        """The training prompts that the policy is measured on."""
+    def _monitored(self) -> Prompts:
+        """Training prompts of the measurements."""
         prompts = self.environment.prompts
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "monitor prompts"))
         count = min(self.settings.monitor_rollouts, len(prompts))

@@ -1,8 +1,7 @@
-"""The one policy-gradient loop of all online methods: PPO, vBoN and its bounds.
+"""The policy-gradient loop of all online methods: PPO, vBoN and its bounds.
 
-Token ids are kept from sampling to loss; the reference is a frozen model of its own; only a
-sampled end-of-sequence token ends a response. A method enters through its reward and token
-rewards alone.
+Token ids are kept from sampling to loss; the reference is a separate frozen model; only a sampled
+end-of-sequence token ends a response. Methods differ in reward and token rewards alone.
 """
 
 import copy
@@ -30,7 +29,7 @@ from vbon.training.trainer import Environment, Trainer
 
 @dataclass(frozen=True, kw_only=True)
 class OnlineSettings:
-    """Settings of the loop; the schema of the config describes each."""
+    """Settings of the loop; the schema of the config describes each key."""
 
     iterations: int
     rollouts: int
@@ -56,7 +55,7 @@ class OnlineSettings:
 
 @dataclass
 class Batch:
-    """One iteration's rollouts with everything the updates need."""
+    """Rollouts of one iteration and all inputs of its updates."""
 
     prompts: Prompts
     rollouts: Rollouts
@@ -65,7 +64,7 @@ class Batch:
     targets: Float[Tensor, "batch tokens"]
 
     def to(self, device: torch.device) -> "Batch":
-        """The same on a device."""
+        """This batch on a device."""
         return type(self)(**{name: part.to(device) for name, part in vars(self).items()})
 
     def rows(self, index: Int[Tensor, " minibatch"]) -> tuple[Prompts, Tensor, Tensor]:
@@ -81,11 +80,11 @@ class OnlineTrainer(Trainer):
 
     Args:
         policy: Starts as a copy of the reference; its parameters are updated in place.
-        method: Gives rewards and the KL coefficient.
-        environment: Where it is trained.
-        settings: Of the loop.
-        seed: Seeds the value head, the order of prompts, the rollouts and the minibatches.
-        compute: How an update is computed.
+        method: Defines rewards and the KL coefficient.
+        environment: Prompts, reference and rewards.
+        settings: Settings of the loop.
+        seed: Seed of the value head, the order of prompts, the rollouts and the minibatches.
+        compute: Computation of an update.
 
     Example:
         ``for row in OnlineTrainer(policy, method, environment, settings, seed=0): print(row)``
@@ -110,7 +109,7 @@ class OnlineTrainer(Trainer):
         self._rate = 1.0
 
     def __iter__(self) -> Iterator[dict[str, float]]:
-        """Run all iterations, yielding one row of the history for each.
+        """Run all iterations and yield a row of the history for each.
 
         Raises:
             Diverged: If a loss or a gradient is not finite.
@@ -140,46 +139,46 @@ class OnlineTrainer(Trainer):
         )
 
     def _next_prompts(self, count: int) -> Int[Tensor, " count"]:
-        """The next prompts of an endless pass over all of them, shuffled anew each time."""
+        """The next prompts of an endless pass over all, reshuffled in each round."""
         while len(self._queue) < count:
             order = torch.randperm(len(self.environment.prompts), generator=self._generator)
             self._queue = torch.cat((self._queue, order))
-        chosen, self._queue = self._queue[:count], self._queue[count:]
-        return chosen
+        index, self._queue = self._queue[:count], self._queue[count:]
+        return index
 
     def _collect(self, step: int) -> tuple[Batch, dict[str, float]]:
-        """Sample, score and turn into advantages one batch of rollouts."""
-        index, asked, rollouts = self._sampled(step)
+        """Sample and score a batch of rollouts, and compute its advantages."""
+        index, prompts, rollouts = self._sample(step)
         with self._timed("score"):
-            reward = self.environment.rewards(asked.select(rollouts.prompt_index), rollouts)
-        return self._compared(index, asked, rollouts, reward)
+            reward = self.environment.rewards(prompts.select(rollouts.prompt_index), rollouts)
+        return self._finish(index, prompts, rollouts, reward)
 
-    def _sampled(self, step: int) -> tuple[Int[Tensor, " count"], Prompts, Rollouts]:
-        """The next prompts, their numbers, and responses of the policy to them."""
+    def _sample(self, step: int) -> tuple[Int[Tensor, " count"], Prompts, Rollouts]:
+        """Rows of the next prompts, these prompts, and responses of the policy to them."""
         draws = self.settings.draws_per_prompt
         index = self._next_prompts(self.settings.rollouts // draws)
-        asked = self.environment.prompts.select(index)
+        prompts = self.environment.prompts.select(index)
         with self._timed("sample"):
             seed = derive_seed(self.seed, "rollouts", step)
-            rollouts = self._drawn_by_policy(asked, draws, seed)
+            rollouts = self._draw_from_policy(prompts, draws, seed)
         self.episodes += len(rollouts)
         self.sampled_tokens += int(rollouts.response_mask.sum())
-        return index, asked, rollouts
+        return index, prompts, rollouts
 
-    def _compared(
+    def _finish(
         self,
         index: Int[Tensor, " count"],
-        asked: Prompts,
+        prompts: Prompts,
         rollouts: Rollouts,
         reward: Float64[Tensor, " batch"],
         anchor: PreTrainedModel | None = None,
         anchor_rewards: Float64[Tensor, "batch draws"] | None = None,
     ) -> tuple[Batch, dict[str, float]]:
-        """Scored rollouts as advantages, and their row of the history.
+        """Advantages of scored rollouts, and their row of the history.
 
         Tokens pay for leaving the reference, or the anchor if there is one.
         """
-        env, prompts = self.environment, asked.select(rollouts.prompt_index)
+        env, prompts = self.environment, prompts.select(rollouts.prompt_index)
         with self._timed("score"):
             log_probs_ref = home = self._log_probs_under(env.reference, prompts, rollouts)
             if anchor is not None:
@@ -193,47 +192,47 @@ class OnlineTrainer(Trainer):
             row["kl_anchor"] = (rollouts.token_log_probs - home).double().sum(1).mean().item()
         return batch, row
 
-    def _drawn(self, model: PreTrainedModel, asked: Prompts, *how: Any) -> Rollouts:
-        """Responses, with log-probs in the precision in which they will be trained on."""
+    def _draw(self, model: PreTrainedModel, prompts: Prompts, *options: Any) -> Rollouts:
+        """Responses, with log-probs in the precision of the training's forward passes."""
         with self.compute.forward(model.device):
-            rollouts = self.environment.sample(model, asked, *how)
+            rollouts = self.environment.sample(model, prompts, *options)
         if self.compute.precision != "bf16":
             return rollouts
-        # Decoding rounds otherwise than a whole pass, by more than an update moves.
-        prompts = asked.select(rollouts.prompt_index)
-        found = self._log_probs_under(model, prompts, rollouts)
-        return replace(rollouts, token_log_probs=found)
+        # In bf16 decoding and a full pass differ by more than one update, so recompute.
+        prompts = prompts.select(rollouts.prompt_index)
+        log_probs = self._log_probs_under(model, prompts, rollouts)
+        return replace(rollouts, token_log_probs=log_probs)
 
-    def _drawn_by_policy(self, asked: Prompts, draws: int, seed: int) -> Rollouts:
+    def _draw_from_policy(self, prompts: Prompts, draws: int, seed: int) -> Rollouts:
         """Responses of the policy, with the values that the baseline needs."""
-        head, model = self.baseline.head, self.baseline.model
-        if model is None:
-            return self._drawn(self.policy, asked, draws, seed, head)
-        rollouts = self._drawn(self.policy, asked, draws, seed)
-        return replace(rollouts, values=self._values(asked.select(rollouts.prompt_index), rollouts))
+        if self.baseline.model is None:
+            return self._draw(self.policy, prompts, draws, seed, self.baseline.head)
+        rollouts = self._draw(self.policy, prompts, draws, seed)
+        values = self._values(prompts.select(rollouts.prompt_index), rollouts)
+        return replace(rollouts, values=values)
 
     @torch.no_grad()
     def _values(self, prompts: Prompts, rollouts: Rollouts) -> Float[Tensor, "batch tokens"]:
-        """What a value model of its own says of rollouts."""
+        """Values of rollouts by a separate value model."""
         head, model = self.baseline.head, self.baseline.model
 
-        def found(prompts: Prompts, rollouts: Rollouts) -> Tensor:
+        def compute(prompts: Prompts, rollouts: Rollouts) -> Tensor:
             return token_values(model, head, prompts, rollouts.response_ids, rollouts.response_mask)
 
         with self.compute.forward(model.device):
-            values = by_rows(found, prompts, rollouts)
+            values = by_rows(compute, prompts, rollouts)
         return values.to(rollouts.token_log_probs.dtype)
 
     @torch.no_grad()
     def _log_probs_under(
         self, model: PreTrainedModel, prompts: Prompts, rollouts: Rollouts
     ) -> Float[Tensor, "batch tokens"]:
-        """Log-probs of the tokens of rollouts under a frozen model."""
+        """Log-probs of the tokens of rollouts under a model, without gradient."""
         with self.compute.forward(model.device):
             return self.environment.log_probs_under(model, prompts, rollouts)
 
     def _look_up(self, prompt_index: Tensor, reward: Tensor, log_probs_ref: Tensor) -> Scored:
-        """Place each reward in the reference's reward distribution, where the method needs it."""
+        """Rewards with their log F and log mass under the reference, NaN without a distribution."""
         log_prob_ref = log_probs_ref.double().sum(1)
         log_below = log_level = torch.full_like(reward, torch.nan)
         if self.environment.cdf is not None:
@@ -248,9 +247,9 @@ class OnlineTrainer(Trainer):
         log_probs_ref: Tensor,
         log_probs_home: Tensor | None = None,
     ) -> tuple[Batch, dict[str, float]]:
-        """Token rewards and advantages; also what the history reports of the rollouts.
+        """Token rewards and advantages, and statistics of the rollouts for the history.
 
-        Tokens pay for leaving ``log_probs_home``, which is the reference unless it is given.
+        Tokens pay for leaving ``log_probs_home``, by default those of the reference.
         """
         mask, settings = rollouts.response_mask, self.settings
         home = log_probs_ref if log_probs_home is None else log_probs_home
@@ -271,7 +270,7 @@ class OnlineTrainer(Trainer):
             "reward": scored.reward.mean().item(),
             "kl": log_ratio.sum(1).mean().item(),
             "log_below": scored.log_below.mean().item(),
-            "win_rate": scored.log_below.exp().mean().item(),  # NaN where no F is known
+            "win_rate": scored.log_below.exp().mean().item(),  # NaN without F
             "reward_clipped": (terminal != clipped).double().mean().item(),
             "eos_rate": rollouts.finished.double().mean().item(),
             "response_length": mask.sum(1).double().mean().item(),
@@ -301,9 +300,9 @@ class OnlineTrainer(Trainer):
     def _add_gradients(
         self, batch: Batch, index: Int[Tensor, " minibatch"]
     ) -> Float[Tensor, " losses"]:
-        """Gradients of the minibatch's mean losses, a pass at a time; gives these losses.
+        """Add the gradients of the minibatch's mean losses, pass by pass; return these losses.
 
-        Of several processes each adds its share, of gradients and of losses.
+        Each of several processes adds its share of gradients and losses.
         """
         _, _, mask = batch.rows(index)
         advantages, tokens = batch.advantages[index, : mask.shape[1]], mask.sum(1)
@@ -323,7 +322,7 @@ class OnlineTrainer(Trainer):
         index: Int[Tensor, " rows"],
         advantages: Float[Tensor, "rows tokens"],
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""], Float[Tensor, ""]]:
-        """Losses of policy and baseline, token means over some rows, and the share clipped."""
+        """Losses of policy and baseline (means over tokens of some rows), and the clipped share."""
         settings = self.settings
         prompts, ids, mask = batch.rows(index)
         longest = ids.shape[1]

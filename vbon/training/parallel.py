@@ -1,9 +1,9 @@
-"""One training by several processes, a GPU each: they share the work, and all know its results.
+"""Data-parallel training: one process per GPU, with the same state in each.
 
-Every process goes through the same loop. What takes long each does for a share alone (prompts to
-answer, responses to score, rows of an update), and tells the others. Draws depend on prompt and
-draw alone and gradients are sums over rows, so training goes as in one process, up to rounding.
-A process on its own shares nothing and imports nothing.
+Every process runs the same loop. For expensive steps (sampling, scoring, gradients) each computes
+the results of a share of prompts, responses or rows, and they exchange these. Draws depend on
+prompt and draw alone and gradients are sums over rows, so several processes train like one, up to
+rounding. A single process exchanges nothing and imports nothing.
 """
 
 import os
@@ -23,22 +23,22 @@ from vbon.errors import ConfigError, VbonError
 
 T = TypeVar("T")
 
-_BUCKET = 2**24  # numbers of gradients that are exchanged at once, or one tensor more
+_BUCKET = 2**24  # numbers of gradients exchanged at once, or up to one tensor more
 
 _state: Any = None
-"""Accelerate's state of the processes; None in a process on its own."""
+"""Accelerate's state of the processes; None in a single process."""
 
 
 def launch(processes: int, arguments: list[str]) -> None:
-    """Run a ``vbon`` command by several processes of this machine, and wait for its end.
+    """Run a ``vbon`` command in several processes of this machine and wait for its end.
 
     Args:
-        processes: How many. With GPUs, each has one.
+        processes: Number of processes. With GPUs, each has one.
         arguments: The command without ``vbon``; it calls :func:`join`.
 
     Raises:
-        ConfigError: If there are GPUs, and fewer than processes.
-        VbonError: If a process fails; then the others are ended.
+        ConfigError: If there are GPUs, but fewer than processes.
+        VbonError: If a process fails; the others are then stopped.
     """
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -46,8 +46,8 @@ def launch(processes: int, arguments: list[str]) -> None:
     gpus = torch.cuda.device_count()
     if 0 < gpus < processes:
         raise ConfigError(
-            f"gpus_per_job: {processes} asks for more GPUs than this job has, {gpus}; lower it, or "
-            "ask the cluster for more"
+            f"gpus_per_job: {processes} processes need a GPU each, this job has {gpus}; lower it, "
+            "or request more from the cluster"
         )
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     config = LaunchConfig(
@@ -63,32 +63,32 @@ def launch(processes: int, arguments: list[str]) -> None:
     try:
         elastic_launch(config, sys.executable)("-m", "vbon.cli", *arguments)
     except ChildFailedError as error:
-        # Those that wait for one that failed are ended by SIGTERM, or complain of its loss.
+        # Processes waiting for a failed one end by SIGTERM or report its loss.
         codes = [failure.exitcode for failure in error.failures.values()]
         code = min(codes, key=lambda code: (code == -signal.SIGTERM, code))
         raise VbonError(f"one of {processes} processes {explain(code)}") from None
 
 
 def explain(code: int) -> str:
-    """How a process ended, by its exit code.
+    """Description of the end of a process by its exit code.
 
     Example:
         >>> explain(-9)
-        'was ended by SIGKILL; if nobody did, memory ran out'
+        'was stopped by SIGKILL, possibly for lack of memory'
     """
     if code < 0:
         name = signal.Signals(-code).name
-        return f"was ended by {name}; if nobody did, memory ran out"
+        return f"was stopped by {name}, possibly for lack of memory"
     return f"ended with code {code}, see above"
 
 
 def is_launched() -> bool:
-    """Whether this process is one of several, by :func:`launch` or ``accelerate launch``."""
+    """True in a process started by :func:`launch` or ``accelerate launch``."""
     return "LOCAL_RANK" in os.environ
 
 
 def join() -> None:
-    """Meet the other processes; from now on work is shared with them."""
+    """Connect to the other processes and share work with them from here on."""
     global _state
     from accelerate import PartialState  # takes long to import
 
@@ -96,7 +96,7 @@ def join() -> None:
 
 
 def leave() -> None:
-    """Part from the other processes, if there are any."""
+    """Disconnect from the other processes, if any."""
     global _state
     if _state is not None:
         _state.destroy_process_group()
@@ -109,18 +109,18 @@ def count() -> int:
 
 
 def is_main() -> bool:
-    """Whether this is the process that writes and speaks for all."""
+    """True in the process that writes and prints."""
     return _state is None or _state.is_main_process
 
 
 def gathered(share: Callable[[], T]) -> list[T]:
-    """What each process makes of its share, in the order of processes, in all of them.
+    """Results of all processes, in their order, in each of them.
 
     Args:
-        share: Makes this process's part: anything that pickles, tensors on the processor.
+        share: Computes this process's result, which must pickle, with tensors on the CPU.
 
     Raises:
-        VbonError: In all processes what was raised in one of them.
+        VbonError: In all processes, the error raised in one of them.
 
     Example:
         >>> gathered(lambda: "alone")
@@ -130,12 +130,12 @@ def gathered(share: Callable[[], T]) -> list[T]:
         return [share()]
     from accelerate.utils import gather_object
 
-    ours: tuple[T | None, VbonError | None]
+    result: tuple[T | None, VbonError | None]
     try:
-        ours = share(), None
+        result = share(), None
     except VbonError as error:
-        ours = None, error
-    parts, errors = zip(*gather_object([ours]), strict=True)
+        result = None, error
+    parts, errors = zip(*gather_object([result]), strict=True)
     for error in filter(None, errors):
         raise error
     return list(parts)
@@ -155,10 +155,10 @@ def share_of(rows: int) -> Int[Tensor, " share"]:
 def by_rows(
     numbers: Callable[[Prompts, Rollouts], Tensor], prompts: Prompts, rollouts: Rollouts
 ) -> Tensor:
-    """Numbers of each rollout, each process making those of some.
+    """Numbers of each rollout; each process computes a share of the rows.
 
     Args:
-        numbers: From prompts and rollouts, whose rows do not depend on each other.
+        numbers: Function of prompts and rollouts that treats rows independently.
         prompts: Prompt of each rollout.
         rollouts: Rollouts.
     """
@@ -172,26 +172,25 @@ def by_rows(
     return torch.cat([part for part in gathered(share) if part is not None])
 
 
-def by_prompts(draw: Callable[[Prompts], Rollouts], asked: Prompts) -> Rollouts:
-    """Rollouts of prompts in their order, each process drawing those to some.
+def by_prompts(draw: Callable[[Prompts], Rollouts], prompts: Prompts) -> Rollouts:
+    """Rollouts of prompts in their order; each process draws for a share of the prompts.
 
     Args:
-        draw: Draws equally many responses to each prompt, those to one together.
-        asked: Prompts. All that stand there more than once are one process's, because the sampler
-            tells them apart by counting.
+        draw: Draws equally many responses to each prompt, in the order of prompts.
+        prompts: Prompts. Copies of one prompt go to one process, because the sampler counts them.
     """
     if _state is None:
-        return draw(asked)
-    place = {name: index for index, name in enumerate(dict.fromkeys(asked.prompt_id))}
-    owner = torch.tensor([place[name] * count() // len(place) for name in asked.prompt_id])
+        return draw(prompts)
+    place = {name: index for index, name in enumerate(dict.fromkeys(prompts.prompt_id))}
+    owner = torch.tensor([place[name] * count() // len(place) for name in prompts.prompt_id])
     shares = [(owner == process).nonzero().flatten() for process in range(count())]
     mine = shares[_state.process_index]
-    parts = gathered(lambda: draw(asked.select(mine)) if len(mine) else None)
-    found = Rollouts.joined([part for part in parts if part is not None])
-    draws = len(found) // len(asked)
+    parts = gathered(lambda: draw(prompts.select(mine)) if len(mine) else None)
+    rollouts = Rollouts.joined([part for part in parts if part is not None])
+    draws = len(rollouts) // len(prompts)
     rows = torch.cat(shares).argsort()[:, None] * draws + torch.arange(draws)
-    index = torch.arange(len(asked)).repeat_interleave(draws)
-    return replace(found.select(rows.flatten()), prompt_index=index)
+    index = torch.arange(len(prompts)).repeat_interleave(draws)
+    return replace(rollouts.select(rows.flatten()), prompt_index=index)
 
 
 def summed(numbers: Tensor) -> Tensor:
@@ -204,7 +203,7 @@ def summed(numbers: Tensor) -> Tensor:
 
 
 def add_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Put the sum over processes in the place of each gradient."""
+    """Replace each gradient by its sum over processes."""
     if _state is None:
         return
     bucket: list[Tensor] = []
@@ -217,7 +216,7 @@ def add_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def _add(gradients: list[Tensor]) -> None:
-    """The same for some gradients at once: each exchange has its price."""
+    """Sum some gradients over processes in one exchange, since each costs time."""
     if gradients:
         whole = summed(torch.cat([gradient.flatten() for gradient in gradients]))
         parts = whole.split([gradient.numel() for gradient in gradients])

@@ -1,4 +1,4 @@
-"""Carry out runs of a sweep: a warm process, one forked child a run, nothing done twice."""
+"""Carry out runs of a sweep in a warm process, with a forked child per run."""
 
 import multiprocessing
 import sys
@@ -31,17 +31,18 @@ from vbon.training.online import OnlineSettings, OnlineTrainer
 from vbon.training.trainer import Diverged, Environment
 
 
-def carry_out(run: dict[str, Any], method: Method, inputs: Inputs, made: dict[str, Any]) -> str:
+def carry_out(
+    run: dict[str, Any], method: Method, inputs: Inputs, provenance: dict[str, Any]
+) -> str:
     """Carry out one run and move its folder into place when all of it is written.
 
-    Of several processes all train and the main one writes.
+    All of several processes train; the main one writes.
 
     Args:
         run: The run as plain values (root, method, setting, seed, spec), and its ``inputs``.
         method: The method at the run's setting.
         inputs: Shared inputs.
-        made: Its :meth:`vbon.planning.runs.Run.provenance`, with the key by which it is known as
-            done.
+        provenance: Its :meth:`vbon.planning.runs.Run.provenance`, with the key that marks it done.
 
     Returns:
         ``ok`` or ``diverged``.
@@ -57,17 +58,17 @@ def carry_out(run: dict[str, Any], method: Method, inputs: Inputs, made: dict[st
             policy.save_pretrained(partial / "policy")
             load_tokenizer(run["inputs"]["reference"]).save_pretrained(partial / "policy")
         history = pd.DataFrame(rows, columns=list(rows[0] if rows else SCHEMAS["history"].columns))
-        write_table(partial / "history.parquet", history, "history", made)
-        took = measured()
+        write_table(partial / "history.parquet", history, "history", provenance)
+        usage = measured()
         if parallel.count() > 1:
-            took["hardware"] += f", {parallel.count()} processes"
+            usage["hardware"] += f", {parallel.count()} processes"
         record |= {
-            **{name: value for name, value in made.items() if name != "settings"},
+            **{name: value for name, value in provenance.items() if name != "settings"},
             **{name: run[name] for name in ("task", "study", "method", "setting", "seed", "spec")},
             "n": getattr(method, "n", None),
             "kl_coef": getattr(method, "kl_coef", None),
-            "train_seconds": took.pop("seconds"),
-            **took,
+            "train_seconds": usage.pop("seconds"),
+            **usage,
         }
         for name in ("n", "kl_coef"):  # JSON has no infinity
             finite = record[name] is not None and record[name] < 1e300
@@ -77,11 +78,11 @@ def carry_out(run: dict[str, Any], method: Method, inputs: Inputs, made: dict[st
 
 
 Outcome = tuple[dict[str, Any], list[dict[str, float]], PreTrainedModel | None]
-"""What the record says of the training, the rows of the history, and a policy to be saved."""
+"""Record of the training, rows of the history, and a policy to save."""
 
 
 def _outcome(run: dict[str, Any], method: Method, inputs: Inputs) -> Outcome:
-    """Train where there is anything to train, and say how it went."""
+    """Train, unless the method has no parameters or returns the reference."""
     record: dict[str, Any] = {"status": "ok", "policy": None, "trainable_parameters": 0}
     if not method.trained:
         return record, [], None
@@ -91,7 +92,7 @@ def _outcome(run: dict[str, Any], method: Method, inputs: Inputs) -> Outcome:
 
 
 def _train(run: dict[str, Any], method: Method, inputs: Inputs) -> Outcome:
-    """Train a method."""
+    """Train the method's policy."""
     rows: list[dict[str, float]] = []
     # The policy starts as the reference; loading it again shares no parameter with it.
     policy = load_language_model(run["inputs"]["reference"])
@@ -126,12 +127,12 @@ def _train(run: dict[str, Any], method: Method, inputs: Inputs) -> Outcome:
 
 
 def _sampling_cdf(environment: Environment, max_draws: int, seed: int) -> SampledCDF:
-    """Log F from fresh draws of the environment's reference."""
+    """Log F from fresh draws of the reference."""
 
     def draw(rows: Tensor, count: int, seed: int) -> tuple[Float64[Tensor, "batch count"], int]:
-        asked = environment.prompts.select(rows)
-        rollouts = environment.sample(environment.reference, asked, count, seed)
-        reward = environment.rewards(asked.select(rollouts.prompt_index), rollouts)
+        prompts = environment.prompts.select(rows)
+        rollouts = environment.sample(environment.reference, prompts, count, seed)
+        reward = environment.rewards(prompts.select(rollouts.prompt_index), rollouts)
         return reward.reshape(-1, count), int(rollouts.response_mask.sum())
 
     return SampledCDF(draw, max_draws, seed)
@@ -140,7 +141,7 @@ def _sampling_cdf(environment: Environment, max_draws: int, seed: int) -> Sample
 def _make_trainer(
     run: dict[str, Any], method: Method, inputs: Inputs, policy: PreTrainedModel
 ) -> OnlineTrainer | OfflineTrainer:
-    """The loop for the method's shape."""
+    """Trainer for the method's shape."""
     spec, environment, seed = run["spec"], inputs.environment, run["seed"]
     if spec.get("logf", {}).get("estimator") == "ibs":
         cdf = _sampling_cdf(environment, spec["logf"]["m"], seed)
@@ -156,10 +157,10 @@ def _make_trainer(
 
 
 def in_child(function: Any, *arguments: Any) -> None:
-    """Call a function in a forked child, so that a crash costs one run and imports are paid once.
+    """Call a function in a forked child: a crash costs one run, and imports happen once.
 
-    With a GPU, or among several processes, the call stays in this process, because neither CUDA nor
-    what connects processes survives a fork.
+    With a GPU or several processes the call stays in this process, because neither CUDA nor the
+    connections between processes survive a fork.
 
     Raises:
         ChildProcessError: If the child failed.
@@ -167,19 +168,21 @@ def in_child(function: Any, *arguments: Any) -> None:
     if torch.cuda.is_available() or parallel.count() > 1:
         function(*arguments)
         return
-    process = multiprocessing.get_context("fork").Process(target=_told, args=(function, arguments))
+    process = multiprocessing.get_context("fork").Process(
+        target=_reported, args=(function, arguments)
+    )
     process.start()
     process.join()
     if process.exitcode:
         raise ChildProcessError(f"its process {parallel.explain(process.exitcode)}")
 
 
-def _told(function: Any, arguments: tuple[Any, ...]) -> None:
-    """Call a function; what is wrong with data or storage is told in one line."""
+def _reported(function: Any, arguments: tuple[Any, ...]) -> None:
+    """Call a function; report errors of data or storage in one line."""
     try:
         function(*arguments)
     except Exception as error:
-        told = str(error) if isinstance(error, VbonError) else explain(error)
-        if told is None:
+        message = str(error) if isinstance(error, VbonError) else explain(error)
+        if message is None:
             raise
-        sys.exit(f"vbon train: {told}")
+        sys.exit(f"vbon train: {message}")

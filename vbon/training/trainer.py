@@ -1,4 +1,4 @@
-"""State and optimiser steps that all training loops share, and the environment of a training."""
+"""State and optimiser steps of all training loops, and the environment of a training."""
 
 import functools
 import math
@@ -26,18 +26,18 @@ Score = Callable[[Prompts, Rollouts], Float64[Tensor, " batch"]]
 
 @dataclass(frozen=True)
 class Environment:
-    """What a policy is trained in: prompts, reference, reward and limits of a response.
+    """Prompts, reference, rewards and limits of responses of a training.
 
     Attributes:
         prompts: Training prompts.
         reference: The frozen reference model.
-        score: Rewards of rollouts, on the training scale; gets the prompt of each rollout.
+        score: Rewards of rollouts on the training scale, from the prompt of each and the rollouts.
         cdf: The reference's reward distribution, for the methods that need it.
-        eos_token_id: The token that ends a response.
-        max_new_tokens: Length limit of a response.
-        temperature: Of sampling and of every log-prob.
+        eos_token_id: Token that ends a response.
+        max_new_tokens: Length limit of responses.
+        temperature: Temperature of sampling and of every log-prob.
         evaluator: Rewards of rollouts by the held-out evaluator, for the history alone.
-        monitored: How many rollouts of a row of the history the evaluator is asked about.
+        monitored: Number of rollouts that the evaluator scores for a row of the history.
     """
 
     prompts: Prompts
@@ -51,7 +51,7 @@ class Environment:
     monitored: int = 0
 
     def evaluated(self, prompts: Prompts, rollouts: Rollouts) -> dict[str, float]:
-        """What the evaluator says of the first rollouts; nothing is learnt from it."""
+        """The evaluator's mean reward of the first rollouts, which nothing is trained on."""
         if self.evaluator is None:
             return {}
         first = torch.arange(min(self.monitored, len(rollouts)))
@@ -65,7 +65,7 @@ class Environment:
     def sample(
         self,
         model: PreTrainedModel,
-        asked: Prompts,
+        prompts: Prompts,
         draws: int,
         seed: int,
         value_head: nn.Module | None = None,
@@ -81,22 +81,22 @@ class Environment:
             temperature=self.temperature,
             value_head=value_head,
         )
-        return by_prompts(draw, asked)
+        return by_prompts(draw, prompts)
 
     def log_probs_under(
         self, model: PreTrainedModel, prompts: Prompts, rollouts: Rollouts
     ) -> Float[Tensor, "batch tokens"]:
         """Log-probs of the tokens of rollouts under a model."""
 
-        def found(prompts: Prompts, rollouts: Rollouts) -> Tensor:
+        def compute(prompts: Prompts, rollouts: Rollouts) -> Tensor:
             ids, mask = rollouts.response_ids, rollouts.response_mask
             return token_log_probs(model, prompts, ids, mask, self.temperature)
 
-        return by_rows(found, prompts, rollouts)
+        return by_rows(compute, prompts, rollouts)
 
 
 class Diverged(RuntimeError):
-    """A loss or gradient is not finite; what was trained so far is no result."""
+    """A loss or gradient is not finite; the policy is no result."""
 
 
 class Trainer:
@@ -104,15 +104,15 @@ class Trainer:
 
     Args:
         policy: Starts as a copy of the reference; its parameters are updated in place.
-        method: What is trained.
-        environment: Where it is trained.
-        settings: Of the loop.
-        seed: Seeds all that is random.
-        compute: How an update is computed.
+        method: The method to train with.
+        environment: Prompts, reference and rewards.
+        settings: Settings of the loop.
+        seed: Seed of everything random.
+        compute: Computation of an update.
     """
 
     phases = ("sample", "score", "update")
-    """Names of what is timed."""
+    """Keys of :attr:`seconds`, the wall time of each phase."""
 
     def __init__(
         self,
@@ -129,7 +129,7 @@ class Trainer:
         self.seconds = dict.fromkeys(self.phases, 0.0)
 
     def _start(self, *modules: nn.Module | None) -> None:
-        """Prepare models, and heads that read their states, to be trained."""
+        """Prepare models, and heads on their states, for training."""
         present = [module for module in modules if module is not None]
         self._models = [module for module in present if isinstance(module, PreTrainedModel)]
         for model in self._models:
@@ -152,13 +152,13 @@ class Trainer:
 
         Args:
             rate: Share of the learning rate.
-            gradients: Adds this process's share of the gradients; returns that of the losses.
+            gradients: Adds this process's share of the gradients; returns its share of the losses.
 
         Returns:
             The losses, and the gradient's norm before it is scaled down.
 
         Raises:
-            Diverged: If one of them is not finite.
+            Diverged: If a loss or the norm is not finite.
         """
         self.learning_rate = self.settings.learning_rate * rate
         self._optimizer.param_groups[0]["lr"] = self.learning_rate
