@@ -73,7 +73,6 @@ def test_rare_words_are_unknown_and_bytes_never_are(reviews):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("letters", 400), r"tokenizer\.kind is 'letters'; accepted are 'words' and 'bpe'"),
         (("bpe", 100), r"tokenizer\.vocab_size is 100; 'bpe' needs at least 259"),
         (("words", 3), r"tokenizer\.vocab_size is 3; 'words' needs at least 4"),
     ],

@@ -211,14 +211,8 @@ def test_the_online_loop_keeps_what_is_frozen(choice):
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        ({"trainable": "half"}, "trainable is 'half'; accepted are all, top_k, lora"),
-        ({"trainable": "top_k"}, "top_k is None; the model has 3 blocks"),
         ({"trainable": "top_k", "top_k": 0}, "top_k is 0; the model has 3 blocks"),
         ({"trainable": "top_k", "top_k": 4}, "top_k is 4; the model has 3 blocks"),
-        ({"trainable": "lora", "lora_alpha": 1.0}, "lora_rank is None; it must be at least 1"),
-        ({"trainable": "lora", "lora_rank": 0, "lora_alpha": 1.0}, "lora_rank is 0; it must"),
-        ({"trainable": "lora", "lora_rank": 2}, "lora_alpha is None; it must be positive"),
-        ({"trainable": "lora", "lora_rank": 2, "lora_alpha": -1.0}, "lora_alpha is -1.0; it must"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_in_one_line(choice, message):

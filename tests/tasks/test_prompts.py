@@ -3,7 +3,7 @@ import pytest
 from vbon.tasks.prompts import make_prompts
 
 from vbon.artifacts import write_table
-from vbon.errors import ConfigError, DataError
+from vbon.errors import DataError
 from vbon.models.build import build_tokenizer
 from vbon.tasks.grammar import write_reviews
 
@@ -49,19 +49,6 @@ def test_excluded_prompts_do_not_occur(reviews, tokenizer):
     known = set(train["prompt_ids"].map(tuple))
     assert set(free["prompt_ids"].map(tuple)) & known  # without the exclusion some would
     assert not set(test["prompt_ids"].map(tuple)) & known
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"min_tokens": 1}, r"prompts\.min_tokens is 1; a prompt needs at least 2 tokens"),
-        ({"max_tokens": 1}, r"prompts\.max_tokens is 1; it must be at least min_tokens \(2\)"),
-        ({"num_prompts": 0}, "0 prompts are asked for"),
-    ],
-)
-def test_settings_that_cannot_work(reviews, tokenizer, settings, message):
-    with pytest.raises(ConfigError, match=message):
-        make_prompts(reviews, tokenizer, **{"num_prompts": 5, **settings})
 
 
 def test_too_few_reviews_are_counted(reviews, tokenizer):

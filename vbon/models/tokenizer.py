@@ -43,7 +43,7 @@ def build_tokenizer(
         A fast tokenizer with distinct padding, end (or frame) and, for words, unknown tokens.
 
     Raises:
-        ConfigError: If the kind is unknown, the vocabulary too small, or ``fill`` is used with
+        ConfigError: If the vocabulary is too small, or ``fill`` is used with
             another kind than ``"words"``.
 
     Example:
@@ -68,7 +68,7 @@ def build_tokenizer(
         trainer = token_trainers.WordLevelTrainer(
             vocab_size=vocab_size, special_tokens=special, show_progress=False
         )
-    elif kind == "bpe":
+    else:
         core = Tokenizer(token_models.BPE())
         core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         core.decoder = decoders.ByteLevel()
@@ -78,8 +78,6 @@ def build_tokenizer(
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         )
-    else:
-        raise ConfigError(f"tokenizer.kind is {kind!r}; accepted are 'words' and 'bpe'")
     if fill:
         if kind != "words":
             raise ConfigError(

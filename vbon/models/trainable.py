@@ -15,7 +15,6 @@ from vbon.errors import ConfigError
 from vbon.models.tabular import TabularLM
 from vbon.seeding import derive_seed
 
-CHOICES = ("all", "top_k", "lora")
 CAPACITY = ("trainable", "top_k", "lora_rank", "lora_alpha")
 """Settings of a training loop that are arguments of :func:`make_trainable`."""
 
@@ -24,9 +23,9 @@ def make_trainable(
     policy: PreTrainedModel,
     trainable: str = "all",
     *,
-    top_k: int | None = None,
-    lora_rank: int | None = None,
-    lora_alpha: float | None = None,
+    top_k: int = 1,
+    lora_rank: int = 8,
+    lora_alpha: float = 16,
     seed: int = 0,
 ) -> PreTrainedModel:
     r"""Choose, in place, which parameters of a policy are trained; its outputs do not change.
@@ -52,7 +51,7 @@ def make_trainable(
         The same object.
 
     Raises:
-        ConfigError: If the choice is unknown, or does not fit the model.
+        ConfigError: If the choice does not fit the model.
 
     Example:
         >>> import copy
@@ -66,8 +65,6 @@ def make_trainable(
         >>> count_trainable(policy), every
         (768, 2776)
     """
-    if trainable not in CHOICES:
-        raise ConfigError(f"trainable is {trainable!r}; accepted are {', '.join(CHOICES)}")
     if trainable == "all":
         return policy.requires_grad_(True)
     if isinstance(policy, TabularLM):
@@ -119,10 +116,10 @@ def _blocks(policy: PreTrainedModel) -> tuple[str, nn.Module, nn.ModuleList]:
     )
 
 
-def _train_top(policy: PreTrainedModel, top_k: int | None) -> PreTrainedModel:
+def _train_top(policy: PreTrainedModel, top_k: int) -> PreTrainedModel:
     """Freeze everything except the last blocks and the norm that follows them."""
     _, owner, blocks = _blocks(policy)
-    if top_k is None or not 1 <= top_k <= len(blocks):
+    if not 1 <= top_k <= len(blocks):
         count = len(blocks)
         raise ConfigError(
             f"top_k is {top_k}; the model has {count} blocks, so it must be from 1 to {count}"
@@ -136,14 +133,8 @@ def _train_top(policy: PreTrainedModel, top_k: int | None) -> PreTrainedModel:
     return policy
 
 
-def _add_lora(
-    policy: PreTrainedModel, rank: int | None, alpha: float | None, seed: int
-) -> PreTrainedModel:
+def _add_lora(policy: PreTrainedModel, rank: int, alpha: float, seed: int) -> PreTrainedModel:
     """Freeze the model and wrap the linear layers of its blocks."""
-    if rank is None or rank < 1:
-        raise ConfigError(f"lora_rank is {rank}; it must be at least 1")
-    if alpha is None or not alpha > 0:
-        raise ConfigError(f"lora_alpha is {alpha}; it must be positive")
     prefix, _, blocks = _blocks(policy)
     linear = {
         f"{prefix}.{name}": module

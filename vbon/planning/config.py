@@ -232,41 +232,29 @@ def uninstalled(config: Mapping[str, Any]) -> list[str]:
     return [line for line in lines if line is not None]
 
 
-def check_draws(key: str, m: int, name: str, sampling: Mapping[str, Any]) -> None:
-    """Refuse to estimate log F from more draws than there are.
+def check_logf(where: str, name: str, section: Mapping[str, Any], logf: Mapping[str, Any]) -> None:
+    """Refuse an estimate of log F for which there are too few draws or prompts.
 
     Args:
-        key: Path of ``m`` in the config.
-        m: Draws asked for.
+        where: Path of these settings in the config.
         name: Path of the section.
-        sampling: Its ``sampling``.
-
-    Raises:
-        ConfigError: If ``sampling.train_draws`` is fewer.
-    """
-    if m > sampling["train_draws"]:
-        raise ConfigError(
-            f"{key}: {m} draws asked for, {name}.sampling.train_draws gives "
-            f"{sampling['train_draws']}; lower the one or raise the other"
-        )
-
-
-def check_estimator(name: str, section: Mapping[str, Any], logf: Mapping[str, Any]) -> None:
-    """Refuse to learn log F over prompts from too few of them.
-
-    Args:
-        name: Path of these settings in the config.
         section: The task's section.
         logf: Settings of log F, complete.
 
     Raises:
-        ConfigError: If there are fewer than :data:`vbon.pool.shared.MIN_PROMPTS`.
+        ConfigError: One line, as for a single key.
     """
+    draws = section["sampling"]["train_draws"]
+    if logf["m"] > draws:
+        raise ConfigError(
+            f"{where}.m: {logf['m']} draws asked for, {name}.sampling.train_draws gives {draws}; "
+            "lower the one or raise the other"
+        )
     prompts = make_task(section).num_prompts["train"]
     if logf["estimator"] == "shared" and prompts < MIN_PROMPTS:
         raise ConfigError(
-            f"{name}.estimator: 'shared' learns from {MIN_PROMPTS} training prompts or more, there "
-            f"are {prompts}; raise their number or give another estimator"
+            f"{where}.estimator: 'shared' learns from {MIN_PROMPTS} training prompts or more, "
+            f"there are {prompts}; raise their number or give another estimator"
         )
 
 
@@ -286,8 +274,7 @@ def check_section(name: str, task: Mapping[str, Any]) -> None:
             f"{name}.sampling.backend: 'vllm' is not allowed here, where the reference is a table "
             "or one of few tokens; give native"
         )
-    check_draws(f"{name}.logf.m", task["logf"]["m"], name, sampling)
-    check_estimator(f"{name}.logf", task, task["logf"])
+    check_logf(f"{name}.logf", name, task, task["logf"])
     if online["rollouts"] % online["draws_per_prompt"]:
         raise ConfigError(
             f"{name}.online.draws_per_prompt: {online['draws_per_prompt']} does not divide "

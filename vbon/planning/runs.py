@@ -14,7 +14,7 @@ from vbon.artifacts.tables import damaged_parts, read_record
 from vbon.errors import ArtifactError, ConfigError
 from vbon.methods.base import Anchored, Method, Offline, Online
 from vbon.methods.registry import get_method, method_modules
-from vbon.planning.config import check_draws, check_estimator, check_section, laid_over
+from vbon.planning.config import check_logf, check_section, laid_over
 from vbon.pool.pairs import Pairing
 from vbon.tasks.registry import make_task
 
@@ -320,8 +320,7 @@ def _split(
             )
         return own, {"estimator": "exact"}
     logf = laid_over(root.section, "logf", changed, f"methods.{method}")
-    check_draws(f"methods.{method}.m", logf["m"], root.path, root.section["sampling"])
-    check_estimator(f"methods.{method}", root.section, logf)
+    check_logf(f"methods.{method}", root.path, root.section, logf)
     return own, logf
 
 

@@ -6,6 +6,7 @@ Only this file uses vLLM, and imports it only if a config has ``backend: vllm``.
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,9 @@ class VLLM:
         ]
         with _explained():
             answers = self._engine.generate(requests, parameters, use_tqdm=False)
-        outputs = [draw for answer in answers for draw in sorted(answer.outputs, key=_index)]
+        outputs = [
+            draw for answer in answers for draw in sorted(answer.outputs, key=attrgetter("index"))
+        ]
         return _as_rollouts(outputs, draws, max_new_tokens, eos_token_id)
 
 
@@ -121,10 +124,6 @@ def _explained() -> Iterator[None]:
             f"sampling.backend: vLLM cannot draw from this model on this machine ({reason}); "
             "change sampling.vllm, or set sampling.backend to transformers"
         ) from error
-
-
-def _index(draw: Any) -> int:
-    return draw.index
 
 
 def _as_rollouts(

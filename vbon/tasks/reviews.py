@@ -198,7 +198,6 @@ def make_prompts(
         int), ``source_id`` and ``domain`` (the source's label, ``negative`` or ``positive``).
 
     Raises:
-        ConfigError: If the lengths or the number of prompts cannot work.
         DataError: If the reviews give fewer distinct prompts than asked for.
 
     Example:
@@ -210,14 +209,6 @@ def make_prompts(
         >>> prompts["prompt_ids"].map(len).between(2, 8).all().item()
         True
     """
-    if num_prompts < 1:
-        raise ConfigError(f"prompts: {num_prompts} prompts are asked for; give at least 1")
-    if min_tokens < 2:
-        raise ConfigError(f"prompts.min_tokens is {min_tokens}; a prompt needs at least 2 tokens")
-    if max_tokens < min_tokens:
-        raise ConfigError(
-            f"prompts.max_tokens is {max_tokens}; it must be at least min_tokens ({min_tokens})"
-        )
     encoded = tokenizer(
         reviews["text"].tolist(), add_special_tokens=False, truncation=True, max_length=max_tokens
     )["input_ids"]
