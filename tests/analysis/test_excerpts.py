@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from vbon.analysis.excerpts import (
-    models_table,
+    cards_table,
     samples_table,
     shown_prompts,
     thinned,
@@ -68,7 +68,7 @@ def test_every_run_answers_every_shown_prompt():
 
 def test_cards_of_real_checkpoints_say_their_id():
     card = {"settings": {"model": {"id": "gpt2", "revision": "abc", "build": None}}, "metrics": {}}
-    table = models_table({"reference": card})
+    table = cards_table({"reference": card})
     assert table.set_index("quantity")["value"].to_dict() == {
         "model.id": "gpt2", "model.revision": "abc",
     }  # fmt: skip

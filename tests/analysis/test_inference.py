@@ -8,7 +8,7 @@ from vbon.analysis import inference
 from vbon.analysis.inference import Server
 from vbon.rewards import Rewards
 from vbon.sampling import sample
-from vbon.tasks.enumerable import build_tokenizer
+from vbon.tasks.language import build_tokenizer
 
 LANGUAGE, LETTERS = Language(), build_tokenizer(3)
 

@@ -7,16 +7,24 @@ import pytest
 from vbon.artifacts import SCHEMAS
 from vbon.artifacts.columns import COMMON, OWN, TABLES, meaning
 from vbon.errors import ArtifactError
+from vbon.planning.config import resolve, tasks_of
+from vbon.tasks.base import TextTask
 
-ONE_NAME = {"samples": "shown_samples", **{f"table{number}": "table2" for number in range(4, 8)}}
+ONE_NAME = {f"table{number}": "table2" for number in range(4, 8)}
 NEW = {"key", "rule_high", "rule_low"}
 """Described columns of tables of claims that the published copies do not have yet."""
 PUBLISHED = Path(__file__).parent.parent.parent / "published"
 
 
 def columns() -> dict[str, list[str]]:
-    """Columns by table: those of the schemas, and those of published tables without one."""
+    """Columns by table: those of the schemas, of texts of every kind, and of published tables."""
     tables = {name: list(schema.columns) for name, schema in SCHEMAS.items()}
+    named = {"tasks": ["sentiment", "summarization"], "run_methods": [], "methods": {}}
+    small = {"sentiment": {"reviews": {"num_reviews": 100}},
+             "summarization": {"posts": {"num_posts": 100}}}  # fmt: skip
+    for task in tasks_of(resolve({**named, **small})).values():
+        assert isinstance(task, TextTask)
+        tables["texts"] += [name for name in task.texts(0) if name not in tables["texts"]]
     for file in sorted(PUBLISHED.glob("*/tables/*.csv")):
         name = ONE_NAME.get(file.stem, file.stem)
         tables[name] = file.read_text().partition("\n")[0].split(",")

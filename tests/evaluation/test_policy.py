@@ -17,7 +17,7 @@ from vbon.objectives import oracle
 from vbon.objectives.best_of_n import kl_upper_bound, log_bon_ratio, win_rate
 from vbon.rewards import Rewards, full_texts
 from vbon.sampling import sample
-from vbon.tasks.enumerable import build_tokenizer
+from vbon.tasks.language import build_tokenizer
 
 LANGUAGE, LETTERS = Language(), build_tokenizer(3)
 

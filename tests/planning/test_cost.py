@@ -13,9 +13,10 @@ from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForC
 from vbon.batches import Prompts
 from vbon.cli import main
 from vbon.models.language_model import response_logits
-from vbon.planning.config import ROLES, load
+from vbon.planning.config import load
 from vbon.planning.cost import Hardware, Shape, Work, described, estimate, shape_of
 from vbon.planning.runs import expand
+from vbon.tasks.base import ROLES
 
 ROOT = Path(__file__).parent.parent.parent
 PYTHIA_CONFIG = {"vocab_size": 50304, "hidden_size": 2560, "intermediate_size": 10240}

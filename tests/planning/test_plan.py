@@ -4,8 +4,9 @@ import pytest
 import yaml
 
 from vbon.errors import ConfigError
-from vbon.planning.config import evaluation_splits, load, merge, resolve
+from vbon.planning.config import load, merge, resolve
 from vbon.planning.runs import advice, expand, jobs, pair_files
+from vbon.tasks.base import evaluation_splits
 
 ROOT = Path(__file__).parent.parent.parent
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from sweep import complete, sweep
 
-from vbon.analysis.excerpts import models_table
+from vbon.analysis.excerpts import cards_table
 
 EVIL = 'it\'s "good" </script><b id=evil>bold</b> <!-- & {{ 7 * 7 }}'
 """A response that breaks pages without escaping."""
@@ -108,9 +108,9 @@ def task_files(folder, task="sentiment"):
         "tables/claims": claims(),
         "tables/matched_kl": matched({"best_of_n": 0.9, "vbon": 0.8, "ppo": 0.795}),
         "tables/table1": pd.DataFrame({"variant": ["nested"], "m": [5], "rejection_rate": [1 / 3]}),
-        "tables/training": training(table),
-        "tables/samples": samples(table),
-        "tables/models": models_table(cards),
+        "tables/histories": training(table),
+        "tables/excerpts": samples(table),
+        "tables/cards": cards_table(cards),
         "figures/figure7a": figure7a(table),
     }
     paths = {name: write(folder / task, name, frame) for name, frame in frames.items()}

@@ -92,7 +92,7 @@ def test_it_is_the_same_text_for_the_same_tables(files, html):
 def test_no_text_of_a_table_is_taken_as_markup(html):
     outline = Outline.of(html)
     assert "evil" not in outline.ids
-    assert any(EVIL in text for text in outline.text)  # letter by letter, in the table of samples
+    assert any(EVIL in text for text in outline.text)  # letter by letter, in the table of excerpts
     assert len(outline.scripts) == 3
     payload = json.loads(outline.scripts[0])
     runs = payload["data"]["sentiment-runs"]
@@ -161,7 +161,7 @@ def test_exact_optima_replace_the_trade_off(files):
 
 def test_other_texts_are_not_called_synthetic(tmp_path):
     files = task_files(tmp_path)
-    path = files["sentiment/tables/models"]
+    path = files["sentiment/tables/cards"]
     table = pd.read_csv(path)
     table.loc[table["quantity"] == "source", "value"] = "stanfordnlp/imdb"
     table.to_csv(path, index=False)
@@ -176,14 +176,14 @@ PARTS = {
     "tables/claims": "<h2>Claims of the paper</h2>",
     "tables/matched_kl": "<h4>Methods at equal KL</h4>",
     "tables/table1": "Table 1: samples of each size",
-    "tables/training": "<h2>Training</h2>",
-    "tables/samples": '<p class="source">sentiment/tables/samples.csv</p>',
-    "tables/models": "Reference</h4>",
+    "tables/histories": "<h2>Training</h2>",
+    "tables/excerpts": '<p class="source">sentiment/tables/excerpts.csv</p>',
+    "tables/cards": "Reference</h4>",
     "figures/figure7a": "Figure 7a</h4>",
 }
 
 
-@pytest.mark.parametrize("kept", [("points",), ("tables/table1", "tables/models")])
+@pytest.mark.parametrize("kept", [("points",), ("tables/table1", "tables/cards")])
 def test_a_part_whose_table_is_missing_is_left_out_and_named(files, html, kept):
     assert all(words in html for words in PARTS.values())
     rest = {name: path for name, path in files.items() if name.partition("/")[2] in kept}

@@ -7,7 +7,7 @@ from vbon.batches import Prompts
 from vbon.cli import main
 from vbon.models.tabular import TabularLM
 from vbon.rewards import full_texts
-from vbon.tasks import enumerable
+from vbon.tasks import language
 
 SETTINGS = {
     "num_letters": 3,
@@ -21,48 +21,48 @@ SETTINGS = {
 
 
 def prompts() -> Prompts:
-    frame = enumerable.make_prompts(3, 2)
+    frame = language.make_prompts(3, 2)
     return Prompts.from_lists(frame["prompt_ids"].tolist(), frame["prompt_id"].tolist())
 
 
 def test_probabilities_of_all_responses_sum_to_one():
-    reference = enumerable.build_reference(SETTINGS, 4, prompts(), seed=0)
+    reference = language.build_reference(SETTINGS, 4, prompts(), seed=0)
     assert isinstance(reference, TabularLM)
-    exact = enumerable.log_probs(reference, prompts(), enumerable.all_responses(3, 4))
+    exact = language.log_probs(reference, prompts(), language.all_responses(3, 4))
     assert exact.shape == (2, 121)
     torch.testing.assert_close(exact.exp().sum(1), torch.ones(2).double(), atol=1e-5, rtol=0)
 
 
 @pytest.mark.slow
 def test_the_transformer_comes_close_to_the_table():
-    table = enumerable.build_reference(SETTINGS, 3, prompts(), seed=0)
-    small = enumerable.build_reference(
+    table = language.build_reference(SETTINGS, 3, prompts(), seed=0)
+    small = language.build_reference(
         {**SETTINGS, "policy_class": "transformer"}, 3, prompts(), seed=0
     )
-    responses = enumerable.all_responses(3, 3)
-    both = [enumerable.log_probs(model, prompts(), responses).exp() for model in (table, small)]
+    responses = language.all_responses(3, 3)
+    both = [language.log_probs(model, prompts(), responses).exp() for model in (table, small)]
     assert (both[0] - both[1]).abs().sum(1).max() / 2 < 0.1
 
 
 def test_texts_are_unique_and_decoded_as_the_rewards_spell_them():
-    frame, responses = enumerable.make_prompts(3, 2), enumerable.all_responses(3, 3)
-    rewards = enumerable.make_rewards(frame, responses, 3, "injective", seed=0)
+    frame, responses = language.make_prompts(3, 2), language.all_responses(3, 3)
+    rewards = language.make_rewards(frame, responses, 3, "injective", seed=0)
     assert rewards["text"].is_unique
     ids = [list(row) for row in frame["prompt_ids"] for _ in responses]
-    tokenizer = enumerable.build_tokenizer(3)
+    tokenizer = language.build_tokenizer(3)
     assert full_texts(tokenizer, ids, responses * 2) == rewards["text"].tolist()
 
 
 @pytest.mark.parametrize(("kind", "distinct"), [("injective", 80), ("tied", 5)])
 def test_rewards_are_injective_or_heavily_tied(kind, distinct):
-    frame, responses = enumerable.make_prompts(3, 2), enumerable.all_responses(3, 3)
-    rewards = enumerable.make_rewards(frame, responses, 3, kind, seed=0)["reward"]
+    frame, responses = language.make_prompts(3, 2), language.all_responses(3, 3)
+    rewards = language.make_rewards(frame, responses, 3, kind, seed=0)["reward"]
     assert rewards.nunique() == distinct
 
 
 def test_another_seed_is_another_language():
     first, same, other = (
-        enumerable.build_reference(SETTINGS, 3, prompts(), seed=seed).table for seed in (0, 0, 1)
+        language.build_reference(SETTINGS, 3, prompts(), seed=seed).table for seed in (0, 0, 1)
     )
     assert torch.equal(first, same)
     assert not torch.equal(first, other)

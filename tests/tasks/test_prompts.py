@@ -1,6 +1,6 @@
 import pandas as pd
 import pytest
-from vbon.tasks.prompts import make_prompts
+from vbon.tasks.reviews import make_prompts
 
 from vbon.artifacts import write_table
 from vbon.errors import DataError

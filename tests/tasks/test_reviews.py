@@ -8,9 +8,15 @@ import pytest
 
 from vbon.errors import ConfigError, DataError
 from vbon.tasks import reviews as module
-from vbon.tasks.reviews import PARTS, load_reviews, split_reviews
+from vbon.tasks.base import PARTS
+from vbon.tasks.reviews import load_reviews
+from vbon.tasks.texts import assign_parts
 
 FRACTIONS = {"reference": 0.4, "reward_model": 0.3, "evaluator": 0.1, "train": 0.1, "test": 0.1}
+
+
+def split_reviews(reviews, fractions, seed):
+    return assign_parts(reviews, "text", fractions, seed, "reviews")
 
 
 def write_lines(path: Path, lines: list[str]) -> str:

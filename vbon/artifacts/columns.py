@@ -8,8 +8,11 @@ rewording a description must not retrain anything.
 from vbon.errors import ArtifactError
 
 TABLES = {
-    "reviews": ("data/reviews.parquet", "Labelled reviews, each assigned to one model or split."),
-    "posts": ("data/posts.parquet", "Posts with summaries, each assigned to one model or split."),
+    "texts": (
+        "data/texts.parquet",
+        "Texts, each assigned to one model or split: of the kind `reviews` with `text` and "
+        "`label`, of the kind `posts` with the other columns.",
+    ),
     "strings": ("data/strings.parquet", "Every string of an enumerable language."),
     "text_rewards": ("models/{role}/rewards.parquet", "The enumerable task's rewards by text."),
     "prompts": ("prompts/{split}.parquet", "Prompts: the texts that responses continue."),
@@ -27,7 +30,7 @@ TABLES = {
     "costs": ("costs.parquet, costs.csv", "Time and memory of each run; not reproducible."),
     "pareto": ("pareto.parquet, pareto.csv", "Shares of Pareto fronts, and hypervolumes."),
     "attainment": ("tables/attainment.csv", "Bands of the figures: the best metric at each KL."),
-    "baselines": ("tables/baselines.csv", "The reference's summaries against simple ones."),
+    "cards": ("tables/cards.csv", "Texts and models of the task, for the report."),
     "claims": ("tables/claims.csv", "The paper's claims, each with a verdict on this run."),
     "convergence": ("tables/convergence.csv", "Movement over the last quarter of training."),
     "curves": ("tables/curves.csv", "Exact curves of the enumerable task."),
@@ -35,12 +38,13 @@ TABLES = {
     "equivalence": ("tables/equivalence.csv", "vBoN against its bound L at equal n and seed."),
     "estimators": ("tables/estimators.csv", "Estimators of log F, by draws per prompt."),
     "exact_and_bound": ("tables/exact_and_bound.csv", "Optima of vBoN and L by string length."),
-    "figure3": ("tables/figure3.csv", "The pools of three prompts."),
+    "excerpts": ("tables/excerpts.csv", "Responses of every run, as the report shows them."),
+    "histories": ("tables/histories.csv", "Histories of all runs in 40 rows each, for the report."),
     "inference": ("tables/inference.csv", "Cost of one returned response."),
+    "lead": ("tables/lead.csv", "The reference's summaries against simple ones."),
     "limits": ("tables/limits.csv", "Optima at extreme settings."),
     "matched_kl": ("tables/matched_kl.csv", "Best metric of each method within fixed KL budgets."),
     "missing": ("tables/missing.csv", "Runs missing from partial tables."),
-    "models": ("tables/models.csv", "Texts and models of the task, for the report."),
     "monitored": ("tables/monitored.csv", "The evaluator's reward along training."),
     "optimum": (
         "tables/optimum.csv",
@@ -48,11 +52,10 @@ TABLES = {
     ),
     "orderings": ("tables/orderings.csv", "The paper's orderings of methods, tested."),
     "pools": ("tables/pools.csv", "Shift of the exact optimum when F is estimated."),
-    "shown_samples": ("tables/samples.csv", "Responses of every run, as the report shows them."),
     "section6": ("tables/section6.csv", "The paper's section 6, tested."),
+    "shown_pools": ("tables/shown_pools.csv", "The pools of three prompts."),
     "table1": ("tables/table1.csv", "Small samples of rewards compared with the whole pool."),
     "table2": ("tables/table2.csv, table4.csv to table7.csv", "Every method's summary of a post."),
-    "training": ("tables/training.csv", "Histories of all runs in 40 rows each, for the report."),
 }
 """Path below ``results/{task}/`` and a one-sentence description, by table."""
 
@@ -116,14 +119,14 @@ COMMON = {
 """Columns that mean the same in every table."""
 
 OWN = {
-    "reviews": {"label": "1 positive, 0 negative.", "part": "Model or split that uses the review."},
-    "posts": {
+    "texts": {
+        "part": "Model or split that uses the text.",
+        "label": "1 positive, 0 negative.",
         "subreddit": "Subreddit of the post.",
         "title": "Title of the post.",
         "post": "Text of the post.",
         "chosen": "The summary that raters prefer.",
         "rejected": "The other summary of the pair.",
-        "part": "Model or split that uses the post.",
     },
     "prompts": {"prompt_ids": "Token ids of the prompt."},
     "strings": {
@@ -205,17 +208,11 @@ OWN = {
         "value": "Best metric attained at that KL or less.",
         "median": "Median over bootstrap resamples.",
     },
-    "baselines": {
-        "candidate": "Source of the summaries: reference, the post's beginning (`lead`), the data.",
-        "posts": "Number of test posts.",
-        **{
-            f"rouge{kind}{end}": text
-            for kind in ("1", "2", "L")
-            for end, text in (
-                ("", f"ROUGE-{kind} against the data's summary."),
-                ("_se", "Its standard error over posts."),
-            )
-        },
+    "cards": {
+        "role": "Role of the model, or `texts`.",
+        "kind": "`setting` or `measured`.",
+        "quantity": "Path of the setting, or name of the measured quantity.",
+        "value": "Its value.",
     },
     "claims": {
         "claim": "The paper's claim, in short.",
@@ -286,9 +283,13 @@ OWN = {
         "tv": "Total variation between the optima of vBoN and L.",
         "kl": "KL between them, in nats.",
     },
-    "figure3": {
-        "kind": "Prompt with the lowest (`adversarial`), median (`neutral`) or highest "
-        "(`positive`) mean reward."
+    "excerpts": {"response": "Text of the run's first response to the prompt."},
+    "histories": {
+        "step": "Index of the last iteration of the row.",
+        "episodes": "Responses sampled so far, or pairs trained on by offline methods.",
+        "reward": "Mean training reward of the rollouts.",
+        "kl": "Sampled estimate of KL(policy ‖ reference), in nats; may be negative.",
+        "win_rate": "Mean of the F that the method was trained on, exact or estimated.",
     },
     "inference": {
         "draws": "Responses sampled per returned response.",
@@ -315,11 +316,17 @@ OWN = {
         "difference_high": "Upper end.",
         "reaches": "Largest KL among the method's settings, in nats.",
     },
-    "models": {
-        "role": "Role of the model, or `texts`.",
-        "kind": "`setting` or `measured`.",
-        "quantity": "Path of the setting, or name of the measured quantity.",
-        "value": "Its value.",
+    "lead": {
+        "candidate": "Source of the summaries: reference, the post's beginning (`lead`), the data.",
+        "posts": "Number of test posts.",
+        **{
+            f"rouge{kind}{end}": text
+            for kind in ("1", "2", "L")
+            for end, text in (
+                ("", f"ROUGE-{kind} against the data's summary."),
+                ("_se", "Its standard error over posts."),
+            )
+        },
     },
     "monitored": {"step": "Index of the iteration; of the measurement for offline methods."},
     "optimum": {
@@ -346,13 +353,9 @@ OWN = {
         "saturation_continuous": "Its value n / (n + m) where strings have no mass.",
         "trained_tv": "Total variation distance that training on one such pool attained.",
     },
-    "shown_samples": {"response": "Text of the run's first response to the prompt."},
-    "training": {
-        "step": "Index of the last iteration of the row.",
-        "episodes": "Responses sampled so far, or pairs trained on by offline methods.",
-        "reward": "Mean training reward of the rollouts.",
-        "kl": "Sampled estimate of KL(policy ‖ reference), in nats; may be negative.",
-        "win_rate": "Mean of the F that the method was trained on, exact or estimated.",
+    "shown_pools": {
+        "kind": "Prompt with the lowest (`adversarial`), median (`neutral`) or highest "
+        "(`positive`) mean reward."
     },
     "table1": {
         "variant": "`nested` as in the paper, `independent`, or `predicted` for nested ones.",

@@ -36,7 +36,7 @@ TITLES = {
     "estimators": "Estimators of log F",
     "inference": "Cost of a response at inference",
     "section6": "Section 6: claims about summaries",
-    "baselines": "The reference's summaries against the posts' beginnings",
+    "lead": "The reference's summaries against the posts' beginnings",
     "data": "Checks of the data",
     "optimum": "Trained policies against exact optima",
     "pools": "Loss from the estimate of F alone",
@@ -44,7 +44,7 @@ TITLES = {
     "limits": "Exact limits",
     "curves": "Exact curves",
 }
-_ELSEWHERE = ("claims", "training", "samples", "models", "missing", "attainment", "monitored")
+_ELSEWHERE = ("claims", "histories", "excerpts", "cards", "missing", "attainment", "monitored")
 """Tables that have a section of their own, or are drawn."""
 _INTERACTIVE = {
     "tradeoff": ("figure2a", "figure2b"),
@@ -90,7 +90,7 @@ def render(tasks: Sequence[Task], missing: Sequence[str] = ()) -> str:
         "training": [
             {"task": task.name, **training(charts, task)}
             for task in tasks
-            if task.has("tables/training") and len(task.table("tables/training"))
+            if task.has("tables/histories") and len(task.table("tables/histories"))
         ],
         "costs": [
             {"task": task.name, **costs(charts, task)}
@@ -100,7 +100,7 @@ def render(tasks: Sequence[Task], missing: Sequence[str] = ()) -> str:
         "models": [
             {"task": task.name, "cards": cards_of(task), "samples": sample_texts(task)}
             for task in tasks
-            if task.has("tables/models") or task.has("tables/samples")
+            if task.has("tables/cards") or task.has("tables/excerpts")
         ],
         "missing": list(missing),
     }

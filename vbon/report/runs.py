@@ -100,9 +100,9 @@ def _by_temperature(
 def _shown_samples(task: Task) -> pd.DataFrame:
     """Return the first sample response of each setting, if there is a table of samples."""
     columns = ["method", "setting", "response"]
-    if not task.has("tables/samples"):
+    if not task.has("tables/excerpts"):
         return pd.DataFrame(columns=columns)
-    return task.table("tables/samples").drop_duplicates(["method", "setting"])[columns]
+    return task.table("tables/excerpts").drop_duplicates(["method", "setting"])[columns]
 
 
 def training(charts: Charts, task: Task) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def training(charts: Charts, task: Task) -> dict[str, Any]:
     Returns:
         Names of the ``charts``, the ``methods`` to choose from, and the first one, ``selected``.
     """
-    table = labelled(task.table("tables/training"))
+    table = labelled(task.table("tables/histories"))
     table["Setting"], table["Seed"] = table["setting"], table["seed"].astype(str)
     table["run"] = table["setting"] + "/" + table["Seed"]
     table["place"] = table.groupby("method")["setting"].transform(_places)

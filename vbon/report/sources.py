@@ -66,14 +66,14 @@ class Task:
 
     @cached_property
     def models(self) -> pd.DataFrame:
-        """The table ``models``; empty if the task has none."""
+        """The table ``cards``; empty if the task has none."""
         columns = ["role", "kind", "quantity", "value"]
-        if not self.has("tables/models"):
+        if not self.has("tables/cards"):
             return pd.DataFrame(columns=columns)
-        return pd.read_csv(self.paths["tables/models"], dtype=str)
+        return pd.read_csv(self.paths["tables/cards"], dtype=str)
 
     def setting(self, role: str, quantity: str) -> str | None:
-        """Return a value of the table ``models``, if it has a row for it."""
+        """Return a value of the table ``cards``, if it has a row for it."""
         rows = self.models[(self.models["role"] == role) & (self.models["quantity"] == quantity)]
         return None if rows.empty else str(rows["value"].iloc[0])
 
@@ -100,12 +100,12 @@ def origin(tasks: list[Task]) -> dict[str, str]:
 
     Returns:
         Words by name: versions, machines, the time of the last table and, for tasks with a table
-        ``models``, commit, seed and hash of the configuration.
+        ``cards``, commit, seed and hash of the configuration.
     """
     cards = [card for task in tasks for card in task.cards.values()]
     measured = [card[MEASURED] for card in cards if MEASURED in card]
     versions = sorted({tuple(sorted(card["versions"].items())) for card in cards})
-    models = {task.name: task.cards.get("tables/models", {}) for task in tasks}
+    models = {task.name: task.cards.get("tables/cards", {}) for task in tasks}
     settings = {name: card["settings"] for name, card in models.items() if card}
     words = {
         "Results of": max((card["written"] for card in measured), default="").replace("T", " "),

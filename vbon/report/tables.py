@@ -116,9 +116,9 @@ def sample_texts(task: Task) -> list[dict[str, Any]]:
         One entry per prompt: ``prompt`` and ``rows`` of method, setting, response, reward and the
         evaluator's reward.
     """
-    if not task.has("tables/samples"):
+    if not task.has("tables/excerpts"):
         return []
-    samples = task.table("tables/samples")
+    samples = task.table("tables/excerpts")
     samples["response"] = samples["response"].fillna("")
     shown = samples.merge(_representatives(task, samples), on=["method", "setting", "seed"])
     looks = scales(shown["method"])

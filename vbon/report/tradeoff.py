@@ -64,9 +64,9 @@ def runs_of(task: Task) -> pd.DataFrame:
 
 def _sampled(task: Task, points: pd.DataFrame) -> dict[str, list[str]]:
     """Return a sample prompt and response of each run, if there is a table of samples."""
-    if not task.has("tables/samples"):
+    if not task.has("tables/excerpts"):
         return {}
-    samples = task.table("tables/samples").drop_duplicates(["method", "setting", "seed"])
+    samples = task.table("tables/excerpts").drop_duplicates(["method", "setting", "seed"])
     keys = samples[["method", "setting", "seed"]].itertuples(index=False, name=None)
     texts = dict(zip(keys, zip(samples["prompt"], samples["response"].fillna("")), strict=True))  # noqa: B905
     runs = points[["method", "setting", "seed"]].itertuples(index=False, name=None)

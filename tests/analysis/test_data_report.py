@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import spearmanr
-from vbon.tasks.bounds import assert_report, data_report, spearman_within
+from vbon.analysis.bounds import assert_report, data_report, spearman_within
 
 from vbon.errors import ConfigError, DataError
 from vbon.tasks.grammar import write_reviews
