@@ -351,8 +351,8 @@ def test_the_verb_reads_tables_and_writes_one_row_per_claim(tmp_path):
     table = orderings("best_of_n_above_fine_tuned", "++")
     table.to_csv(folder / "orderings.csv", index=False)
     output = folder / "claims.csv"
-    words = ["--tables", f"orderings={folder}/orderings.csv", "--output", str(output)]
-    assert main(["claims", "--task", "sentiment", *words]) == 0
+    words = ["--evidence", f"orderings={folder}/orderings.csv", "--output", str(output)]
+    assert main(["claims", "--groups", "tradeoff", "draws", "cost", *words]) == 0
     table = pd.read_csv(output).set_index("key")
     assert len(table) == 12
     assert table["verdict"]["best_of_n_is_on_top"] == SUPPORTED

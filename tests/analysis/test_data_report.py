@@ -2,10 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import spearmanr
-from vbon.analysis.bounds import assert_report, data_report, spearman_within
 
+from vbon.analysis.bounds import assert_report, data_report, spearman_within
 from vbon.errors import ConfigError, DataError
-from vbon.tasks.grammar import write_reviews
 
 DRAWS = 40
 
@@ -31,7 +30,7 @@ def artifacts() -> dict:
     )
     prompts = pd.DataFrame({"prompt_id": names, "prompt_ids": [[k, 7] for k in range(6)]})
     return {
-        "texts": write_reviews(50, 0),
+        "texts": {"num_reviews": 50},
         "prompts": {"train": prompts[:4], "test": prompts[4:]},
         "samples": samples,
         "rewards": rewards,

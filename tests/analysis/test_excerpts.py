@@ -6,10 +6,10 @@ import pytest
 
 from vbon.analysis.excerpts import (
     cards_table,
-    samples_table,
+    excerpts_table,
+    histories_table,
     shown_prompts,
     thinned,
-    training_table,
 )
 from vbon.errors import DataError
 
@@ -42,10 +42,10 @@ def test_what_was_measured_seldom_is_not_lost():
 def test_runs_without_a_history_are_left_out():
     records = [{"method": name, "setting": "n2", "seed": 0} for name in ("best_of_n", "vbon")]
     empty = history(0, kl=0.0)
-    table = training_table(zip(records, [empty, history(3, kl=0.0)], strict=True))
+    table = histories_table(zip(records, [empty, history(3, kl=0.0)], strict=True))
     assert table["method"].unique().tolist() == ["vbon"]
     assert table["evaluator_reward"].isna().all()
-    assert training_table([(records[0], empty)]).empty
+    assert histories_table([(records[0], empty)]).empty
 
 
 def test_every_run_answers_every_shown_prompt():
@@ -55,13 +55,13 @@ def test_every_run_answers_every_shown_prompt():
                          "response": ["C", "no", "A", "B"], "reward": 1.0, "reward_prob": 0.5,
                          "evaluator_reward": 0.0})  # fmt: skip
     record = {"method": "ppo", "setting": "beta1", "seed": 3}
-    table = samples_table(prompts, [(record, said)])
+    table = excerpts_table(prompts, [(record, said)])
     assert table[["prompt", "response", "seed"]].to_numpy().tolist() == [
         ["w", "A", 3],
         ["y", "C", 3],
     ]
     with pytest.raises(DataError, match="ppo/beta1/3: column 'prompt_id' lacks 'a'"):
-        samples_table(prompts, [(record, said[said["prompt_id"] != "a"])])
+        excerpts_table(prompts, [(record, said[said["prompt_id"] != "a"])])
     with pytest.raises(DataError, match=r"prompts\.num_test"):
         shown_prompts(prompts.head(0))
 

@@ -5,7 +5,13 @@ import pytest
 from vbon.analysis import optimum
 from vbon.batches import Prompts
 from vbon.objectives import oracle
-from vbon.tasks import language
+from vbon.tasks.language import (
+    all_responses,
+    build_reference,
+    log_probs,
+    make_prompts,
+    make_rewards,
+)
 
 SECTION = {
     "num_letters": 3,
@@ -21,12 +27,12 @@ SECTION = {
 
 @pytest.fixture(scope="module")
 def language() -> optimum.Language:
-    frame = language.make_prompts(3, 2)
+    frame = make_prompts(3, 2)
     prompts = Prompts.from_lists(frame["prompt_ids"].tolist(), frame["prompt_id"].tolist())
-    responses = language.all_responses(3, 3)
-    reference = language.build_reference(SECTION, 3, prompts, seed=0)
-    log_ref = language.log_probs(reference, prompts, responses).numpy()
-    table = language.make_rewards(frame, responses, 3, "injective", seed=0)
+    responses = all_responses(3, 3)
+    reference = build_reference(SECTION, 3, prompts, seed=0)
+    log_ref = log_probs(reference, prompts, responses).numpy()
+    table = make_rewards(frame, responses, 3, "injective", seed=0)
     rewards = table["reward"].to_numpy().reshape(2, -1)
     return optimum.Language(prompts, responses, list(log_ref), list(rewards))
 

@@ -143,7 +143,7 @@ def study(tmp_path):
     words = ["source_id", "subreddit", "domain", "title", "post", "summary", "chosen", "rejected"]
     posts = pd.DataFrame([["x"] * 8, ["y"] * 8], columns=words).assign(part="test")
     posts["subreddit"] = ["dogs", "relationship_advice"]
-    write_table(tmp_path / "posts.parquet", posts, "posts")
+    write_table(tmp_path / "texts.parquet", posts, "texts")
     prompts = pd.DataFrame({"prompt_id": ["a", "b"], "source_id": ["x", "y"], "domain": "d"})
     prompts["prompt"], prompts["prompt_ids"] = ["POST: one", "POST: two"], [[1], [2]]
     write_table(tmp_path / "prompts.parquet", prompts, "prompts")
@@ -162,17 +162,17 @@ def study(tmp_path):
     [("dogs", "> POST: one", "one"), ("relationship_advice", "> POST: two", "three")],
 )
 def test_the_example_is_of_the_subreddit_asked_for(study, subreddit, prompt, summary, capsys):
-    files = ["--folders", f"{study}/run", "--texts", f"{study}/posts.parquet"]
-    files += ["--prompts", f"{study}/prompts.parquet", "--split", "test-t0.5"]
+    files = ["--measured", f"{study}/run/run.json", "--texts", f"{study}/texts.parquet"]
+    files += ["--test-prompts", f"{study}/prompts.parquet", "--split", "test-t0.5"]
     output = ["--output", f"{study}/table2.csv"]
     assert main(["example", *files, *output, "--subreddit", subreddit]) == 0
     assert pd.read_csv(study / "table2.csv")["summary"].tolist() == [summary]
     rendered = ["--csv", f"{study}/table2.csv", "--output", f"{study}/table2.md"]
-    assert main(["table", *rendered]) == 0
+    assert main(["render", *rendered]) == 0
     markdown = (study / "table2.md").read_text()
     assert markdown.startswith(f"{prompt}\n\n| method |")
     assert main(["example", *files, *output, "--subreddit", "cats"]) == 1
-    message = "prompts.example: no test prompt is of r/cats; there are dogs, relationship_advice"
+    message = "prompts.example: no test prompt is of r/cats; accepted: dogs, relationship_advice"
     assert message in capsys.readouterr().err
 
 
@@ -188,7 +188,7 @@ def test_histories_that_were_watched_are_gathered(study, capsys):
         "seconds",
     ]
     history = pd.DataFrame({"step": [0, 1], **dict.fromkeys(columns, 1.0)})
-    path, words = study / "run/history.parquet", ["monitored", "--folders", f"{study}/run"]
+    path, words = study / "run/history.parquet", ["monitored", "--runs", f"{study}/run/run.json"]
     write_table(path, history, "history")
     assert main([*words, "--output", f"{study}/monitored.csv"]) == 1
     assert "no run has column 'evaluator_reward'; set rewards.monitored" in capsys.readouterr().err

@@ -19,7 +19,7 @@ PUBLISHED = Path(__file__).parent.parent.parent / "published"
 def columns() -> dict[str, list[str]]:
     """Columns by table: those of the schemas, of texts of every kind, and of published tables."""
     tables = {name: list(schema.columns) for name, schema in SCHEMAS.items()}
-    named = {"tasks": ["sentiment", "summarization"], "run_methods": [], "methods": {}}
+    named = {"tasks": ["sentiment", "summarization"], "run_methods": ["reference"], "methods": {}}
     small = {"sentiment": {"reviews": {"num_reviews": 100}},
              "summarization": {"posts": {"num_posts": 100}}}  # fmt: skip
     for task in tasks_of(resolve({**named, **small})).values():

@@ -112,9 +112,8 @@ def test_everything_that_is_known_as_json(world, capsys):
 
 
 def test_aggregation_refuses_a_run_of_another_spec(world, capsys):
-    from vbon.cli.tables import _record_of
-
     from vbon.errors import ArtifactError
+    from vbon.evaluation.steps import _record_of
 
     run = world / "runs/ppo/beta1/seed2"
     asked = Run("t", "", "ppo", "beta1", 2, str(world), str(world), "train", {}, {"lam": 0.5})

@@ -38,16 +38,16 @@ def world(tmp_path_factory):
     prompts = pd.DataFrame({"prompt_id": list("abc"), "prompt": texts, "source_id": list("xyz")})
     prompts["prompt_ids"], prompts["domain"] = words(texts)["input_ids"], "positive"
     write_table(root / "prompts.parquet", prompts, "prompts")
-    limits = {"backend": "transformers", "max_new_tokens": 6, "prompts_per_shard": 9}
+    limits = {"backend": "native", "max_new_tokens": 6, "prompts_per_shard": 9}
     sampling = json.dumps(limits | {"prompts_per_batch": 2})
     given = ["--prompts", f"{root}/prompts.parquet", "--reference", f"{root}/models/reference"]
-    drawn = ["--settings", sampling, "--draws", "40", "--shard", "0", "--seed", "0"]
+    drawn = ["--drawing", sampling, "--draws", "40", "--shard", "0", "--seed", "0"]
     took = ["--seconds", f"{root}/seconds.json"]
-    one = ["--temperatures", "1", "--output", f"{root}/samples.parquet", *took]
+    one = ["--temperatures", "1", "--samples", f"{root}/samples.parquet", *took]
     assert main(["sample", *given, *drawn, *one]) == 0
     models = [f"--{r.replace('_', '-')}={root}/models/{r}" for r in ("reward_model", "evaluator")]
-    scored = ["--samples", f"{root}/samples.parquet", "--settings", json.dumps(REWARDS)]
-    output = ["--output", f"{root}/rewards.parquet", *took]
+    scored = ["--samples", f"{root}/samples.parquet", "--scoring", json.dumps(REWARDS)]
+    output = ["--rewards", f"{root}/rewards.parquet", *took]
     assert main(["score", *given, *models, *scored, *output]) == 0
     return root
 

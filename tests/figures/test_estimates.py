@@ -40,9 +40,9 @@ def test_the_command_stores_the_rows_drawn(tmp_path):
     prompts = prompts.assign(prompt_ids=[[1]] * len(prompts), source_id="a", domain="all")
     write_table(tmp_path / "rewards.parquet", rewards, "rewards")
     write_table(tmp_path / "prompts.parquet", prompts, "prompts")
-    words = [f"--{name}={tmp_path / name}.parquet" for name in ("rewards", "prompts")]
-    assert main(["figure3", *words, "--output", f"{tmp_path}/figure3.csv"]) == 0
-    stored = pd.read_csv(tmp_path / "figure3.csv", float_precision="round_trip")
+    words = [f"--train-{name}={tmp_path / name}.parquet" for name in ("rewards", "prompts")]
+    assert main(["shown-pools", *words, "--output", f"{tmp_path}/shown_pools.csv"]) == 0
+    stored = pd.read_csv(tmp_path / "shown_pools.csv", float_precision="round_trip")
     pd.testing.assert_frame_equal(stored, shown_pools(rewards, prompts))
 
 

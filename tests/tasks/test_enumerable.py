@@ -4,10 +4,10 @@ import torch
 
 from vbon.artifacts import read_table
 from vbon.batches import Prompts
-from vbon.cli import main
 from vbon.models.tabular import TabularLM
 from vbon.rewards import full_texts
 from vbon.tasks import language
+from vbon.tasks.steps import languages
 
 SETTINGS = {
     "num_letters": 3,
@@ -72,6 +72,7 @@ def test_the_exact_cdf_is_written_beside_the_pool(tmp_path):
     root = tmp_path / "language"
     section = {
         **SETTINGS,
+        "kind": "enumerable",
         "reward": "tied",
         "exact_cdf": True,
         "rewards": {"transform": "exp", "batch_size": 8},
@@ -81,15 +82,13 @@ def test_the_exact_cdf_is_written_beside_the_pool(tmp_path):
             "train_draws": 50,
             "test_draws": 20,
             "fresh_draws": 10,
-            "backend": "transformers",
+            "backend": "native",
             "prompts_per_shard": 10,
             "prompts_per_batch": 4,
         },
         "logf": {"m": 50, "estimator": "add1", "pooled_ties": True},
     }
-    import json
-
-    assert main(["enumerate", "--roots", json.dumps({str(root): section}), "--seed", "0"]) == 0
+    languages(roots={str(root): section}, seed=0)
     table = read_table(root / "reference/logf/train.parquet", "logf")
     strings = read_table(root / "data/strings.parquet", "strings")
     for prompt_id, levels, below, level in table[

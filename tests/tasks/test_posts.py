@@ -54,7 +54,7 @@ def write_lines(path, rows):
 def test_posts_repeat_by_seed_and_have_the_schema(posts, tmp_path):
     assert load_posts(SETTINGS, seed=0).equals(posts)
     assert not load_posts(SETTINGS, seed=1)["post"].isin(posts["post"]).any()
-    write_table(tmp_path / "posts.parquet", posts, "posts")
+    write_table(tmp_path / "texts.parquet", posts, "texts")
     assert posts["post"].is_unique
     assert set(posts["subreddit"]) == set(TOPICS)
     home = posts["subreddit"].isin(SETTINGS["in_domain"])

@@ -1,11 +1,11 @@
 import pandas as pd
 import pytest
-from vbon.tasks.reviews import make_prompts
 
 from vbon.artifacts import write_table
 from vbon.errors import DataError
 from vbon.models.build import build_tokenizer
 from vbon.tasks.grammar import write_reviews
+from vbon.tasks.reviews import make_prompts
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from vbon.errors import ConfigError, DataError
-from vbon.tasks import reviews as module
+from vbon.tasks import texts
 from vbon.tasks.base import PARTS
 from vbon.tasks.reviews import load_reviews
 from vbon.tasks.texts import assign_parts
@@ -100,7 +100,7 @@ def test_a_dataset_id_is_loaded_with_its_split(monkeypatch, tmp_path):
         return tmp_path
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    monkeypatch.setattr(module, "snapshot", snapshot)
+    monkeypatch.setattr(texts, "snapshot", snapshot)
     reviews = load_reviews("someone/films:test")
     assert asked == [("someone/films", None, "dataset"), (str(tmp_path), "test")]
     assert reviews["source_id"].tolist() == ["someone-films-000001", "someone-films-000002"]

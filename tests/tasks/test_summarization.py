@@ -5,13 +5,15 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from vbon.tasks.lead import baselines, rouge
 
+from vbon.analysis.lead import compare, rouge
 from vbon.artifacts import read_table
 from vbon.cli import main
 from vbon.models.language_model import load_tokenizer
 from vbon.planning.config import load
 from vbon.rewards import load_reward_model
+from vbon.tasks.base import ROLES
+from vbon.tasks.registry import make_task
 
 TINY = {"layers": 1, "width": 16, "heads": 2, "epochs": 1, "max_tokens": 96}
 FULL = {"batch_size": 32, "learning_rate": 0.003, "warmup": 0.1, "held_out": 0.1}
@@ -23,39 +25,42 @@ def root(tmp_path_factory):
     """Posts, a reference, two scalar models, prompts and scored draws at two temperatures."""
     root = tmp_path_factory.mktemp("summarization")
     config = load(["config.yaml"])["summarization"]
+    for role in ROLES:
+        architecture = {"architecture": "gpt_neox"} if role == "reference" else {}
+        config[role] = {"id": None, "revision": None, "build": {**TINY, **FULL} | architecture}
+    config["posts"] |= {"num_posts": 160, "fractions": FRACTIONS}
+    config["prompts"] |= {"num_train": 6, "num_test": 4, "max_tokens": 64}
+    task = make_task(config)
 
-    def call(verb, *words, **options):
-        named = [part for k, v in options.items() for part in (f"--{k.replace('_', '-')}", str(v))]
-        assert main([verb, *words, *named]) == 0
+    def call(verb, **options):
+        words = [verb]
+        for name, value in options.items():
+            values = value if isinstance(value, list) else [value]
+            encoded = [json.dumps(v) if isinstance(v, dict) else str(v) for v in values]
+            words += [f"--{name.replace('_', '-')}", *encoded]
+        assert main(words) == 0
 
-    posts = config["posts"] | {"num_posts": 160, "fractions": FRACTIONS}
-    call("posts", settings=json.dumps(posts), seed=0, output=root / "posts.parquet")
-    for role in ("reference", "reward_model", "evaluator"):
-        build = {**TINY, **FULL} | ({"architecture": "gpt_neox"} if role == "reference" else {})
-        model = {"settings": json.dumps({"id": None, "revision": None, "build": build})}
-        model |= {"tokenizer": json.dumps(config["tokenizer"]), "prompt_tokens": 64, "seed": 0}
-        where = {"texts": root / "posts.parquet", "card": root / role / "card.json"}
-        call("build", role=role, **model, **where)
-    chosen = json.dumps({"num_train": 6, "num_test": 4, "max_tokens": 64})
+    texts = {"texts": root / "texts.parquet", "seed": 0}
+    call("texts", task=task.cut(), seed=0, output=root / "texts.parquet")
+    for role in ROLES:
+        cut = task.cut(role, "tokenizer", "prompts")
+        call("build", role=role, task=cut, card=root / role / "card.json", **texts)
     splits = {name: root / f"{name}.parquet" for name in ("train", "test")}
-    shared = {"reference": root / "reference", "prompts": root / "train.parquet"}
-    texts = {"texts": root / "posts.parquet", "settings": chosen, "seed": 0}
-    call("prompts", reference=root / "reference", **texts, **splits)
+    models = {role: root / role / "card.json" for role in ROLES}
+    call("prompts", task=task.cut("prompts"), reference=models["reference"], **texts, **splits)
     limits = {"max_new_tokens": 20, "prompts_per_shard": 6, "prompts_per_batch": 4}
-    limits |= {"backend": "transformers"}
+    limits |= {"backend": "native"}
     kinds = ("samples", "rewards", "seconds")
-    names = {kind: [str(root / f"{kind}-{t}.parquet") for t in ("cold", "warm")] for kind in kinds}
-    drawn = {"settings": json.dumps(limits), "draws": 5, "shard": 0, "seed": 0}
-    took = ["--seconds", *names["seconds"], "--temperatures", "0.25", "1"]
-    call("sample", "--output", *names["samples"], *took, **shared, **drawn)
-    models = {name: root / name for name in ("reward_model", "evaluator")}
-    rewards = {"transform": "identity", "batch_size": 16, "missing_eos": -4}
-    scored = ["--samples", *names["samples"], "--output", *names["rewards"]]
-    scored += ["--seconds", *names["seconds"]]
-    call("score", *scored, settings=json.dumps(rewards), **shared, **models)
-    files = {"texts": root / "posts.parquet", "samples": names["samples"][1]}
-    files |= {"evaluator": root / "evaluator", "output": root / "baselines.csv"}
-    call("baselines", settings=json.dumps(rewards), **shared, **files)
+    names = {kind: [f"{root}/{kind}-{t}.parquet" for t in ("cold", "warm")] for kind in kinds}
+    drawn = {"drawing": limits, "draws": 5, "shard": 0, "seed": 0, "temperatures": [0.25, 1]}
+    shared = {"prompts": splits["train"], "samples": names["samples"], "seconds": names["seconds"]}
+    call("sample", reference=models["reference"], **shared, **drawn)
+    scoring = {"transform": "identity", "batch_size": 16, "missing_eos": -4}
+    call("score", rewards=names["rewards"], scoring=scoring, **shared, **models)
+    files = {"texts": texts["texts"], "train_prompts": splits["train"]}
+    files |= {"samples": names["samples"][1], "output": root / "lead.csv"}
+    judged = {role: models[role] for role in ("reference", "evaluator")}
+    call("lead", scoring=scoring, **files, **judged)
     return root
 
 
@@ -82,7 +87,7 @@ def test_models_are_padded_on_the_left_and_know_their_prompts(root):
 
 
 def test_a_summary_is_its_own_best_baseline(root):
-    table = pd.read_csv(root / "baselines.csv").set_index("candidate")
+    table = pd.read_csv(root / "lead.csv").set_index("candidate")
     assert list(table.index) == ["reference", "lead", "summary", "reference_minus_lead"]
     assert table.loc["summary", "rougeL"] > 0.95  # but for words that the tokenizer lacks
     gap = table.loc["reference", "rougeL"] - table.loc["lead", "rougeL"]
@@ -95,7 +100,7 @@ def test_rouge_and_paired_differences_by_hand():
     assert scores["rouge2"].tolist() == pytest.approx([1 / 2, 0])
     texts = {"reference": ["a b", "c d"], "lead": ["a x", "y d"]}
     rewards = {"reference": np.array([3.0, 1.0]), "lead": np.array([1.0, 1.0])}
-    row = baselines(texts, rewards, ["a b", "c d"]).set_index("candidate")
+    row = compare(texts, rewards, ["a b", "c d"]).set_index("candidate")
     gap = row.loc["reference_minus_lead"]
     assert (gap["evaluator_reward"], gap["evaluator_reward_se"]) == (1.0, 1.0)
     assert gap["rouge1"] == pytest.approx(0.5)

@@ -158,7 +158,7 @@ def carry(run, key=None):
     for folder, pairings in pair_files([run]).items():
         rewards = f"{run.root}/reference/rewards/train.parquet"
         given = ["--rewards", rewards, "--pairings", json.dumps(pairings)]
-        assert main(["pairs", *given, "--seed", "0", "--output", folder]) == 0
+        assert main(["pairs", *given, "--seed", "0", "--folder", folder]) == 0
     described = {**run.to_json(), "inputs": run.inputs()}
     made = run.provenance()
     return carry_out(described, run.instance, inputs, made | ({"key": key} if key else {}))

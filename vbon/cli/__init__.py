@@ -50,7 +50,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         run = _verb(words[0])
         if run is None:
-            print(f"vbon: unknown verb {words[0]!r}; `vbon --help` lists them", file=sys.stderr)
+            from vbon.artifacts.steps import steps
+
+            verbs = ", ".join([*VERBS, *(step.verb for step in steps().values())])
+            print(f"vbon: unknown verb {words[0]!r}; accepted: {verbs}", file=sys.stderr)
             return 2
         run(words[1:])
     except VbonError as error:

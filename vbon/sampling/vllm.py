@@ -122,7 +122,7 @@ def _explained() -> Iterator[None]:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(
             f"sampling.backend: vLLM cannot draw from this model on this machine ({reason}); "
-            "change sampling.vllm, or set sampling.backend to transformers"
+            "change sampling.vllm, or set sampling.backend to native"
         ) from error
 
 
