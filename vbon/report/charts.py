@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -105,13 +105,6 @@ def shape(methods: Sequence[str]) -> alt.Shape:
     looks = scales(methods)
     scale = alt.Scale(domain=looks["method"], range=looks["outline"])
     return alt.Shape("method:N", scale=scale, legend=None)
-
-
-def named_colour(column: str, looks: Mapping[str, str], columns: int = 2) -> alt.Color:
-    """Return a colour per label, with a legend below the chart."""
-    scale = alt.Scale(domain=list(looks), range=list(looks.values()))
-    legend = alt.Legend(orient="bottom", columns=columns, title=None, labelLimit=300)
-    return alt.Color(f"{column}:N", scale=scale, legend=legend)
 
 
 def tooltips(*names: str) -> list[alt.Tooltip]:

@@ -11,10 +11,9 @@ from markupsafe import Markup
 
 from vbon.report.captions import CAPTIONS, INTERACTIVE
 from vbon.report.charts import Charts, as_script
-from vbon.report.panels import PANELS
 from vbon.report.runs import costs, temperatures, training
 from vbon.report.sources import Task, origin
-from vbon.report.style import DARK, scales
+from vbon.report.style import DARK
 from vbon.report.summary import sentences
 from vbon.report.tables import cards_of, claims_block, sample_texts, table_block
 from vbon.report.tradeoff import tradeoff
@@ -82,7 +81,7 @@ def render(tasks: Sequence[Task], missing: Sequence[str] = ()) -> str:
             {
                 "task": task.name,
                 "interactive": None if block is lead else block,
-                "figures": _figures(charts, task, block["kind"] if block else ""),
+                "figures": _figures(task, block["kind"] if block else ""),
             }
             for task, block in zip(tasks, interactive, strict=True)
         ],
@@ -154,30 +153,24 @@ def _interactive(charts: Charts, task: Task) -> dict[str, Any] | None:
     return {"task": task.name, "kind": kind, "caption": INTERACTIVE[kind], **block}
 
 
-def _figures(charts: Charts, task: Task, interactive: str) -> list[dict[str, Any]]:
-    """Return every figure of a task: its charts, if it has any, and its printed form.
+def _figures(task: Task, interactive: str) -> list[dict[str, Any]]:
+    """Return every figure of a task as it is printed.
 
     Args:
-        charts: The charts of the page, which grow.
         task: Task whose figures are shown.
         interactive: Kind of the task's interactive charts, or empty.
     """
-    figures = []
-    for name in task.named("figures"):
-        draw = PANELS.get(name)
-        figures.append(
-            {
-                "name": name,
-                "title": _titled(name),
-                "caption": CAPTIONS[name],
-                "charts": draw(charts, task, name) if draw else [],
-                "printed": _as_image(task.svg(name)),
-                "is_interactive": name in _INTERACTIVE.get(interactive, ()),
-                "csv": f"{task.name}/figures/{name}.csv",
-                "methods": _methods(task, name),
-            }
-        )
-    return figures
+    return [
+        {
+            "name": name,
+            "title": _titled(name),
+            "caption": CAPTIONS[name],
+            "printed": _as_image(task.svg(name)),
+            "is_interactive": name in _INTERACTIVE.get(interactive, ()),
+            "csv": f"{task.name}/figures/{name}.csv",
+        }
+        for name in task.named("figures")
+    ]
 
 
 def _titled(name: str) -> str:
@@ -193,16 +186,6 @@ def _titled(name: str) -> str:
         "overoptimisation": "Reward over-optimisation",
     }
     return words.get(name, name.replace("figure", "Figure "))
-
-
-def _methods(task: Task, name: str) -> list[dict[str, str]]:
-    """Return the legend of a figure's chart: names, colours and markers of its methods."""
-    table = task.table(f"figures/{name}")
-    if name not in PANELS or "method" not in table or name in ("figure4", "figure6"):
-        return []
-    rows = table[table["series"] == "below_best_of_n"] if name.startswith("figure7") else table
-    looks = scales(rows["method"].dropna())
-    return [dict(zip(looks, values, strict=True)) for values in zip(*looks.values(), strict=True)]
 
 
 def _as_image(svg: str) -> str:

@@ -20,7 +20,6 @@ from vbon.report.charts import (
     ticks_at,
     tooltips,
 )
-from vbon.report.panels import labelled
 from vbon.report.sources import Task
 from vbon.report.style import RAMP, scales
 from vbon.report.tradeoff import buttons
@@ -40,6 +39,13 @@ COSTS = {
 }
 """Titles of the costs of a run."""
 _COUNT = "datum.value >= 1000 ? format(datum.value, '~s') : format(datum.value, '~r')"
+
+
+def labelled(frame: pd.DataFrame) -> pd.DataFrame:
+    """Add a column ``Method`` with the label of each method."""
+    looks = scales(frame["method"].dropna())
+    labels = dict(zip(looks["method"], looks["label"], strict=True))
+    return frame.assign(Method=frame["method"].map(labels).fillna(""))
 
 
 def temperatures(charts: Charts, task: Task) -> dict[str, Any]:

@@ -62,18 +62,6 @@ def scales(methods: Iterable[str]) -> dict[str, list[Any]]:
     }
 
 
-def ramp(count: int) -> list[str]:
-    """Colours at equal distances from one end of :data:`RAMP` to the other.
-
-    Example:
-        >>> ramp(2)
-        ['#e69f00', '#2f86d6']
-    """
-    ends = np.array([to_rgb(end) for end in RAMP])
-    shares = np.linspace(0, 1, count)[:, None]
-    return [to_hex(colour) for colour in (1 - shares) * ends[0] + shares * ends[1]]
-
-
 def contrast(first: str, second: str) -> float:
     """Contrast of two colours as WCAG 2 defines it, from 1 to 21.
 
