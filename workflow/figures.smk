@@ -25,6 +25,8 @@ for line in copies:
     logger.info(line)
 for line in left_out:
     logger.warning(line)
+if not DRAWING.drawable():
+    raise WorkflowError("there is no table to draw or render anything from")
 
 
 rule redraw:

@@ -80,7 +80,7 @@ def test_a_method_is_added_as_contributing_says(tmp_path):
     assert (mine["status"] == "ok").all()
     assert (mine["kl"] > 1e-6).all()  # it was trained, if only for two steps
     for name in ("costs", "pareto", "figures/figure2a", "figures/figure7b", "tables/matched_kl",
-                 "tables/attainment", "tables/convergence", "tables/samples"):  # fmt: skip
+                 "tables/attainment", "tables/convergence", "tables/excerpts"):  # fmt: skip
         assert "capped" in set(pd.read_csv(results / f"{name}.csv")["method"]), name
     page = (folder / "results/report/index.html").read_text()
     for part in ("PPO, capped", "#b8860b", SHAPES["d"]):
@@ -173,5 +173,5 @@ def test_summaries_are_drawn_at_all_temperatures_at_once(tmp_path):
     assert counts["logf"] == 2  # of test prompts at two temperatures; nobody asks for more
     assert counts["example"] == 3  # tables 2, 4 and 5
     assert counts["figure"] == 3
-    assert counts["section6"] == counts["baselines"] == counts["monitored"] == 1
+    assert counts["section6"] == counts["lead"] == counts["monitored"] == 1
     assert counts["pareto"] == 1  # without rows: a run has several points

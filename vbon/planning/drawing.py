@@ -4,7 +4,6 @@ import os
 from functools import cached_property
 from pathlib import Path
 
-from vbon.errors import VbonError
 from vbon.planning.workflow import STUDIED, Plan
 
 SUFFIXES = ("pdf", "svg", "png", "csv")
@@ -110,11 +109,7 @@ class Drawing:
         ]
 
     def notes(self) -> tuple[list[str], list[str]]:
-        """Lines about copies that are used, and warnings about what is left out.
-
-        Raises:
-            VbonError: If nothing can be drawn.
-        """
+        """Lines about copies that are used, and warnings about what is left out."""
         folder = self.plan.folder
         copies = [
             f"{task}: {folder(task)} has no tables; using published/{task}"
@@ -126,8 +121,6 @@ class Drawing:
             for output, paths in self.lacking.items()
             if paths and output.endswith((".md", ".png"))
         ]
-        if all(self.lacking.values()):
-            raise VbonError("there is no table to draw or render anything from")
         return copies, left_out
 
     def reported(self, task: str) -> dict[str, str]:

@@ -56,7 +56,7 @@ for rule in PLAN.table_steps():
             task=PLAN.having(rule),
         localrule: STEPS[rule].is_light and LIGHT
         resources:
-            gpu=PLAN.gpu if STEPS[rule].needs_gpu else 0,
+            **({"gpu": PLAN.gpu} if STEPS[rule].needs_gpu else {}),
         params:
             **PLAN.params(STEPS[rule]),
         shell:
