@@ -1,18 +1,24 @@
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import vbon.cli
+from vbon.artifacts.steps import steps
 from vbon.cli import VERBS, main
+
+STEPS = [step.verb for step in steps().values()]
 
 
 def test_help_lists_every_verb(capsys):
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
-    assert all(verb in shown for verb in VERBS)
+    assert all(verb in shown for verb in [*VERBS, *STEPS])
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", [*VERBS, *STEPS])
 def test_every_verb_explains_itself(verb, capsys):
     try:
         code = main([verb, "--help"])
@@ -24,7 +30,25 @@ def test_every_verb_explains_itself(verb, capsys):
 
 def test_an_unknown_verb_lists_the_known(capsys):
     assert main(["trian"]) == 2
-    assert "train" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert all(verb in message for verb in [*VERBS, *STEPS])
+
+
+@pytest.mark.parametrize(
+    "file", sorted(Path(vbon.cli.__file__).parent.glob("*.py")), ids=lambda file: file.stem
+)
+def test_a_verb_computes_nothing(file):
+    """Numbers, models and seeds are the business of steps, also where an import is in a function.
+
+    A verb parses, calls and prints.
+    """
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {(node.module or "").partition(".")[0], *(alias.name for alias in node.names)}
+    assert names.isdisjoint({"numpy", "torch", "pandas", "transformers", "derive_seed", "seeding"})
 
 
 def test_an_error_is_one_line_and_code_one(tmp_path, capsys):

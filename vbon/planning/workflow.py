@@ -151,6 +151,12 @@ class Plan:
         methods = sorted({run.method for run in group})
         return self.code(name, *(method_modules()[method] for method in methods))
 
+    def code_of_languages(self) -> str | None:
+        """Hash of the code that writes languages, of all their kinds."""
+        step = self.steps["languages"]
+        tasks = [task for name, task in self.tasks.items() if name not in self.text_tasks]
+        return self.code(step.name, *sorted({root for t in tasks for root in step.roots(task=t)}))
+
     # Texts, models and prompts
 
     def fetched(self, *place: str) -> list[str]:

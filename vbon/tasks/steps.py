@@ -94,8 +94,9 @@ def languages(roots: dict[str, Any], seed: int) -> None:
     All of them share this process: each step takes less time than loading its libraries.
     """
     for folder, section in roots.items():
-        record = provenance({"seed": seed, **section}, {}, languages.roots())
-        make_task(section).write(Path(folder), seed, record)
+        task = make_task(section)
+        record = provenance({"seed": seed, **section}, {}, languages.roots(task=task))
+        task.write(Path(folder), seed, record)
         for split in ("train", "test"):
             _pool(folder, split, section, seed)
         if section["exact_cdf"]:
@@ -107,11 +108,11 @@ def _pool(folder: str, split: str, section: dict[str, Any], seed: int) -> None:
     """Draw, score and sort the pool of one split."""
     sampling, pools = section["sampling"], f"{folder}/reference"
     test_draws = sampling["test_draws"] + sampling["fresh_draws"]
-    prompts, samples = f"{folder}/prompts/{split}.parquet", f"{pools}/samples/{split}.parquet"
+    shown, samples = f"{folder}/prompts/{split}.parquet", f"{pools}/samples/{split}.parquet"
     rewards = f"{pools}/rewards/{split}.parquet"
     models = {role: f"{folder}/models/{role}" for role in ROLES}
     pool.sample(
-        prompts=prompts,
+        prompts=shown,
         reference=models["reference"],
         drawing=sampling,
         draws=sampling["train_draws"] if split == "train" else test_draws,
@@ -122,7 +123,7 @@ def _pool(folder: str, split: str, section: dict[str, Any], seed: int) -> None:
         seconds=[f"{pools}/seconds/samples-{split}-0.json"],
     )
     pool.score(
-        prompts=prompts,
+        prompts=shown,
         **models,
         samples=[samples],
         scoring=section["rewards"],

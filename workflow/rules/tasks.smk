@@ -102,6 +102,6 @@ if PLAN.languages:
         params:
             roots=as_json(PLAN.language_settings()),
             seed=PLAN.seed,
-            code=PLAN.code("languages"),
+            code=PLAN.code_of_languages(),
         shell:
             STEPS["languages"].shell()
