@@ -77,7 +77,7 @@ def received(annotation, *words):
         (Named, [], {}),
         (Model, ["m/reference/card.json"], "m/reference"),
         (Model, ["m/reference"], "m/reference"),
-        (Runs, ["r/seed0/run.json", "evaluated/0.done", "r/seed1/run.json"], ["r/seed0", "r/seed1"]),
+        (Runs, ["r/seed0/run.json", "0.done", "r/seed1/run.json"], ["r/seed0", "r/seed1"]),
         (Output, ["a.csv"], "a.csv"),
         (Outputs, ["a", "b"], ["a", "b"]),
     ],

@@ -34,9 +34,7 @@ def test_an_unknown_verb_lists_the_known(capsys):
     assert all(verb in message for verb in [*VERBS, *STEPS])
 
 
-@pytest.mark.parametrize(
-    "file", sorted(Path(vbon.cli.__file__).parent.glob("*.py")), ids=lambda file: file.stem
-)
+@pytest.mark.parametrize("file", sorted(Path(vbon.cli.__file__).parent.glob("*.py")))
 def test_a_verb_computes_nothing(file):
     """Numbers, models and seeds are the business of steps, also where an import is in a function.
 

@@ -9,6 +9,7 @@ import pytest
 from vbon.errors import ConfigError, DataError
 from vbon.tasks import texts
 from vbon.tasks.base import PARTS
+from vbon.tasks.registry import make_task
 from vbon.tasks.reviews import load_reviews
 from vbon.tasks.texts import assign_parts
 
@@ -197,3 +198,12 @@ def test_real_reviews():
     assert len(split) == 1000
     assert set(split["part"]) == set(PARTS)
     assert 0.3 < split["label"].mean() < 0.7
+
+
+def test_quantities_of_the_data_report_are_counts_and_shares():
+    reviews = load_reviews("grammar", 50)
+    quantities = make_task({"kind": "reviews"}).quantities(reviews)
+    assert quantities == {"num_reviews": 50, "positive_reviews": reviews["label"].sum() / 50}
+    posts = pd.DataFrame({"domain": ["in_domain", "in_domain", "in_domain", "out_of_domain"]})
+    quantities = make_task({"kind": "posts"}).quantities(posts)
+    assert quantities == {"num_posts": 4, "in_domain_posts": 0.75}
