@@ -39,7 +39,7 @@ def test_a_replacement_of_nothing_is_refused(tmp_path):
 
 
 def test_no_block_is_passed_over(tmp_path):
-    with pytest.raises(AssertionError, match="what is a block of zsh"):
+    with pytest.raises(AssertionError, match="the page has a block of zsh"):
         follow("```zsh\ntrue\n```\n", tmp_path, os.environ)
     with pytest.raises(AssertionError, match="does not name its file"):
         follow("```python\nprint(1)\n```\n", tmp_path, os.environ)

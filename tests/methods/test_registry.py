@@ -98,7 +98,7 @@ def test_an_unknown_method_lists_the_known():
         (METHOD.format(**PARTS).replace(f'"""{PARTS["doc"]}"""', ""), "needs a docstring"),
         (
             METHOD.format(**PARTS) + METHOD.format(**PARTS | {"name": "Other"}),
-            "its file registers Mine and Other; give each method a file of its own",
+            "its file registers Mine and Other; give each a file of its own",
         ),
     ],
     ids=["nothing", "no paper", "needs", "colour", "marker", "label", "no docstring", "two"],
