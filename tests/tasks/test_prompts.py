@@ -5,7 +5,7 @@ from vbon.artifacts import write_table
 from vbon.errors import DataError
 from vbon.models.build import build_tokenizer
 from vbon.tasks.grammar import write_reviews
-from vbon.tasks.reviews import make_prompts
+from vbon.tasks.texts import make_prompts
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_too_few_reviews_are_counted(reviews, tokenizer):
     short = pd.DataFrame({"source_id": ["s"], "text": ["a film"], "label": [1]})
     few = pd.concat([reviews[:9], reviews[:1], short], ignore_index=True)
     with pytest.raises(
-        DataError, match=r"11 reviews give \d distinct prompts, 30 are .*[1-9] repeat"
+        DataError, match=r"11 texts give \d distinct prompts, 30 are .*[1-9] repeat"
     ):
         make_prompts(few, tokenizer, 30)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from vbon.artifacts.fingerprint import digest
 from vbon.errors import ConfigError, DataError
 from vbon.rewards.base import Rewards, transformed
 
@@ -22,7 +23,8 @@ def load_function(file: str | Path, name: str) -> Callable[[list[str]], Any]:
     Raises:
         ConfigError: If there is no such file or function, or the file cannot be imported.
     """
-    spec = importlib.util.spec_from_file_location("vbon_reward_function", file)
+    # A file of a task registers its class again: the name keeps those of several files apart.
+    spec = importlib.util.spec_from_file_location(f"vbon_reward_{digest(str(file))}", file)
     if not Path(file).is_file() or spec is None or spec.loader is None:
         raise ConfigError(f"callable: {str(file)!r} is not a Python file; give file.py:function")
     module = importlib.util.module_from_spec(spec)

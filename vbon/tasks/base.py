@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from vbon.errors import ConfigError
+from vbon.errors import ConfigError, DataError
 
 ROLES = ("reference", "reward_model", "evaluator")
 """Models of every task: the one to align, the training reward, and the held-out reward."""
@@ -88,7 +88,11 @@ class Task(ABC):
 
 
 class TextTask(Task):
-    """A task of texts: some train the models, some give the prompts, all in disjoint parts."""
+    """A task of texts: some train the models, some give the prompts, all in disjoint parts.
+
+    A kind defines :meth:`texts`. The other methods read column ``text``, and ``label`` and
+    ``domain`` where they are there; a kind with other columns replaces them.
+    """
 
     schema = "text_section"
     texts_key: ClassVar[str] = "texts"
@@ -99,21 +103,41 @@ class TextTask(Task):
 
     @abstractmethod
     def texts(self, seed: int) -> pd.DataFrame:
-        """All texts, each assigned to one part.
+        """All texts, each assigned to one part; most kinds end with :meth:`divided`.
 
         Returns:
             Schema "texts": ``source_id``, ``part`` (one of :data:`PARTS`) and any other columns;
             ``attrs["duplicates"]`` may count the texts that were dropped.
         """
 
-    @abstractmethod
+    def divided(self, rows: pd.DataFrame, seed: int) -> pd.DataFrame:
+        """Rows with distinct texts, each assigned to one part by the section's ``fractions``.
+
+        Args:
+            rows: Column ``text`` and any others; without ``source_id`` they are numbered.
+            seed: Base seed; another one gives other parts.
+
+        Returns:
+            Schema "texts"; ``attrs["duplicates"]`` is the number of rows dropped.
+        """
+        from vbon.tasks.texts import assign_parts, distinct
+
+        dropped, rows = rows.attrs.get("duplicates", 0), distinct(rows, "text", None, seed)
+        if "source_id" not in rows:
+            names = [f"{self.kind}-{number:06d}" for number in range(len(rows))]
+            rows.insert(0, "source_id", names)
+        fractions = self.section[self.texts_key]["fractions"]
+        parts = assign_parts(rows, "text", fractions, seed, self.texts_key)
+        parts.attrs["duplicates"] = dropped + rows.attrs["duplicates"]
+        return parts
+
     def prompts(
         self, texts: pd.DataFrame, tokenizer: Any, split: str, seed: int, taken: list[list[int]]
     ) -> pd.DataFrame:
-        """Prompts of one split.
+        """Prompts of one split: by default the first tokens of its texts.
 
         Args:
-            texts: What :meth:`texts` returned.
+            texts: Rows that :meth:`texts` returned.
             tokenizer: A Hugging Face tokenizer of the reference.
             split: ``train`` or ``test``.
             seed: Base seed.
@@ -122,12 +146,19 @@ class TextTask(Task):
         Returns:
             Schema "prompts".
         """
+        from vbon.tasks.texts import make_prompts
 
-    @abstractmethod
+        rows, settings = texts[texts["part"] == split], self.section["prompts"]
+        limits = settings[f"num_{split}"], settings["min_tokens"], settings["max_tokens"]
+        return make_prompts(rows, tokenizer, *limits, seed, exclude=taken)
+
     def train_model(
         self, role: str, texts: pd.DataFrame, seed: int, folder: Path
     ) -> dict[str, float]:
         """Train a model on the texts of its part and save it.
+
+        By default the reference is a language model of the texts, and the other two are
+        classifiers of their labels, 0 and 1.
 
         Args:
             role: One of :data:`ROLES`; its ``build`` settings are in the section.
@@ -137,7 +168,24 @@ class TextTask(Task):
 
         Returns:
             Measured quality by name, for the card and the data report.
+
+        Raises:
+            DataError: If a classifier is requested of texts without labels.
         """
+        from vbon.models.build import build_classifier, build_reference, build_tokenizer
+
+        settings = self.section[role]["build"]
+        options = {**self.section["tokenizer"], "max_tokens": settings["max_tokens"]}
+        if role == "reference":
+            tokenizer = build_tokenizer(texts["text"], **options)
+            return build_reference(texts["text"], tokenizer, settings, seed, folder)
+        if "label" not in texts:
+            raise DataError(
+                f"{role}: texts of kind {self.kind} have no column 'label' that a classifier could "
+                f"learn; give {role}.callable or {role}.id"
+            )
+        tokenizer = build_tokenizer(texts["text"], **options, classifier=True)
+        return build_classifier(texts, tokenizer, settings, seed, folder)
 
     def quantities(self, texts: pd.DataFrame) -> dict[str, float]:
         """Properties of the texts for the data report, whose bounds are in ``checks``."""
@@ -159,7 +207,7 @@ class TextTask(Task):
         return {split: self.section["prompts"][f"num_{split}"] for split in ("train", "test")}
 
     def check(self, where: str) -> None:
-        """Refuse shares of the texts that leave a model or a split without any."""
+        """Refuse shares that leave a model or a split without texts, and limits of no prompt."""
         for role in ROLES:
             if None not in (self.section[role]["id"], self.section[role].get("callable")):
                 raise ConfigError(
@@ -187,3 +235,9 @@ class TextTask(Task):
                     f"{where}.{self.texts_key}.fractions.{part}: {share} is not allowed; give more "
                     "than 0"
                 )
+        prompts = self.section["prompts"]
+        if prompts["max_tokens"] < prompts.get("min_tokens", 0):
+            raise ConfigError(
+                f"{where}.prompts.max_tokens: {prompts['max_tokens']} is below "
+                f"{where}.prompts.min_tokens = {prompts['min_tokens']}"
+            )

@@ -3,9 +3,11 @@
 import gzip
 import hashlib
 import json
+import logging
 import math
+import random
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,10 @@ from vbon.artifacts.snapshots import snapshot
 from vbon.errors import ArtifactError, ConfigError, DataError
 from vbon.seeding import derive_seed
 from vbon.tasks.base import PARTS
+
+DOMAINS = {0: "negative", 1: "positive"}
+"""Domain of a prompt by the label of its text, where texts have no domain."""
+_LOG = logging.getLogger(__name__)
 
 
 def with_test_rows(rows: pd.DataFrame, tested: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -209,3 +215,81 @@ def prompt_id(source_id: str, prompt_ids: Sequence[int]) -> str:
     """
     text = source_id + "\x1f" + " ".join(str(int(token)) for token in prompt_ids)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def make_prompts(
+    rows: pd.DataFrame,
+    tokenizer: Any,
+    num_prompts: int,
+    min_tokens: int = 2,
+    max_tokens: int = 8,
+    seed: int = 0,
+    exclude: Iterable[Sequence[int]] = (),
+) -> pd.DataFrame:
+    """Cut prompts of U{min..max} tokens from the beginnings of texts (arXiv:2407.06057, Sec. 6).
+
+    The length of each is drawn from a stream of its own, so a prompt stays what it is when other
+    texts come or go. Texts of fewer than ``max_tokens`` tokens are left out, because they would
+    make the lengths uneven. Prompts with the same tokens are kept once (the first one).
+
+    Args:
+        rows: Rows of one part: ``source_id``, ``text``, and perhaps ``domain`` or ``label``.
+        tokenizer: A Hugging Face tokenizer of the reference.
+        num_prompts: How many prompts to return.
+        min_tokens: Shortest prompt, in tokens; at least 2.
+        max_tokens: Longest prompt, in tokens.
+        seed: Of the lengths.
+        exclude: Token ids of prompts that must not occur again (those of the other split).
+
+    Returns:
+        Schema "prompts": ``prompt_id``, ``prompt`` (the decoded ids), ``prompt_ids`` (list of
+        int), ``source_id`` and ``domain`` (the text's, or the name of its label, or ``all``).
+
+    Raises:
+        DataError: If the texts give fewer distinct prompts than asked for.
+
+    Example:
+        >>> from vbon.models.build import build_tokenizer
+        >>> from vbon.tasks.grammar import write_reviews
+        >>> reviews = write_reviews(60, seed=0)
+        >>> tokenizer = build_tokenizer(reviews["text"], kind="words", vocab_size=400)
+        >>> prompts = make_prompts(reviews, tokenizer, num_prompts=20, seed=0)
+        >>> prompts["prompt_ids"].map(len).between(2, 8).all().item()
+        True
+    """
+    encoded = tokenizer(
+        rows["text"].tolist(), add_special_tokens=False, truncation=True, max_length=max_tokens
+    )["input_ids"]
+    excluded = {tuple(int(token) for token in ids) for ids in exclude}
+    seen: set[tuple[int, ...]] = set()
+    prompts, short, repeated, shared = [], 0, 0, 0
+    for source, domain, ids in zip(rows["source_id"], _domains(rows), encoded, strict=True):
+        if len(ids) < max_tokens:
+            short += 1
+            continue
+        lengths = random.Random(derive_seed(seed, "prompt", source))
+        key = tuple(ids[: lengths.randint(min_tokens, max_tokens)])
+        if key in seen or key in excluded:
+            repeated, shared = repeated + (key in seen), shared + (key in excluded)
+            continue
+        seen.add(key)
+        prompts.append((prompt_id(source, key), list(key), source, domain))
+    counts = f"{short} texts too short, {repeated} repeated, {shared} in the other split"
+    if len(prompts) < num_prompts:
+        raise DataError(
+            f"prompts: {len(rows)} texts give {len(prompts)} distinct prompts, {num_prompts} are "
+            f"requested ({counts}); give more texts or lower the number of prompts"
+        )
+    _LOG.info("%d prompts from %d texts (%s)", num_prompts, len(rows), counts)
+    frame = pd.DataFrame(
+        prompts[:num_prompts], columns=["prompt_id", "prompt_ids", "source_id", "domain"]
+    )
+    frame.insert(1, "prompt", tokenizer.batch_decode(frame["prompt_ids"].tolist()))
+    return frame
+
+
+def _domains(rows: pd.DataFrame) -> Iterable[str]:
+    """Domain of each text: its own, the name of its label, or one for all."""
+    if "domain" in rows:
+        return rows["domain"]
+    return rows["label"].map(DOMAINS) if "label" in rows else ["all"] * len(rows)
