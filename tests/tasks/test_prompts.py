@@ -63,5 +63,5 @@ def test_too_few_reviews_are_counted(reviews, tokenizer):
 def test_short_reviews_are_left_out():
     tokenizer = build_tokenizer(["a film"], vocab_size=10)
     short = pd.DataFrame({"source_id": ["s"], "text": ["a film"], "label": [1]})
-    with pytest.raises(DataError, match="1 reviews too short"):
+    with pytest.raises(DataError, match="1 texts too short"):
         make_prompts(short, tokenizer, 1)

@@ -3,8 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+from vbon.errors import ConfigError
 from vbon.tasks.base import Task
 from vbon.tasks.registry import register
+
+MOST_STRINGS = 100_000
+"""Limit of strings per prompt, since all are listed and each policy is a table of them."""
 
 
 @register
@@ -17,6 +21,17 @@ class Enumerable(Task):
     tables = (*Task.tables, "optimum")
     claims = ("invariance",)
     shares_pool = False
+
+    def check(self, where: str) -> None:
+        """Refuse a language with more strings than can be listed."""
+        letters, longest = self.section["num_letters"], self.section["sampling"]["max_new_tokens"]
+        strings = sum(letters**length for length in range(longest + 1))
+        if strings > MOST_STRINGS:
+            raise ConfigError(
+                f"{where}.sampling.max_new_tokens: {longest} is not allowed with "
+                f"{where}.num_letters = {letters}, since {strings:.1g} strings are more than "
+                f"{MOST_STRINGS}; lower one of them"
+            )
 
     @property
     def num_prompts(self) -> dict[str, int]:
