@@ -193,6 +193,22 @@ def test_prompts_are_the_same_again(kind):
 
 
 @pytest.mark.parametrize("kind", TEXT)
+def test_the_reference_is_trained_the_same_again(kind, tmp_path):
+    size = {"layers": 1, "width": 16, "heads": 2, "epochs": 1}
+    task = make_task(merge(small(kind), {"reference": {"build": size}}))
+    texts = texts_of(kind)
+    rows = texts[texts["part"] == "reference"]
+    metrics = {}
+    for name, seed in {"one": 0, "again": 0, "other": 1}.items():
+        metrics[name] = task.train_model("reference", rows, seed, tmp_path / name)
+    assert np.isfinite(list(metrics["one"].values())).all()
+    assert metrics["one"] == metrics["again"] != metrics["other"]
+    names = ("one", "again", "other")
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in names]
+    assert weights[0] == weights[1] != weights[2]
+
+
+@pytest.mark.parametrize("kind", TEXT)
 def test_quantities_are_finite_numbers(kind):
     quantities = make_task(small(kind)).quantities(texts_of(kind))
     assert quantities

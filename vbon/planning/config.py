@@ -103,10 +103,16 @@ def _section(name: str, section: Any, is_run: bool) -> dict[str, Any]:
         near = difflib.get_close_matches(name, accepted, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ConfigError(f"{name}: unknown key; {hint}accepted here: {', '.join(accepted)}")
-    if kind not in KINDS.files():
+    kinds = list(KINDS.files())
+    if kind is None:
         raise ConfigError(
-            f"{name}.kind: {kind!r} is not allowed; accepted: {', '.join(sorted(KINDS.files()))}"
+            f"{name}.kind: missing, but tasks lists {name}; add a section {name} that gives its "
+            f"kind; accepted: {', '.join(kinds)}, and files in the folder that VBON_TASKS names"
         )
+    if kind not in kinds:
+        near = difflib.get_close_matches(str(kind), kinds, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ConfigError(f"{name}.kind: {kind!r} is unknown; {hint}accepted: {', '.join(kinds)}")
     completed = _with_defaults({**section, "kind": kind}, section_schema(kind))
     _validate(completed, section_schema(kind), (name,))
     return completed

@@ -178,7 +178,7 @@ class TextTask(Task):
         options = {**self.section["tokenizer"], "max_tokens": settings["max_tokens"]}
         if role == "reference":
             tokenizer = build_tokenizer(texts["text"], **options)
-            return build_reference(texts["text"], tokenizer, settings, seed, folder)
+            return build_reference(texts["text"].tolist(), tokenizer, settings, seed, folder)
         if "label" not in texts:
             raise DataError(
                 f"{role}: texts of kind {self.kind} have no column 'label' that a classifier could "

@@ -12,8 +12,8 @@ KINDS = Registry("kind", "kind", Path(__file__).parent, "VBON_TASKS")
 register = KINDS.register
 
 
-def kind_of(name: str, section: Mapping[str, Any]) -> str | None:
-    """Kind of a section: what it says, or that of its name."""
+def kind_of(name: str, section: Mapping[str, Any]) -> Any:
+    """Kind that a section gives, unchecked, or that of its name; None without either."""
     if "kind" in section:
         return section["kind"]
     named = (kind for kind in KINDS.files() if KINDS.get(kind).section_name == name)
