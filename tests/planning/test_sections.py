@@ -69,7 +69,7 @@ def test_a_section_that_no_task_names_is_checked_and_not_run():
         ({"posts": {}}, "films.posts: unknown key"),
         ({"kind": "revews"}, "films.kind: 'revews' is unknown; did you mean 'reviews'? accepted: "),
         ({"kind": 3}, "films.kind: 3 is unknown; accepted: enumerable, posts, reviews"),
-        ({"kind": ["posts"]}, "films.kind: ['posts'] is unknown; accepted: enumerable"),
+        ({"kind": ["posts"]}, "films.kind: ['posts'] is unknown; did you mean 'posts'?"),
         ({"kind": None}, "films.kind: missing, but tasks lists films; add a section films that"),
         ({"studies": {"a": {"logf": {"m": 0}}}}, "films.studies.a.logf.m: 0 is not allowed"),
     ],
