@@ -1,5 +1,7 @@
 """Kinds of task in a folder of one's own."""
 
+import sys
+
 import pytest
 
 from vbon.artifacts.steps import steps
@@ -33,7 +35,9 @@ class Numbers(TextTask):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder with one kind and a helper."""
+    """A folder with one kind and a helper, which no earlier test has imported."""
+    for name in [name for name in sys.modules if name.endswith("._words")]:
+        monkeypatch.delitem(sys.modules, name)
     (tmp_path / "numbers.py").write_text(NUMBERS)
     (tmp_path / "_words.py").write_text(HELPER)
     monkeypatch.setenv("VBON_TASKS", str(tmp_path))
@@ -78,7 +82,7 @@ def test_texts_without_labels_train_no_classifier(folder, tmp_path):
         task.train_model("reward_model", task.texts(0), 0, tmp_path / "model")
 
 
-def test_repeated_texts_are_dropped_and_counted(folder, monkeypatch):
+def test_repeated_texts_are_dropped_and_counted(folder):
     (folder / "_words.py").write_text(
         "def words(stream, number):\n    return [str(k % 80) for k in range(number)]\n"
     )
