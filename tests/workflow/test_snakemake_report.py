@@ -35,9 +35,9 @@ def test_the_page_shows_what_is_there_and_snakemakes_report_has_captions(swept, 
     shutil.rmtree(task / "runs")
     run(folder, *alone)
     assert (folder / PAGE).read_text() == whole
-    (task / "tables/samples.csv").unlink()
+    (task / "tables/excerpts.csv").unlink()
     run(folder, *alone)
     bare = (folder / PAGE).read_text()
-    assert "<code>results/enumerable/tables/samples.csv</code>" in bare
+    assert "<code>results/enumerable/tables/excerpts.csv</code>" in bare
     assert "to the same test prompts" in whole
     assert "to the same test prompts" not in bare
