@@ -208,7 +208,7 @@ def test_what_takes_a_second_or_two_is_no_job(sweep):
     rules = {job["Comment"].partition("_wildcards")[0].removeprefix("rule_") for job in sweep.jobs}
     computing = {"pareto", "optimum"} | ({"section6"} if "summarization" in TASKS else set())
     assert computing < rules  # they resample
-    assert rules.isdisjoint({"merge_samples", "logf", "aggregate", "figure", "table", "metrics"})
+    assert rules.isdisjoint({"merge", "logf", "aggregate", "claims", "figure", "table", "headline"})
 
 
 def test_jobs_wait_while_the_node_is_drained(sweep):

@@ -392,6 +392,11 @@ class Plan:
         names = names or {name: name for name in step.named("output")}
         return {key: f"{self.results}/{{task}}/tables/{name}.csv" for key, name in names.items()}
 
+    def is_local(self, step: Step) -> bool:
+        """Return True if a table takes so little that it is no job for a cluster."""
+        reads_pool = not {"samples", "train_rewards"}.isdisjoint(step.parameters)
+        return step.is_light and (self.is_light or not reads_pool)
+
     def inputs(self, step: Step) -> dict[str, Callable[[Wildcards], Any]]:
         """Input functions of the rule of a table's step."""
         return {name: self._function(name, as_files=True) for name in step.named("input")}

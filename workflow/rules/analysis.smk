@@ -54,7 +54,7 @@ for rule in PLAN.table_steps():
             f"logs/{{task}}/{rule}.log",
         wildcard_constraints:
             task=PLAN.having(rule),
-        localrule: STEPS[rule].is_light and LIGHT
+        localrule: PLAN.is_local(STEPS[rule])
         resources:
             **({"gpu": PLAN.gpu} if STEPS[rule].needs_gpu else {}),
         params:
