@@ -36,7 +36,7 @@ rule all:
     default_target: True
     input:
         lambda wildcards: PLAN.damaged(workflow),
-        PLAN.records(PLAN.runs),  # one that was deleted is missed
+        PLAN.records(PLAN.runs),  # so that deleted ones are made again
         sorted({*DRAWING.sources, *(path for paths in DRAWING.sources.values() for path in paths)}),
         DRAWING.report,
         expand(f"{RESULTS}/{{task}}/metrics.json", task=PLAN.tasks),
@@ -44,6 +44,6 @@ rule all:
 
 
 rule rebuild:
-    """What `vbon workflow` set aside; it requests this beside targets that are named."""
+    """Files that `vbon workflow` set aside; requested beside named targets."""
     input:
         lambda wildcards: PLAN.damaged(workflow),

@@ -1,7 +1,7 @@
-"""Figures, rendered tables and the report from the tables that exist: a graph without the rest.
+"""Figures, rendered tables and the report from the tables that exist.
 
-`snakemake -s workflow/figures.smk -F --cores 2` redraws them all. No rule upstream of a table exists
-in this graph, so nothing can be computed again.
+`snakemake -s workflow/figures.smk -F --cores 2` redraws them all. This graph has no rule upstream of
+a table, so nothing is computed again.
 """
 
 

@@ -47,14 +47,14 @@ def test_a_table_says_settings_code_machine_and_time(world, capsys):
     for words in ("text_rewards, version 1", "reviews: 7", "seed: 3", "torch 2.", "at most"):
         assert words in text
     assert "the same as that of vbon.tasks.reviews" in text
-    assert "told by" not in text
+    assert "(from" not in text
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".png"])
 def test_what_has_no_footer_is_described_by_its_card(world, capsys, suffix):
     code, text = describe(capsys, world / f"tables/mean{suffix}")
     assert code == 0
-    assert "told by" in text
+    assert "(from" in text
     assert "bootstrap: 20" in text
     assert f"rewards: {world / 'rewards.parquet'}" in text
     assert "still the same" in text

@@ -143,7 +143,7 @@ def test_models_must_have_room_for_prompt_and_response():
     [
         ({"prompts": {"num_test": 31}}, "summarization.prompts.num_test"),
         ({"evaluation": {"temperatures": [0]}}, "summarization.evaluation.temperatures.0: 0"),
-        ({"evaluation": {"sample_seeds": [1, 1]}}, "a value stands twice"),
+        ({"evaluation": {"sample_seeds": [1, 1]}}, "a value is repeated"),
         ({"evaluation": {"responses": 101}}, "summarization.evaluation.responses: 101 asked for"),
         ({"rewards": {"monitored": -1}}, "summarization.rewards.monitored: -1"),
         ({"posts": {"in_domain": []}}, "summarization.posts.in_domain"),

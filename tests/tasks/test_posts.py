@@ -170,7 +170,7 @@ def test_prompts_are_in_domain_to_train_and_equal_to_test(posts, tokenizer, tmp_
         assert (frame["prompt_ids"].map(len) <= 40).all()
         for text, ids in zip(frame["prompt"], frame["prompt_ids"], strict=True):
             assert tokenizer.decode(ids) == text
-    with pytest.raises(DataError, match="999 are asked for"):
+    with pytest.raises(DataError, match="999 are requested"):
         make_post_prompts(posts, tokenizer, "train", settings | {"num_train": 999})
 
 

@@ -21,12 +21,12 @@ PACKAGE = Path(__file__).parent.parent
 MEASURED = "measured"
 """Field of footers, cards and records with times and memory, which no hash includes."""
 LOOK = ("label", "colour", "dark_colour", "marker", "hollow", "dashes", "order")
-"""Attributes of a method's class that are its look: figures depend on them, runs do not."""
+"""Attributes of a method's class that are its look; figures depend on them, runs do not."""
 _UNUSED = ("paper", "example", "figures", "tables", "claims")
 """Attributes of methods and tasks that no result depends on."""
 _PLUMBING = ("artifacts.steps", "artifacts.plugins", "methods.registry", "tasks.registry")
-"""Modules that find code and pass it its arguments; no result depends on them."""
-_LOOK = "<look>"  # made-up name of the look in a method's file
+"""Modules that find code and pass arguments to it; no result depends on them."""
+_LOOK = "<look>"  # name for the look in a method's file
 _AROUND = (MEASURED, "modules", "paths", "versions")
 _PACKAGES = ("numpy", "pandas", "pyarrow", "torch", "transformers", "vbon")
 _OPTIONAL = ("vllm",)  # recorded only where they were used
@@ -48,8 +48,8 @@ def code_fingerprint(*roots: str | Path) -> str:
     """Hash of definitions and of everything in this package that they use, directly or not.
 
     Comments, docstrings, formatting and error messages do not count, nor does the module that
-    contains a definition, so that moving it changes nothing. The look of methods counts for code
-    that draws them, and for no other. Any other change does.
+    contains a definition, so that moving it changes nothing. The look of methods counts only for
+    code that draws them. Any other change counts.
 
     Args:
         roots: Modules (``"vbon.training.online"``), definitions in modules
@@ -98,7 +98,7 @@ def _inherited(file: Path, name: str) -> list[tuple[Path, str]]:
 
 
 def uses_of(root: str) -> set[str]:
-    """Names, and attributes of names, that one definition mentions, its arguments included."""
+    """Names, and attributes of names, that one definition mentions, including its arguments."""
     [(file, name)] = _places(root)
     node = next(node for node in ast.parse(file.read_text()).body if name in _defined(node))
     return _uses(node, hidden=())
@@ -113,13 +113,13 @@ def _original(place: tuple[Path, str]) -> tuple[Path, str]:
 
 
 def _method_files() -> list[Path]:
-    """Files in which methods, and with them their looks, may be."""
+    """Files that may contain methods with their looks."""
     folders = [PACKAGE / "methods", *map(Path, filter(None, [os.environ.get("VBON_METHODS")]))]
     return [file for folder in folders for file in sorted(folder.glob("*.py"))]
 
 
 def _used(file: Path, use: str) -> list[tuple[Path, str]]:
-    """Definitions that a mention of a name or of its attribute may refer to."""
+    """Definitions to which a mention of a name or of its attribute may refer."""
     name, _, attribute = use.partition(".")
     if ":" in use:
         return _places(use)
@@ -209,7 +209,7 @@ def _module(file: Path) -> _Module:
 
 
 def _add_methods(module: _Module, node: ast.ClassDef) -> None:
-    """Add the methods of a class as definitions, each with the class's own attributes."""
+    """Add the methods of a class as definitions, each with the attributes of the class."""
     module.bases[node.name] = [ast.unparse(base) for base in node.bases]
     methods = [child for child in node.body if isinstance(child, ast.FunctionDef)]
     rest = [child for child in node.body if child not in methods and not _is_docstring(child)]
@@ -221,7 +221,7 @@ def _add_methods(module: _Module, node: ast.ClassDef) -> None:
         for use in _uses(child, hidden=()):
             owner, _, attribute = use.partition(".")
             if owner in ("self", "cls") and attribute:
-                uses.add(f"{node.name}!{attribute}")  # of its own object
+                uses.add(f"{node.name}!{attribute}")  # of the same object
         module.hashes[name] = _hash(_bare(copy.deepcopy(child)), *attributes)
         module.uses[name] = uses
 
@@ -236,7 +236,7 @@ def is_registered(node: ast.ClassDef) -> bool:
 
 
 def assigned(statement: ast.stmt) -> str:
-    """Name of the one variable that a statement assigns, else nothing.
+    """Name of the one variable that a statement assigns; empty for other statements.
 
     Example:
         >>> [assigned(statement) for statement in ast.parse("a = 1; b: int = 2; f()").body]
@@ -257,14 +257,14 @@ def _imported(node: ast.ImportFrom) -> dict[str, str]:
 
 
 def _resolve(node: ast.stmt, file: Path) -> None:
-    """Put the path of a file in place of its name where a statement imports from beside it."""
+    """Replace the names of files by their paths in imports from the same folder."""
     for inner in ast.walk(node):
         if isinstance(inner, ast.ImportFrom) and inner.level == 1 and inner.module:
             inner.level, inner.module = 0, str(file.parent / f"{inner.module}.py")
 
 
 def _defined(node: ast.stmt) -> list[str]:
-    """Names that a statement defines; none if it may do anything else."""
+    """Names that a statement defines; none if it may have other effects."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return [node.name]
     if isinstance(node, ast.Import | ast.ImportFrom):  # of other packages
@@ -335,11 +335,7 @@ def _blank_texts(node: ast.AST) -> None:
 
 
 def _is_docstring(node: ast.AST) -> bool:
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
+    return isinstance(node, ast.Expr) and isinstance(getattr(node.value, "value", None), str)
 
 
 def content_hash(path: str | Path) -> str:
@@ -402,7 +398,7 @@ def provenance(
     """Provenance of an artifact: settings, content of its inputs, code and versions; no times.
 
     Args:
-        settings: Everything that determines the artifact and is not an input.
+        settings: Everything except inputs that determines the artifact.
         inputs: Files or folders, by role.
         modules: As in :func:`code_fingerprint`.
 

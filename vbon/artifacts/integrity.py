@@ -51,7 +51,7 @@ def set_aside(folder: str | Path) -> tuple[dict[Path, str], list[str]]:
     requests = []
     for path in messages:
         parts = path.relative_to(folder).parts
-        if "runs" in parts:  # before the rename, so that a kill in between does no harm
+        if "runs" in parts:  # before the rename, so that a kill in between is harmless
             for name in ("points.parquet", "points.csv"):
                 Path(folder, *parts[: parts.index("runs")], name).unlink(missing_ok=True)
             if path.parent.name == "responses":

@@ -1,4 +1,4 @@
-"""Classes that are found by the name of their file, in this package or in a folder of the user."""
+"""Classes named for their files, in this package or in a folder of the user."""
 
 import importlib
 import importlib.util
@@ -21,7 +21,7 @@ class Registry:
     Args:
         word: Name of such a class in messages.
         attribute: Attribute of the class that is set to the name of its file.
-        folder: Folder of the package's own files.
+        folder: Folder of the package's files.
         variable: Environment variable that names a folder of the user.
     """
 
@@ -43,7 +43,7 @@ class Registry:
                 f"{self._word} {name!r}: its file registers {registered.__qualname__} and "
                 f"{cls.__qualname__}; give each a file of its own"
             )
-        # A dataclass without a docstring is given its signature for one.
+        # A dataclass without a docstring gets its signature as one.
         if not cls.__doc__ or cls.__doc__.startswith(f"{cls.__name__}("):
             raise ConfigError(f"{self._word} {name!r}: its class needs a docstring")
         setattr(cls, self._attribute, name)
@@ -51,7 +51,7 @@ class Registry:
         return cls
 
     def files(self) -> dict[str, Path]:
-        """File of each class by name: the package's own, then those of the user's folder.
+        """File of each class by name: those of the package, then those of the user's folder.
 
         Raises:
             ConfigError: If two files give the same name, or the user's folder does not exist.
@@ -69,7 +69,7 @@ class Registry:
         return files
 
     def _folders(self) -> list[Path]:
-        """The package's folder and, where there is one, the user's."""
+        """The package's folder and, if there is one, the user's."""
         named = os.environ.get(self._variable)
         if named and not Path(named).is_dir():
             raise ConfigError(f"{self._variable}: {named!r} is not a folder")
@@ -79,7 +79,7 @@ class Registry:
         """The class called ``name``.
 
         Raises:
-            ConfigError: For an unknown name, with those that are accepted.
+            ConfigError: For an unknown name, listing the accepted ones.
         """
         files = self.files()
         if name not in files:

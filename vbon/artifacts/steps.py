@@ -1,8 +1,8 @@
-"""Steps of the workflow: functions whose signatures say what they read, write and are set by.
+"""Steps of the workflow: functions whose signatures declare inputs, outputs and settings.
 
 From one signature follow the verb ``vbon <name>`` with its options, the shell command of the rule,
-the hash of the code that makes a job run again, and the provenance of what is written. The steps of
-a phase are in ``steps.py`` of its folder. Their bodies import what is heavy, so that all signatures
+the hash of the code that makes a job run again, and the provenance of the outputs. The steps of a
+phase are in ``steps.py`` of its folder. Their bodies import heavy libraries, so that all signatures
 can be read without PyTorch.
 """
 
@@ -34,7 +34,7 @@ class Kind:
 
     Attributes:
         role: ``input``, ``output`` or ``setting``.
-        load: Value for the function, of what was parsed from the command line.
+        load: Function from the parsed word of the command line to the value of the parameter.
         is_folder: Whether files named by a record (``run.json``, ``card.json``) are its folders.
     """
 
@@ -46,15 +46,15 @@ class Kind:
 Input = Annotated[str, Kind("input")]
 """A file that is read."""
 Optional = Annotated[str | None, Kind("input")]
-"""A file that is read where there is one."""
+"""A file that is read if it exists."""
 Inputs = Annotated[list[str], Kind("input")]
 """Files that are read, all of one sort."""
 Named = Annotated[dict[str, str], Kind("input")]
 """Files that are read, by name: ``name=path`` on the command line."""
 Model = Annotated[str, Kind("input", is_folder=True)]
-"""Folder of a model; its rule has the card in it as input."""
+"""Folder of a model; the input of the rule is the card in it."""
 Runs = Annotated[list[str], Kind("input", is_folder=True)]
-"""Folders of runs; their rule has their records as inputs, and marks of what else must be there."""
+"""Folders of runs; the inputs of the rule are their records and marks of other needed files."""
 Output = Annotated[str, Kind("output")]
 """A file that is written."""
 Outputs = Annotated[list[str], Kind("output")]
@@ -66,7 +66,7 @@ def table(schema: str, columns: list[str] | None = None) -> Any:
 
     Args:
         schema: Name in :data:`vbon.artifacts.SCHEMAS`, or of a small table that is CSV alone.
-        columns: Columns that are read of a Parquet file; all by default.
+        columns: Columns to read from a Parquet file; all by default.
     """
 
     def load(path: str) -> pd.DataFrame:
@@ -78,7 +78,7 @@ def table(schema: str, columns: list[str] | None = None) -> Any:
 
 
 def optional_table(schema: str) -> Any:
-    """As :func:`table`, of a file that need not be there."""
+    """As :func:`table`, for a file that need not exist."""
     load = get_args(table(schema))[1].load
     return Annotated[
         pd.DataFrame | None, Kind("input", lambda path: None if path is None else load(path))
@@ -87,7 +87,7 @@ def optional_table(schema: str) -> Any:
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter of a step: its name, role, and how many words it takes on a command line."""
+    """A parameter of a step: its name, role, and number of words on a command line."""
 
     name: str
     kind: Kind
@@ -109,26 +109,25 @@ class Parameter:
             settings |= {"nargs": "*", "type": _pair}
         elif type(None) in get_args(self.type):
             settings |= {"nargs": "?"}
-        elif self.kind.role == "setting" and self.kind.load is None:
-            settings["type"] = _scalar(self.type)
         elif self.kind.role == "setting":
-            settings["type"] = _json
+            settings["type"] = json_word if self.kind.load else _scalar(self.type)
         parser.add_argument(self.option, help=self.kind.role, **settings)
 
     def parsed(self, value: Any) -> Any:
         """The value as paths or settings: pairs joined, records replaced by their folders."""
         if get_origin(self.type) is dict and isinstance(value, list):
             return dict(value)
-        if self.kind.is_folder and isinstance(value, list):  # other files only mark what is there
+        if self.kind.is_folder and isinstance(value, list):  # other files are marks
             return [_folder(path) for path in value if path.endswith(_RECORDS)]
         return _folder(value) if self.kind.is_folder else value
 
 
 def _scalar(kind: Any) -> Callable[[str], Any]:
-    return kind if kind in (int, float, str) else _json
+    return kind if kind in (int, float, str) else json_word
 
 
-def _json(text: str) -> Any:
+def json_word(text: str) -> Any:
+    """A JSON value on the command line."""
     try:
         return json.loads(text)
     except ValueError as error:
@@ -154,9 +153,9 @@ class Step:
 
     Attributes:
         function: Called with a value for each of its parameters.
-        work: The function whose code counts, where the step itself only repeats it for many runs.
+        work: The function whose code counts, if the step only repeats it for many runs.
         needs_gpu: Whether it runs a model.
-        is_light: Whether it takes so little that it runs where the workflow does.
+        is_light: Whether it is so short that it runs on the machine of the workflow.
     """
 
     function: Callable[..., Any]
@@ -219,10 +218,10 @@ class Step:
         return " ".join([*words, log])
 
     def roots(self, **objects: Any) -> tuple[str, ...]:
-        """Definitions that decide whether its results are still the results.
+        """Definitions that decide whether its results are up to date.
 
         Args:
-            objects: Values of parameters whose methods it calls itself: these count as well.
+            objects: Values of parameters whose methods it calls; these count as well.
         """
         root = self.work or f"{self.function.__module__}:{self.name}"
         uses = uses_of(root)
@@ -272,12 +271,13 @@ class Step:
             for name, parameter in self.parameters.items()
         }
         job = Job(self, parsed)
+        names = inspect.signature(self.function).parameters
         arguments = {
             name: parameter.kind.load(parsed[name]) if parameter.kind.load else parsed[name]
             for name, parameter in self.parameters.items()
-            if name != "output" or name in inspect.signature(self.function).parameters
+            if name in names
         }
-        if "job" in inspect.signature(self.function).parameters:
+        if "job" in names:
             arguments["job"] = job
         result = self.function(**arguments)
         if isinstance(result, pd.DataFrame):
@@ -292,11 +292,11 @@ class Job:
     values: Mapping[str, Any]
 
     def provenance(self, **changes: Any) -> dict[str, Any]:
-        """Provenance of what the call writes (:func:`vbon.artifacts.fingerprint.provenance`).
+        """Provenance of the outputs (:func:`vbon.artifacts.fingerprint.provenance`).
 
         Args:
-            changes: Values that differ for one of several files it writes; None leaves a parameter
-                out. Objects whose methods the step calls are given by the name of their parameter.
+            changes: Values that differ for one of several outputs; None omits a parameter. Objects
+                whose methods the step calls are given by the name of their parameter.
         """
         roles = {name: parameter.kind.role for name, parameter in self.step.parameters.items()}
         objects = _objects(changes)
@@ -313,17 +313,17 @@ class Job:
 
 
 def _objects(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of some values that are instances of classes of this package or of a plug-in."""
+    """The values that are instances of classes of this package or of a plug-in."""
     plain = (str, int, float, bool, list, dict, tuple, type(None), pd.DataFrame, Job)
     return {name: value for name, value in values.items() if not isinstance(value, plain)}
 
 
 def _files(name: str, value: Any) -> dict[str, str]:
-    """Files of one input by the names that provenance gives them."""
+    """Files of one input by their names in the provenance."""
     if value is None:
         return {}
     if isinstance(value, Mapping):
-        return {f"{key}": path for key, path in value.items()}
+        return dict(value)
     if isinstance(value, str):
         return {name: value}
     if all(Path(path, "run.json").exists() for path in value):

@@ -37,7 +37,7 @@ def explain(error: BaseException) -> str | None:
 
 @contextmanager
 def naming(path: str | Path) -> Iterator[None]:
-    """Name this path in errors of storage raised inside: many name none, or a temporary file."""
+    """Name this path in storage errors raised inside: many name none, or a temporary file."""
     try:
         yield
     except Exception as error:
@@ -48,7 +48,7 @@ def naming(path: str | Path) -> Iterator[None]:
 
 
 def _number(error: BaseException) -> int | None:
-    """Number that the system gives to an error (``errno``)."""
+    """Number of an error of the system (``errno``)."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
     match = re.search(r"os error (\d+)", str(error))  # messages of safetensors and tokenizers

@@ -1,7 +1,7 @@
 """The ``vbon`` command: a verb per step of the workflow, and verbs for people.
 
-A verb imports what it needs when it is called, so that steps that read tables load neither torch
-nor transformers.
+A verb is imported when it is called, so that steps that read tables load neither torch nor
+transformers.
 """
 
 import gc
@@ -22,12 +22,12 @@ VERBS = {
     "describe": ("vbon.cli.describe", "print the provenance of an artifact"),
     "compare": ("vbon.cli.compare", "compare two results folders"),
     "prefetch": ("vbon.cli.prefetch", "fetch models and datasets from the hub, once"),
-    "restore": ("vbon.cli.restore", "after `dvc pull`: take its files as Snakemake's own"),
+    "restore": ("vbon.cli.workflow", "after `dvc pull`: take its files as Snakemake's own"),
 }
 """Verbs for people, with their modules. Every other verb is a step of the workflow."""
 
 _ONLINE = ("prefetch", "workflow")
-"""Verbs that may ask the hub, or call one that may; to all others it is switched off."""
+"""Verbs that may use the hub, or call one that may; for all others it is switched off."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -44,8 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
     if words[0] not in _ONLINE:
         for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
             os.environ.setdefault(name, "1")  # the libraries read it when they are imported
-    # Importing the libraries makes a million objects. Searching these for garbage again and again
-    # takes a tenth of the start.
+    # Importing the libraries makes a million objects; collecting garbage among them takes a tenth
+    # of the start.
     gc.set_threshold(100_000, 20, 100)
     try:
         run = _verb(words[0])

@@ -18,7 +18,7 @@ def compare(arguments: list[str]) -> None:
     options = parser("compare", compare.__doc__)
     options.add_argument("a", type=Path, metavar="A")
     options.add_argument("b", type=Path, metavar="B")
-    options.add_argument("--all", action="store_true", help="print every row, not the marked alone")
+    options.add_argument("--all", action="store_true", help="print every row, not only marked ones")
     options.add_argument("--output", help="every row, .csv")
     options.add_argument(
         "--fail-on-difference",

@@ -17,26 +17,26 @@ from vbon.errors import ArtifactError
 def describe(arguments: list[str]) -> None:
     """Print where an artifact came from: settings, inputs, code, versions, machine and time.
 
-    A table tells it in its footer, a run or a model in its record, any other file in the card
-    (``.json``) beside it.
+    It is in the footer of a table, in the record of a run or a model, and for any other file in the
+    card (``.json``) beside it.
     """
     options = parser("describe", describe.__doc__)
     options.add_argument("paths", nargs="+", help="tables, figures, run or model folders")
-    options.add_argument("--json", action="store_true", help="everything that is known, as JSON")
+    options.add_argument("--json", action="store_true", help="the complete provenance as JSON")
     args = options.parse_args(arguments)
     for path in map(Path, args.paths):
-        source, made = provenance_of(path)
+        source, provenance = provenance_of(path)
         if args.json:
-            print(json.dumps({"path": str(path), "source": str(source), **made}, indent=1))
+            print(json.dumps({"path": str(path), "source": str(source), **provenance}, indent=1))
         else:
-            print("\n".join(_lines(path, source, made)))
+            print("\n".join(_lines(path, source, provenance)))
 
 
 def provenance_of(path: Path) -> tuple[Path, dict[str, Any]]:
-    """The file that says what made an artifact, and what it says.
+    """The file with the provenance of an artifact, and the provenance.
 
     Raises:
-        ArtifactError: If there is no artifact, it is damaged, or nothing says where it is from.
+        ArtifactError: If there is no artifact, it is damaged, or it has no provenance.
     """
     if not path.exists():
         raise ArtifactError(f"{path} does not exist; give a file or folder below results/")
@@ -45,9 +45,18 @@ def provenance_of(path: Path) -> tuple[Path, dict[str, Any]]:
     for record in _records(path):
         if record.suffix == ".parquet":
             return record, check_table(record)
-        made = read_record(record)
-        _check(path, record, made)
-        return record, made
+        provenance = read_record(record)
+        if "parts" in provenance:
+            changed = damaged_parts(record)
+        else:
+            same = path.suffix != ".csv" or content_hash(path) == provenance.get("content")
+            changed = [] if same else [path.name]
+        if changed:
+            raise ArtifactError(
+                f"{record}: {', '.join(changed)} is not what was written with it; delete it "
+                f"({path}) and run the workflow again"
+            )
+        return record, provenance
     raise ArtifactError(
         f"{path}: nothing says where it came from; describe tables, figures, and what lies in "
         "the folder of a run or a model"
@@ -55,66 +64,52 @@ def provenance_of(path: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def _records(path: Path) -> Iterator[Path]:
-    """Where an artifact's provenance may stand: beside it, or at the top of its folder."""
+    """Files that may contain an artifact's provenance: beside it, or at the top of its folder."""
     if path.is_file():
         beside = [path.with_suffix(".json"), path.with_suffix(".parquet")]
-        yield from (found for found in beside if found.exists())
+        yield from (file for file in beside if file.exists())
     for folder in [path, *path.parents]:
         yield from (folder / name for name in RECORDS if (folder / name).exists())
     if path.name in RECORDS:
         yield path
 
 
-def _check(path: Path, record: Path, made: Mapping[str, Any]) -> None:
-    """Refuse what was changed after its record was written."""
-    if "parts" in made:
-        changed = damaged_parts(record)
-    else:
-        same = path.suffix != ".csv" or content_hash(path) == made.get("content")
-        changed = [] if same else [path.name]
-    if changed:
-        raise ArtifactError(
-            f"{record}: {', '.join(changed)} is not what was written with it; delete it "
-            f"({path}) and run the workflow again"
-        )
-
-
-def _lines(path: Path, source: Path, made: Mapping[str, Any]) -> Iterator[str]:
-    """What is known, a line each."""
-    yield f"{path}" + ("" if source == path else f"  (told by {source})")
-    if "schema" in made:
-        yield f"  table     {made['schema']}, version {made['version']}"
-    if "status" in made:
-        named = f"{made['method']} {made['setting']} seed {made['seed']}"
-        yield f"  run       {named}: {made['status']}"
-    took = {**made, **made.get(MEASURED, {"seconds": made.get("train_seconds")})}
-    yield f"  written   {took['written']}, after {took['seconds']:.1f} s"
-    yield f"  on        {took['hardware']}; at most {took['peak_memory_mb']:.0f} MB"
-    if "code" in made:
-        yield f"  code      {made['code']}, {_today(made)}"
-    if "versions" in made:
-        yield "  versions  " + ", ".join(f"{k} {v}" for k, v in made["versions"].items())
+def _lines(path: Path, source: Path, record: Mapping[str, Any]) -> Iterator[str]:
+    """Provenance in words, one line per fact."""
+    yield f"{path}" + ("" if source == path else f"  (from {source})")
+    if "schema" in record:
+        yield f"  table     {record['schema']}, version {record['version']}"
+    if "status" in record:
+        run = f"{record['method']} {record['setting']} seed {record['seed']}"
+        yield f"  run       {run}: {record['status']}"
+    usage = {**record, **record.get(MEASURED, {"seconds": record.get("train_seconds")})}
+    yield f"  written   {usage['written']}, after {usage['seconds']:.1f} s"
+    yield f"  on        {usage['hardware']}; at most {usage['peak_memory_mb']:.0f} MB"
+    if "code" in record:
+        yield f"  code      {record['code']}, {_code_today(record)}"
+    if "versions" in record:
+        yield "  versions  " + ", ".join(f"{k} {v}" for k, v in record["versions"].items())
     yield "  settings"
-    shown = yaml.safe_dump(made.get("spec", made.get("settings", {})), default_flow_style=None)
+    shown = yaml.safe_dump(record.get("spec", record.get("settings", {})), default_flow_style=None)
     yield from (f"    {line}" for line in shown.splitlines())
-    if made.get("inputs"):
+    if record.get("inputs"):
         yield "  inputs"
-    for name, content in made.get("inputs", {}).items():
-        where = made["paths"][name]
-        yield f"    {name}: {where}, {content}, {_now(Path(where), content)}"
+    for name, content in record.get("inputs", {}).items():
+        where = record["paths"][name]
+        yield f"    {name}: {where}, {content}, {_input_today(Path(where), content)}"
 
 
-def _today(made: Mapping[str, Any]) -> str:
-    """Whether the code that made it is the code that is here."""
-    modules = [Path(name) if "/" in name else name for name in made.get("modules", [])]
+def _code_today(record: Mapping[str, Any]) -> str:
+    """Comparison of the recorded code with today's."""
+    modules = [Path(name) if "/" in name else name for name in record.get("modules", [])]
     if any(isinstance(name, Path) and not name.exists() for name in modules):
         return "made with a module that is not here"
-    same = code_fingerprint(*modules) == made["code"]
+    same = code_fingerprint(*modules) == record["code"]
     return ("the same" if same else "not the same") + " as that of " + ", ".join(map(str, modules))
 
 
-def _now(path: Path, content: str) -> str:
-    """What has become of an input."""
+def _input_today(path: Path, content: str) -> str:
+    """Comparison of the recorded content of an input with today's."""
     if not path.exists():
         return f"gone{' (damaged)' if path.with_name(path.name + SUFFIX).exists() else ''}"
     return "still the same" if content_hash(path) == content else "CHANGED since"

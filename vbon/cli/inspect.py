@@ -1,15 +1,17 @@
-"""Verbs that tell what would happen: ``plan``, ``check-config``, ``methods``, ``tasks``."""
+"""Verbs that print runs, settings and kinds: ``plan``, ``check-config``, ``methods``, ``tasks``."""
 
 import argparse
+import csv
+import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-from vbon.cli.options import parser
-from vbon.cli.outdated import outdated_files
+from vbon.cli.options import config_parser, parser
 from vbon.methods.registry import get_method, method_modules
 from vbon.planning.config import load, uninstalled
 from vbon.planning.cost import Hardware, described, estimate, shape_of
@@ -19,16 +21,11 @@ from vbon.planning.runs import Run, advice, expand, file_of
 from vbon.tasks.base import ROLES
 from vbon.tasks.registry import KINDS
 
-
-def _options(verb: str, summary: str | None) -> argparse.ArgumentParser:
-    options = parser(verb, summary or "")
-    options.add_argument("config", nargs="*", default=[], help="overlays on config.yaml")
-    options.add_argument("--configfile", nargs="+", default=[], help="the same, as in Snakemake")
-    return options
+_CHANGED = ("params changed", "rule implementation changed", "set of input files changed")
 
 
 def _load(args: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
-    """The configuration that a verb's arguments name, and the overlays in it."""
+    """The configuration of a verb's arguments, and its overlays."""
     overlays = [*args.config, *args.configfile]
     return load(["config.yaml", *overlays]), overlays
 
@@ -39,21 +36,21 @@ def _advise(lines: list[str]) -> None:
 
 
 def _counted(task: str, runs: list[Run]) -> str:
-    """How many runs are of the sweep itself: trained methods, whatever their n."""
-    own = [run for run in runs if run.task == task]
-    sweep = sum(run.instance.trained and not run.study for run in own)
-    chosen = sum(not run.instance.trained and not run.study for run in own)
-    studies = len(own) - sweep - chosen
-    return f"{task}: {sweep} runs of the sweep, {chosen} of selection alone, {studies} of studies"
+    """Counts of a task's runs; those of trained methods are of the sweep, whatever their n."""
+    runs = [run for run in runs if run.task == task]
+    sweep = sum(run.instance.trained and not run.study for run in runs)
+    studies = sum(run.study != "" for run in runs)
+    rest = len(runs) - sweep - studies
+    return f"{task}: {sweep} runs of the sweep, {rest} of selection alone, {studies} of studies"
 
 
 def plan(arguments: list[str]) -> None:
-    """List the runs a configuration asks for; the last line counts those still to be trained.
+    """List the runs that a configuration requests; the last line counts those still to be trained.
 
-    A run is to be trained also where something that it reads will be made anew. A run of a study
-    has the study's name behind the task's.
+    A run is also to be trained if an input of it will be made again. The name of a study follows
+    that of its task.
     """
-    options = _options("plan", plan.__doc__)
+    options = config_parser("plan", plan.__doc__)
     options.add_argument("--output", help="only write what each phase depends on, to this folder")
     args = options.parse_args(arguments)
     config, overlays = _load(args)
@@ -63,11 +60,11 @@ def plan(arguments: list[str]) -> None:
         write_phases(config, args.output)
         return
     on_disk = [run.is_done() for run in runs]
-    outdated = outdated_files(overlays) if any(on_disk) else set()
+    outdated = _outdated_files(overlays) if any(on_disk) else set()
     todo = 0
-    for run, found in zip(runs, on_disk, strict=True):
+    for run, exists in zip(runs, on_disk, strict=True):
         trained = run.instance.trained and not run.instance.is_reference
-        done = found and outdated.isdisjoint(map(file_of, run.inputs().values()))
+        done = exists and outdated.isdisjoint(map(file_of, run.inputs().values()))
         todo += trained and not done
         state = "done" if done else ("to train" if trained else "to make")
         where = f"{run.task}/{run.study}" if run.study else run.task
@@ -77,15 +74,53 @@ def plan(arguments: list[str]) -> None:
     print(f"{len(runs)} runs, to train: {todo}")
 
 
+def _outdated_files(overlays: list[str]) -> set[str]:
+    """Results on disk that a changed setting or code makes obsolete, and all that depends on them.
+
+    Times of files do not count: a checkout or a copy changes them and no result.
+
+    Args:
+        overlays: Overlays on ``config.yaml``.
+
+    Returns:
+        Paths as the workflow names them; none if this folder has no workflow, or it cannot be
+        parsed (with a warning).
+    """
+    if not Path("Snakefile").exists():
+        return set()
+    options = ["--configfile", *overlays] if overlays else []
+    command = [sys.executable, "-m", "snakemake", "--detailed-summary", "--cores", "1", *options]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["no message"]
+        _advise(
+            [
+                f"Snakemake cannot list files that are out of date ({lines[-1]}); the count goes "
+                "by what is on disk"
+            ]
+        )
+        return set()
+    rows = list(csv.DictReader(done.stdout.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE))
+    readers: dict[str, list[str]] = {}  # by the inputs that were recorded
+    for row in rows:
+        for source in row["input-file(s)"].split(","):
+            readers.setdefault(source, []).append(row["output_file"])
+    outdated: set[str] = set()
+    queue = [row["output_file"] for row in rows if row["status"] in _CHANGED]
+    while queue:
+        path = queue.pop()
+        if path not in outdated:
+            outdated.add(path)
+            queue += readers.get(path, [])
+    return outdated
+
+
 def check_config(arguments: list[str]) -> None:
     """Check a configuration, print it with all defaults filled in, and estimate its cost."""
-    options, usual = _options("check-config", check_config.__doc__), Hardware()
-    options.add_argument(
-        "--tflops", type=float, default=usual.tflops, help="1e12 operations a second of a device"
-    )
-    options.add_argument(
-        "--bandwidth", type=float, default=usual.bandwidth, help="1e12 bytes a second of a device"
-    )
+    options = config_parser("check-config", check_config.__doc__)
+    for field, unit in {"tflops": "operations", "bandwidth": "bytes"}.items():
+        usual, text = getattr(Hardware(), field), f"1e12 {unit} per second of a device"
+        options.add_argument(f"--{field}", type=float, default=usual, help=text)
     args = options.parse_args(arguments)
     config, _ = _load(args)
     runs = expand(config)
@@ -94,32 +129,32 @@ def check_config(arguments: list[str]) -> None:
     for task in config["tasks"]:
         print(f"# {_counted(task, runs)}")
         if "reference" in config[task]:
-            own = [run for run in runs if run.task == task]
-            for line in _cost(task, config[task], own, Hardware(args.tflops, args.bandwidth)):
+            of_task = [run for run in runs if run.task == task]
+            for line in _cost(task, config[task], of_task, Hardware(args.tflops, args.bandwidth)):
                 print(f"# {line}")
     print(f"# {len(runs)} runs")
 
 
 def _cost(task: str, section: Mapping[str, Any], runs: list[Run], hardware: Hardware) -> list[str]:
-    """What a task costs in words, or why that cannot be told."""
+    """Cost of a task in words, or why there is no estimate."""
     shapes = {role: shape_of(section, role, role == "reference") for role in ROLES}
-    unknown = [role for role in ROLES if shapes[role] is None]
-    for role in (role for role in unknown if section[role].get("callable") is None):
-        return [
-            f"{task}: no estimate, since {section[role]['id']} is not at hand; describe it by "
-            f"{task}.{role}.size"
-        ]
+    for role in ROLES:
+        if shapes[role] is None and section[role].get("callable") is None:
+            return [
+                f"{task}: no estimate, since {section[role]['id']} is not at hand; describe it by "
+                f"{task}.{role}.size"
+            ]
     hubs = [role for role in ROLES if is_hub_id(section[role]["id"])]
     return described(task, estimate(section, runs, shapes, hubs), hardware)
 
 
 def methods(arguments: list[str]) -> None:
     """List every method with its paper, its settings and what it needs."""
-    parser("methods", methods.__doc__ or "").parse_args(arguments)
+    parser("methods", methods.__doc__).parse_args(arguments)
     for name in sorted(method_modules()):
         method = get_method(name)
-        known = [field for field in fields(method) if field.init]
-        shown = [f.name + ("" if f.default is MISSING else f"={f.default}") for f in known]
+        settings = [field for field in fields(method) if field.init]
+        shown = [f.name + ("" if f.default is MISSING else f"={f.default}") for f in settings]
         print(f"{name}: {' '.join((method.__doc__ or '').split())}")
         print(f"    paper: {method.paper}")
         print(f"    settings: {', '.join(shown) or 'none'}")
@@ -128,7 +163,7 @@ def methods(arguments: list[str]) -> None:
 
 def tasks(arguments: list[str]) -> None:
     """List the kinds of task that a section of the configuration can be of."""
-    parser("tasks", tasks.__doc__ or "").parse_args(arguments)
+    parser("tasks", tasks.__doc__).parse_args(arguments)
     for name in KINDS.files():
         kind = KINDS.get(name)
         print(f"{name}: {' '.join((kind.__doc__ or '').split())}")

@@ -1,18 +1,16 @@
-"""Options that verbs share."""
+"""Parsers of the verbs for people."""
 
 import argparse
-import json
-from typing import Any
 
 
-def parser(verb: str, summary: str) -> argparse.ArgumentParser:
+def parser(verb: str, summary: str | None) -> argparse.ArgumentParser:
     """A parser for one verb."""
     return argparse.ArgumentParser(prog=f"vbon {verb}", description=summary)
 
 
-def settings(text: str) -> Any:
-    """A JSON value on the command line."""
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"not JSON ({error}): {text!r}") from error
+def config_parser(verb: str, summary: str | None) -> argparse.ArgumentParser:
+    """A parser for a verb that reads a configuration: ``config.yaml`` and overlays."""
+    options = parser(verb, summary)
+    options.add_argument("config", nargs="*", default=[], help="overlays on config.yaml")
+    options.add_argument("--configfile", nargs="+", default=[], help="the same, as in Snakemake")
+    return options

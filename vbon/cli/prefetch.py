@@ -1,9 +1,10 @@
-"""The verb ``prefetch``: fetch what a configuration takes from the hub."""
+"""The verb ``prefetch``: fetch the models and datasets of a configuration from the hub."""
 
 from pathlib import Path
 
+from vbon.artifacts.steps import json_word
 from vbon.artifacts.tables import write_json
-from vbon.cli.options import parser, settings
+from vbon.cli.options import config_parser
 
 
 def prefetch(arguments: list[str]) -> None:
@@ -14,10 +15,8 @@ def prefetch(arguments: list[str]) -> None:
     from vbon.planning.config import load
     from vbon.planning.hub import fetch, hub_sources
 
-    options = parser("prefetch", prefetch.__doc__)
-    options.add_argument("config", nargs="*", default=[], help="overlays on config.yaml")
-    options.add_argument("--configfile", nargs="+", default=[], help="the same, as in Snakemake")
-    options.add_argument("--sources", type=settings, help="{place: [kind, id, revision]} instead")
+    options = config_parser("prefetch", prefetch.__doc__)
+    options.add_argument("--sources", type=json_word, help="{place: [kind, id, revision]} instead")
     options.add_argument("--output", help="output, .json: the commit of each")
     args = options.parse_args(arguments)
     sources = args.sources

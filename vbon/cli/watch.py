@@ -1,4 +1,4 @@
-"""The verb ``watch``: a sweep as it goes on, in a terminal."""
+"""The verb ``watch``: progress of a sweep in a terminal."""
 
 import fcntl
 import math
@@ -30,8 +30,8 @@ def watch(arguments: list[str]) -> None:
     """Show the runs of a sweep (done, running, failed, waiting), its end, and the points so far.
 
     It only reads, so it can be started and stopped at any time, in a second terminal or after the
-    sweep was stopped; on a cluster, in the folder that the workflow was started in. It ends by
-    itself when all runs are done and measured.
+    sweep was stopped; on a cluster, in the folder in which the workflow was started. It ends when
+    all runs are done and measured.
     """
     options = parser("watch", watch.__doc__)
     options.add_argument("--configfile", nargs="+", default=[], help="overlays, as of the workflow")
@@ -56,7 +56,7 @@ def watch(arguments: list[str]) -> None:
 
 
 def _seconds(text: str) -> float:
-    """A time between two looks, which no disk should be asked for without a pause."""
+    """Seconds between two looks; reading without a pause would load the disk."""
     seconds = float(text)
     if not 0.5 <= seconds < math.inf:
         raise ValueError(text)
@@ -66,7 +66,7 @@ def _seconds(text: str) -> float:
 def _looks(
     runs: list[Run], points: Points, output: str | None
 ) -> Iterator[tuple[RenderableType, bool]]:
-    """What is there, looked at anew each time, and whether there is nothing left to wait for."""
+    """Yield the view of each look, and whether all runs are done and measured."""
     while True:
         alive = _is_running()
         table, measured = states(runs, alive), points.of(runs)
@@ -75,8 +75,8 @@ def _looks(
                 measured.to_csv(temporary, index=False)
         counts = table["state"].value_counts()
         sound = table[(table["state"] == "done") & (table["told"] == "")]
-        known = measured.drop_duplicates(["task", "study", "method", "setting", "seed"])
-        ended = counts.get("done", 0) == len(runs) and len(known) >= len(sound)
+        with_points = measured.drop_duplicates(["task", "study", "method", "setting", "seed"])
+        ended = counts.get("done", 0) == len(runs) and len(with_points) >= len(sound)
         parts = [_head(table, measured, alive), _by_method(table, measured)]
         if len(measured):
             parts.append(_latest(measured))
@@ -86,7 +86,7 @@ def _looks(
 
 
 def _is_running() -> bool:
-    """Whether a workflow runs in this folder: ``vbon workflow`` holds a lock for as long."""
+    """Return True if a workflow runs in this folder: ``vbon workflow`` locks a file meanwhile."""
     if any(Path(".snakemake/locks").glob("*")):  # of bare Snakemake
         return True
     if not LOCK.exists():
@@ -100,18 +100,18 @@ def _is_running() -> bool:
 
 
 def _head(table: Any, measured: Any, alive: bool) -> str:
-    """The first line: what all runs come to, and when they may be trained."""
+    """The first line: counts of runs, and the time left."""
     counts = table["state"].value_counts().reindex(STATES, fill_value=0)
-    told = ", ".join(f"{counts[state]} {state}" for state in STATES)
+    by_state = ", ".join(f"{counts[state]} {state}" for state in STATES)
     left = seconds_left(table)
     if not math.isfinite(left):
-        when = "no run is trained yet, so the end cannot be told"
+        when = "no run is trained yet, so the time left is unknown"
     elif left:
         when = f"about {_clock(left)} of training left"
     else:
         when = "all trained"
     working = "" if alive else "; [yellow]no workflow is running here[/]"
-    return f"[bold]{len(table)} runs[/]: {told}; {len(measured)} measured; {when}{working}"
+    return f"[bold]{len(table)} runs[/]: {by_state}; {len(measured)} measured; {when}{working}"
 
 
 def _clock(seconds: float) -> str:
@@ -120,7 +120,7 @@ def _clock(seconds: float) -> str:
 
 
 def _by_method(table: Any, measured: Any) -> Table:
-    """A row for each method of a task, and for each study: its runs, and what its points reach."""
+    """A row per method of each task and study: its runs, and the ranges of its points."""
     shown = Table("task", "method", *_RIGHT, box=SIMPLE_HEAD, pad_edge=False)
     for column in shown.columns:
         column.no_wrap = True
@@ -132,23 +132,23 @@ def _by_method(table: Any, measured: Any) -> Table:
             waiting += len(part)
             continue
         task, study, method = keys
-        own = measured[(measured[["task", "study", "method"]] == keys).all(axis=1)]
+        points = measured[(measured[["task", "study", "method"]] == keys).all(axis=1)]
         shown.add_row(
             f"{task}/{study}" if study else task,
             method,
             f"{counts['done']}/{len(part)}",
             *(str(counts[state] or "") for state in ("running", "failed")),
             f"{part['seconds'].mean():.1f}" if part["seconds"].sum() else "",
-            str(len(own) or ""),
-            _range(own["kl"]),
-            _range(own["win_rate"]),
+            str(len(points) or ""),
+            _range(points["kl"]),
+            _range(points["win_rate"]),
         )
     shown.caption = f"and {waiting} runs of methods that wait" if waiting else None
     return shown
 
 
 def _range(values: Any) -> str:
-    """Smallest and largest of what is measured."""
+    """Smallest and largest measured value."""
     values = values.dropna()
     if values.empty:
         return ""

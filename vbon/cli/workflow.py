@@ -1,35 +1,41 @@
-"""The verb ``workflow``: run Snakemake alone in this folder, and resume after anything."""
+"""Verbs that run Snakemake alone in this folder: ``workflow``, which resumes, and ``restore``."""
 
 import fcntl
+import io
 import json
 import os
 import shlex
-import signal
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import redirect_stdout, suppress
+from itertools import takewhile
 from pathlib import Path
+
+import psutil
 
 from vbon.analysis.ending import ending
 from vbon.artifacts.integrity import SUFFIX, set_aside
 from vbon.artifacts.storage import clear_leftovers, explain
-from vbon.errors import VbonError
+from vbon.cli.options import parser
+from vbon.errors import ArtifactError, VbonError
 from vbon.planning.config import load
 
 LOCK = Path(".vbon.lock")
 _MARK = "VBON_WORKFLOW"
-_LOOKING = {"-n", "--dry-run", "--dryrun", "--touch", "-t", "--unlock", "--lint", "--report"}
+_MAKING_NOTHING = {"-n", "--dry-run", "--dryrun", "--touch", "-t", "--unlock", "--lint", "--report"}
 """Options of Snakemake with which it makes nothing."""
-_MOST_TOLD = 10  # lines of failing jobs
+_MOST_CAUSES = 10  # lines of failing jobs
+_REDRAWN = "figures"  # a stage whose files may be drawn again at any time
+_MOST_STAGES = 5  # changed stages that are named
 
 
 def workflow(arguments: list[str]) -> None:
     """Run ``snakemake`` with the given options.
 
-    Only one may run in a folder: a second is refused. What a killed one left behind (its lock and
-    jobs that still run) is cleared first, and what a disk or a hand damaged is set aside, so the
-    same command always resumes.
+    Only one may run in a folder: a second is refused. The lock and running jobs of a killed one are
+    cleared first, and damaged files are set aside, so the same command always resumes.
     """
     if arguments in (["-h"], ["--help"]):
         print(
@@ -50,7 +56,8 @@ def workflow(arguments: list[str]) -> None:
     lock.write(str(os.getpid()))
     lock.flush()
     _end_orphans()
-    asked = [] if _LOOKING & set(arguments) else _set_damage_aside(_results_dir(arguments))
+    makes_nothing = _MAKING_NOTHING & set(arguments)
+    requests = [] if makes_nothing else _set_damage_aside(_results_dir(arguments))
     snakemake = [sys.executable, "-m", "snakemake"]
     if any(Path(".snakemake/locks").glob("*")):
         subprocess.run([*snakemake, "--unlock", *_config_files(arguments)], check=True,
@@ -62,64 +69,64 @@ def workflow(arguments: list[str]) -> None:
         "PATH": f"{bin_folder}{os.pathsep}{os.environ.get('PATH', '')}",
         "VBON_STARTED": str(time.time()),
         "VBON_COMMAND": shlex.join(["vbon", "workflow", *arguments]),
-        "VBON_REBUILD": json.dumps(asked),
+        "VBON_REBUILD": json.dumps(requests),
         _MARK: str(Path.cwd()),
     }
     started = time.time()
-    # Without targets `all` asks for it, and a graph without rules upstream cannot.
-    named = asked and "--" in arguments and not {"-s", "--snakefile"} & set(arguments)
+    # `all` requests damaged files itself; the figures-only graph has no rules to make them.
+    named = requests and "--" in arguments and not {"-s", "--snakefile"} & set(arguments)
     targets = ["rebuild"] if named else []
     child = subprocess.Popen([*snakemake, *arguments, *targets], env=environment)
     code = _wait(child)
     if code:
         _end_orphans()  # Snakemake may have been killed while its jobs were not
-        told = "".join(f"\n  {line}" for line in [*_causes(started), *_storage(arguments)])
+        causes = "".join(f"\n  {line}" for line in [*_causes(started), *_storage(arguments)])
         raise VbonError(
             f"Snakemake ended with code {code}; the failing job is named above and its log is "
-            f"below logs/. The same command resumes.{told}"
+            f"below logs/. The same command resumes.{causes}"
         )
-    if not _LOOKING & set(arguments) and "--" not in arguments:  # all of it was asked for
+    if not makes_nothing and "--" not in arguments:  # everything was requested
         for line in ending(_results_dir(arguments)):
             print(line, flush=True)
 
 
 def _results_dir(arguments: list[str]) -> str:
-    """Where the configuration puts results."""
+    """Folder of results in the configuration."""
     return load(["config.yaml", *_config_files(arguments)[1:]])["results_dir"]
 
 
 def _set_damage_aside(results: str) -> list[str]:
-    """Rename damaged artifacts, and say so; return those that Snakemake must be asked for."""
+    """Rename damaged artifacts and print them; return those to request from Snakemake."""
     clear_leftovers(results)
-    found, asked = set_aside(results)
-    for path, why in found.items():
+    damage, requests = set_aside(results)
+    for path, why in damage.items():
         print(f"set aside as {path.name}{SUFFIX}, to be made again: {why}", flush=True)
-    return asked
+    return requests
 
 
 def _causes(started: float) -> list[str]:
-    """What failing jobs said of themselves, from the logs that were written since."""
+    """Messages of failing jobs, from logs written since the start."""
     logs = [path for path in Path("logs").rglob("*.log") if path.stat().st_mtime >= started]
     lines = (line for path in sorted(logs) for line in path.read_text(errors="replace").split("\n"))
-    return list(dict.fromkeys(line for line in lines if line.startswith("vbon ")))[-_MOST_TOLD:]
+    return list(dict.fromkeys(line for line in lines if line.startswith("vbon ")))[-_MOST_CAUSES:]
 
 
 def _storage(arguments: list[str]) -> list[str]:
-    """Why nothing can be written where results belong, if so: Snakemake does not always say it."""
+    """Error of writing below the results folder, if any: Snakemake does not always print it."""
     try:
         folder = Path(_results_dir(arguments))
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".probe."):
             return []
-    except VbonError:  # told above
+    except VbonError:  # Snakemake has printed it
         return []
     except OSError as error:
         error.filename = str(folder)
-        return [told] if (told := explain(error)) else []
+        return [message] if (message := explain(error)) else []
 
 
 def _wait(child: subprocess.Popen) -> int:
-    """Wait for Snakemake; stop it when the process that started this one is gone."""
+    """Wait for Snakemake; stop it when the parent of this process is gone."""
     parent = os.getppid()
     while True:
         try:
@@ -129,28 +136,50 @@ def _wait(child: subprocess.Popen) -> int:
                 child.kill()
                 _end_orphans()
                 return 1
-        except KeyboardInterrupt:  # Snakemake got it as well, and ends its jobs
+        except KeyboardInterrupt:  # Snakemake gets it as well, and ends its jobs
             continue
 
 
 def _end_orphans() -> None:
-    """Kill processes that an earlier workflow of this folder left; holding the lock proves it."""
-    mark = f"{_MARK}={Path.cwd()}".encode()
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            marked = mark in (process / "environ").read_bytes().split(b"\0")
-        except OSError:  # gone, or another user's
-            continue
-        if marked and int(process.name) != os.getpid():
-            os.kill(int(process.name), signal.SIGKILL)
+    """Kill processes that an ended workflow of this folder left: this one has the lock."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # gone, or another user's
+            if process.environ().get(_MARK) == str(Path.cwd()) and process.pid != os.getpid():
+                process.kill()
 
 
 def _config_files(arguments: list[str]) -> list[str]:
-    """The ``--configfile`` options, which unlocking must parse the same graph with."""
+    """The option ``--configfile`` and its values; unlocking must parse the same graph."""
     if "--configfile" not in arguments:
         return []
-    start = arguments.index("--configfile")
-    end = start + 1
-    while end < len(arguments) and not arguments[end].startswith("-"):
-        end += 1
-    return arguments[start:end]
+    values = arguments[arguments.index("--configfile") + 1 :]
+    return ["--configfile", *takewhile(lambda word: not word.startswith("-"), values)]
+
+
+def restore(arguments: list[str]) -> None:
+    """Mark files that came by ``dvc pull`` as those that Snakemake would make.
+
+    A fresh clone has files in no order of time, and no record of what they were made with.
+    Snakemake would make many of them again, and would not notice later that a setting changed.
+    """
+    from vbon.cli.inspect import plan
+
+    parser("restore", " ".join((restore.__doc__ or "").split())).parse_args(arguments)
+    status = [sys.executable, "-m", "dvc", "status", "--json"]
+    done = subprocess.run(status, capture_output=True, text=True)
+    try:
+        stages = [stage for stage in json.loads(done.stdout) if stage.partition("@")[0] != _REDRAWN]
+    except ValueError:
+        raise ArtifactError(f"`dvc status` failed: {done.stderr.strip()}") from None
+    if stages:
+        shown = ", ".join(stages[:_MOST_STAGES]) + (" …" if len(stages) > _MOST_STAGES else "")
+        raise ArtifactError(
+            f"dvc.lock does not match these files ({shown}): `dvc status` must be clean. Get what "
+            "is missing with `dvc pull`; put a changed config or code aside until this is done "
+            "(`git stash`)"
+        )
+    print("restoring: a tenth of a second for each job of the benchmark", flush=True)
+    workflow(["--cores", "1", "--touch", "--forceall", "--quiet", "all", "--", "all"])
+    with redirect_stdout(io.StringIO()) as listed:
+        plan([])
+    print(listed.getvalue().splitlines()[-1])

@@ -1,10 +1,10 @@
-"""The shapes a method can have; trainers ask for the shape, never for a name."""
+"""Shapes of a method; trainers depend on the shape, never on a name."""
 
 import abc
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int
@@ -21,8 +21,8 @@ class Method(abc.ABC):
 
     A method's look (``label`` to ``order``) is optional and not inherited. Figures and report read
     it from the file without importing it, so its values are literals
-    (:func:`vbon.methods.registry.declared`). Neither look nor ``paper`` nor ``example`` are part of
-    what makes a run: a change of them redraws figures and trains nothing again.
+    (:func:`vbon.methods.registry.declared`). A change of look, ``paper`` or ``example`` redraws
+    figures and trains nothing again.
     """
 
     name: ClassVar[str]
@@ -33,12 +33,12 @@ class Method(abc.ABC):
     """``("logf",)`` if its rewards use the reference's distribution function of the reward."""
     optimum: ClassVar[str | None] = None
     """Name in :mod:`vbon.objectives.oracle` of the distribution that an ideal optimiser reaches;
-    None if the oracle has none, if the loss has no finite minimiser, or if it moves along with the
+    None if the oracle has none, if the loss has no finite minimiser, or if that moves with the
     policy."""
     rank_based: ClassVar[bool] = False
-    """Whether a strictly increasing map of the reward must change nothing at all."""
+    """True if a strictly increasing map of the reward changes nothing."""
     trained: ClassVar[bool] = True
-    """Whether its runs have a policy of their own."""
+    """True if its runs train a policy."""
     example: ClassVar[Mapping[str, Any]] = {}
     """Settings that tests use. Required settings other than ``n``, ``kl_coef`` and ``updates`` must
     be among them."""
@@ -53,7 +53,7 @@ class Method(abc.ABC):
     """Marker in matplotlib's notation (:data:`vbon.methods.registry.MARKERS`); the next of a
     reserve by default."""
     hollow: ClassVar[bool]
-    """Whether markers are white inside; False by default."""
+    """True for markers that are white inside; False by default."""
     dashes: ClassVar[str | tuple[float, tuple[float, ...]]]
     """Pattern of lines in matplotlib's notation; solid by default."""
     order: ClassVar[float]
@@ -61,51 +61,50 @@ class Method(abc.ABC):
 
     @property
     def is_reference(self) -> bool:
-        """Whether this setting is the reference itself and needs no training."""
+        """True if this setting is the reference itself and needs no training."""
         return False
 
     def optimum_settings(self, mean_nll: float = math.nan) -> dict[str, float | str]:
         """Settings at which :func:`vbon.objectives.oracle.optimum` is this method's optimum.
 
         Args:
-            mean_nll: Of the preferred training responses, for offline methods that depend on it.
+            mean_nll: Mean negative log-likelihood of the preferred training responses; some offline
+                methods depend on it.
         """
-        found = {name: getattr(self, name, None) for name in ("n", "kl_coef")}
-        return {name: value for name, value in found.items() if value is not None}
+        settings = {name: getattr(self, name, None) for name in ("n", "kl_coef")}
+        return {name: value for name, value in settings.items() if value is not None}
 
-    def _check_number(self, field: str, low: float = -math.inf, strict: bool = False) -> None:
-        """Refuse a setting that is no finite number from ``low`` on."""
+    def _check_number(
+        self, field: str, low: float, high: float = math.inf, strict: bool = False
+    ) -> None:
+        """Refuse a setting that is no finite number from ``low``, or above it, to ``high``."""
         value = getattr(self, field)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        above = number and math.isfinite(value) and (value > low if strict else value >= low)
-        if not above:
-            bound = f" {'>' if strict else '>='} {low}" if math.isfinite(low) else ""
-            raise ConfigError(
-                f"methods.{self.name}.{field}: {value!r} is not allowed; give a number{bound}"
-            )
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        is_inside = is_number and math.isfinite(value) and low <= value <= high
+        if not is_inside or (strict and value == low):
+            bounds = f"{'>' if strict else '>='} {low}"
+            bounds += f" and <= {high}" if math.isfinite(high) else ""
+            self._refuse(field, f"give a number {bounds}")
 
     def _check_whole(self, field: str, low: int) -> None:
         """Refuse a setting that is no whole number from ``low`` on."""
-        self._check_number(field, low, strict=False)
-        value = getattr(self, field)
-        if value != int(value):
-            raise ConfigError(
-                f"methods.{self.name}.{field}: {value!r} is not allowed; give a whole number"
-            )
+        self._check_number(field, low)
+        if getattr(self, field) != int(getattr(self, field)):
+            self._refuse(field, "give a whole number")
 
     def _check_choice(self, field: str, accepted: tuple[str, ...]) -> None:
         """Refuse a setting that is none of those accepted."""
+        if getattr(self, field) not in accepted:
+            self._refuse(field, f"accepted: {', '.join(accepted)}")
+
+    def _refuse(self, field: str, remedy: str) -> NoReturn:
         value = getattr(self, field)
-        if value not in accepted:
-            raise ConfigError(
-                f"methods.{self.name}.{field}: {value!r} is not allowed; accepted: "
-                f"{', '.join(accepted)}"
-            )
+        raise ConfigError(f"methods.{self.name}.{field}: {value!r} is not allowed; {remedy}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Selection(Method):
-    """A method that trains nothing and picks among fresh reference responses."""
+    """A method that trains nothing and selects from fresh reference responses."""
 
     trained = False
 
@@ -125,12 +124,12 @@ class Selection(Method):
 class Online(Method):
     """A method trained on its own rollouts by policy gradient.
 
-    All of them share one loop and differ only in the reward of a response and in what each token
-    pays for leaving the reference.
+    All share one loop; they differ in the reward of a response and in the penalty of each token
+    for leaving the reference.
     """
 
     leave_one_out: ClassVar[bool] = False
-    """Whether a response is compared with the prompt's other responses, not with a value head."""
+    """True if the baseline is the prompt's other responses, not a value head."""
 
     kl_coef: float
 
@@ -144,7 +143,7 @@ class Online(Method):
         token_log_probs_ref: Float[Tensor, "batch tokens"],
         mask: Bool[Tensor, "batch tokens"],
     ) -> Float[Tensor, "batch tokens"]:
-        """Reward of each token before the last one's is added: the price of leaving the reference.
+        """Reward of each token without that of the response: the penalty for leaving the reference.
 
         Args:
             token_log_probs: Log-probs under the policy that drew the response, in nats.
@@ -158,20 +157,19 @@ class Online(Method):
 class Anchored(Online):
     r"""A method trained against an anchor: a model that follows the policy at a distance.
 
-    Each response of the policy is held against draws of the anchor, and the best of these is
+    Each response of the policy is compared with draws of the anchor, and the best of these is
     imitated. After every update the anchor's parameters move a part of the way to the policy's.
-    Tokens pay for leaving the anchor, not the reference. How long this goes on is a setting of the
-    method, not of the loop.
+    Tokens are penalised for leaving the anchor, not the reference. The number of updates is a
+    setting of the method, not of the loop.
     """
 
     anchor_draws: ClassVar[int] = 2
     """Draws of the anchor for each response of the policy."""
     defines: ClassVar[tuple[str, ...]] = ("iterations", "epochs", "minibatch", "whiten")
-    """Settings of the loop that are the method's own; see :meth:`loop`."""
+    """Settings of the loop that the method defines; see :meth:`loop`."""
 
     updates: int
-    """Updates after which training stops, at least 1; the longer, the further from the reference.
-    """
+    """Updates until training stops, at least 1; more updates lead further from the reference."""
     anchor_rate: float = 0.02
     """Part of the way to the policy that the anchor goes after each update, from 0 to 1."""
     backward_weight: float = 0.5
@@ -180,19 +178,13 @@ class Anchored(Online):
     def __post_init__(self) -> None:
         self._check_whole("updates", 1)
         for field in ("anchor_rate", "backward_weight"):
-            self._check_number(field, 0, strict=False)
-            if getattr(self, field) > 1:
-                raise ConfigError(
-                    f"methods.{self.name}.{field}: {getattr(self, field)!r} is not allowed; give a "
-                    "number from 0 to 1"
-                )
+            self._check_number(field, 0, 1)
 
     def loop(self, online: Mapping[str, Any]) -> dict[str, Any]:
         """Settings of the loop as this method defines them, laid over those of the config.
 
-        All rollouts of an iteration make one update, so that each is of the policy that is updated
-        and of the anchor that belongs to it. Whitening would scale the reward and not the
-        imitation.
+        All rollouts of an iteration make one update, so that policy and anchor are those that drew
+        them. Whitening would scale the reward and not the imitation.
 
         Args:
             online: Settings of the loop, complete.
@@ -211,23 +203,23 @@ class Anchored(Online):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Offline(Method):
-    """A method trained on stored reference draws, of which it sees the order of rewards alone.
+    """A method trained on stored reference draws, of which it uses the order of rewards alone.
 
-    All of them share one loop and differ in the examples that are taken from a prompt's draws and
-    in the loss of a batch.
+    All share one loop; they differ in the examples that are made of a prompt's draws and in the
+    loss of a batch.
     """
 
     rank_based = True
     contrastive: ClassVar[bool] = True
-    """Whether the loss uses the other response of a pair, which costs a forward pass."""
+    """True if the loss uses the other response of a pair, which costs a forward pass."""
 
     @property
     @abc.abstractmethod
     def pairing(self) -> Pairing:
-        """The examples taken from a prompt's draws."""
+        """The examples made of a prompt's draws."""
 
     def pair_weights(self, lengths: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
-        """Weight of each pair in the mean that a batch's loss is.
+        """Weight of each pair in the loss of a batch, which is a weighted mean.
 
         Args:
             lengths: Tokens of the preferred responses.

@@ -32,12 +32,10 @@ class BestOfN(Selection):
     rank_based = True
 
     n: float
-    """Responses drawn for each one returned, a whole number of at least 1."""
+    """Responses drawn per returned response, a whole number of at least 1."""
 
     def __post_init__(self) -> None:
-        self._check_number("n", 1, strict=False)
-        if self.n != int(self.n):
-            raise ConfigError(f"methods.best_of_n.n: {self.n} is not a whole number of draws")
+        self._check_whole("n", 1)
 
     def choose(
         self, rewards: Float64[Tensor, "prompts draws"], num_responses: int

@@ -34,7 +34,7 @@ class BoNSFT(Offline):
     contrastive = False
 
     n: float
-    """Draws that the best is taken of, a whole number of at least 1."""
+    """Draws of which the best is used, a whole number of at least 1."""
 
     def __post_init__(self) -> None:
         self._check_whole("n", 1)
@@ -50,9 +50,9 @@ class BoNSFT(Offline):
         return Pairing(draws=int(self.n))
 
     def pair_weights(self, lengths: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
-        """Each token counts the same."""
+        """Number of tokens: all tokens have equal weight."""
         return lengths
 
     def batch_loss(self, batch: OfflineBatch) -> Float[Tensor, ""]:
-        """Negative log-likelihood a token."""
+        """Negative log-likelihood per token."""
         return -batch.log_prob_chosen.sum() / batch.num_tokens.sum()

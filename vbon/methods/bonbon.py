@@ -7,7 +7,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vbon.batches import OfflineBatch
-from vbon.errors import ConfigError
 from vbon.methods.base import Offline
 from vbon.methods.registry import register
 from vbon.objectives.preference import BONBON_LOSSES, bonbon_alpha, bonbon_loss
@@ -37,24 +36,19 @@ class BoNBoN(Offline):
     optimum = "bonbon"
 
     n: float
-    """Draws that best and worst are taken of, a whole number of at least 1."""
+    """Draws of which best and worst are used, a whole number of at least 1."""
     loss: str = "ipo"
     """The pair term: ``ipo`` of the paper, or ``sigmoid`` of its code."""
     alpha: str = "balanced"
-    """``balanced`` makes both terms contribute alike at the start, ``fixed`` takes the next."""
+    """``balanced`` makes both terms equal in weight at the start; ``fixed`` uses the next."""
     fixed_alpha: float = 0.005
-    """Weight of the likelihood term where ``alpha`` is ``fixed``, between 0 and 1."""
+    """Weight of the likelihood term where ``alpha`` is ``fixed``, above 0 and at most 1."""
 
     def __post_init__(self) -> None:
         self._check_whole("n", 1)
         self._check_choice("loss", BONBON_LOSSES)
         self._check_choice("alpha", ALPHAS)
-        self._check_number("fixed_alpha", 0, strict=True)
-        if self.fixed_alpha > 1:
-            raise ConfigError(
-                f"methods.bonbon.fixed_alpha: {self.fixed_alpha!r} is not allowed; give a number "
-                "of at most 1"
-            )
+        self._check_number("fixed_alpha", 0, 1, strict=True)
 
     @property
     def is_reference(self) -> bool:

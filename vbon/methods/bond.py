@@ -20,8 +20,8 @@ class Bond(Anchored):
     With :math:`\beta` for ``backward_weight`` and :math:`\gamma` for ``regularisation``, minimise
     :math:`-(1 - \beta)\, E[\log \pi_\theta(y^*)] - \beta\, E[r_J(y)] +
     (\beta + \gamma)\, KL(\pi_\theta \| \bar\pi)`, :math:`y^*` the better of two draws of the
-    anchor. Best-of-2 of best-of-n is best-of-2n, so the number of ``updates`` takes the place of
-    n. Needs no log F and no stored draws, but three draws where the others take one.
+    anchor. Best-of-2 of best-of-n is best-of-2n, so the number of ``updates`` replaces n. Needs no
+    log F and no stored draws; draws three responses where other methods draw one.
     """
 
     label = "J-BOND"
@@ -31,12 +31,12 @@ class Bond(Anchored):
     rank_based = True
 
     regularisation: float = 0.0
-    """Further price of leaving the anchor, in the paper gamma, from 0."""
+    """Further penalty for leaving the anchor, gamma in the paper, at least 0."""
     kl_coef: float = field(init=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_number("regularisation", 0, strict=False)
+        self._check_number("regularisation", 0)
         object.__setattr__(self, "kl_coef", self.backward_weight + self.regularisation)
 
     def reward(self, scored: Scored) -> Float64[Tensor, " batch"]:

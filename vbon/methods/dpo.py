@@ -18,8 +18,8 @@ from vbon.pool.pairs import Pairing
 class DPO(Offline):
     r"""Minimise :math:`-\log \sigma(\beta h)`, :math:`h` the difference of summed log-ratios.
 
-    Labels follow the order of rewards and so never disagree: the loss falls as :math:`h` grows,
-    without end and for every :math:`\beta`. It has no finite minimiser; training is what stops.
+    Labels follow the order of rewards and never disagree, so for every :math:`\beta` the loss falls
+    without limit as :math:`h` grows. It has no finite minimiser; only the end of training stops it.
     """
 
     label = "DPO"
@@ -34,9 +34,9 @@ class DPO(Offline):
     kl_coef: float
     """DPO's beta, above 0."""
     num_draws: int = 6
-    """Draws a prompt that pairs are made of, at least 2."""
+    """Draws per prompt of which pairs are made, at least 2."""
     num_pairs: int = 12
-    """Pairs a prompt, at random among those of different rewards."""
+    """Pairs per prompt, at random among those of different rewards."""
 
     def __post_init__(self) -> None:
         self._check_number("kl_coef", 0, strict=True)

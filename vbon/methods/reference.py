@@ -14,7 +14,7 @@ from vbon.methods.registry import register
 @register
 @dataclass(frozen=True, kw_only=True)
 class Reference(Selection):
-    """Return responses of the supervised fine-tuned reference as they are drawn."""
+    """Return responses of the supervised fine-tuned reference in the order of drawing."""
 
     label = "Reference"
     colour = "#000000"
@@ -36,5 +36,5 @@ class Reference(Selection):
         self, rewards: Float64[Tensor, "prompts draws"], num_responses: int
     ) -> Int[Tensor, "prompts chosen"]:
         """The first draws."""
-        chosen = torch.arange(min(num_responses, rewards.shape[1]))
-        return chosen.expand(len(rewards), -1)
+        first = torch.arange(min(num_responses, rewards.shape[1]))
+        return first.expand(len(rewards), -1)

@@ -25,7 +25,7 @@ def register(cls: C) -> C:
 
     Raises:
         ConfigError: If the file already defines a method, the class has no docstring or paper, or
-            it needs anything else than :data:`NEEDS`.
+            it needs anything other than :data:`NEEDS`.
     """
     name = cls.__module__.rpartition(".")[2]
     if not getattr(cls, "paper", ""):
@@ -46,7 +46,7 @@ def declared(name: str) -> dict[str, Any]:
 
     Returns:
         Those of :data:`LOOK` that the method declares; none for a name without a file, as in
-        tables whose method is no longer there.
+        tables of a method that was removed.
 
     Raises:
         ConfigError: If a value is no literal, or cannot be drawn.
@@ -72,11 +72,11 @@ def _declared(file: Path, _mtime: int) -> dict[str, Any]:
 
 
 def _drawable(file: Path, attribute: str, expression: ast.expr) -> Any:
-    """Value of a part of a look, if figures can be drawn with it."""
+    """Value of an attribute of a look, if figures can be drawn with it."""
     accepted, is_accepted = _ACCEPTED[attribute]
     try:
         value = ast.literal_eval(expression)
-    except ValueError:  # a name or a call: nothing is run to read it
+    except ValueError:  # a name or a call, which is not run
         value = None
     if not is_accepted(value):
         raise ConfigError(

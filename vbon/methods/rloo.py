@@ -11,8 +11,8 @@ from vbon.methods.registry import register
 class RLOO(PPO):
     r"""Maximise :math:`E[r(y)] - \beta\, KL(\pi_\theta \| \pi_\mathrm{ref})` without a value head.
 
-    The price of leaving the reference is part of a response's return, and all its tokens share one
-    advantage. Needs ``draws_per_prompt`` of at least 2.
+    The penalty for leaving the reference is part of a response's return, and all its tokens share
+    one advantage. Needs ``draws_per_prompt`` of at least 2.
     """
 
     label = "RLOO"

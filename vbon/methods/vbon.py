@@ -18,8 +18,8 @@ class VBoN(Online):
     r"""Maximise :math:`(n-1)^{-1}\{E[S(y)] - KL(\pi_\theta \| \pi_\mathrm{ref})\}`.
 
     :math:`S = \log \pi_\mathrm{bon} - \log \pi_\mathrm{ref}`, so this is the negative KL
-    divergence to best-of-n. The factor leaves the optimum where it is and puts rewards and
-    ``kl_coef`` on the scale of PPO's.
+    divergence to best-of-n. The factor does not move the optimum and scales rewards and
+    ``kl_coef`` like those of PPO.
     """
 
     label = "vBoN"
@@ -38,7 +38,7 @@ class VBoN(Online):
     kl_coef: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self._check_number("n", 1, strict=False)
+        self._check_number("n", 1)
         object.__setattr__(self, "kl_coef", 1 / (self.n - 1) if self.n > 1 else math.inf)
 
     @property

@@ -51,7 +51,7 @@ class VBoNL(Online):
             self._check_number("kl_coef", 0, strict=True)
             object.__setattr__(self, "n", 1 + 1 / self.kl_coef)
         else:
-            self._check_number("n", 1, strict=False)
+            self._check_number("n", 1)
             object.__setattr__(self, "kl_coef", 1 / (self.n - 1) if self.n > 1 else math.inf)
 
     @property
@@ -67,6 +67,6 @@ class VBoNL(Online):
 def finite_log_below(log_below: Float64[Tensor, " batch"]) -> Float64[Tensor, " batch"]:
     """Log F with a floor where F = 0: one string always has the lowest reward of all.
 
-    Estimates from a pool are finite and come back as they are.
+    Estimates from a pool are finite and are returned unchanged.
     """
     return torch.where(log_below.isneginf(), floored(log_below), log_below)

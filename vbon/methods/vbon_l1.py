@@ -20,7 +20,7 @@ class VBoNL1(Online):
     r"""Maximise :math:`E[\log F + (\beta \log \pi_\mathrm{ref} - \log \pi_\theta) / \gamma]`.
 
     This is the lower bound L1 of theorem 3 divided by :math:`\gamma = n(n-1)/2`, with
-    :math:`\beta = n(n+1)/2`. Its optimum sharpens the reference until one string is left.
+    :math:`\beta = n(n+1)/2`. Its optimum sharpens the reference until one string remains.
     """
 
     label = "vBoN (L1 bound)"
@@ -39,13 +39,13 @@ class VBoNL1(Online):
     kl_coef: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self._check_number("n", 1, strict=False)
+        self._check_number("n", 1)
         gamma = l1_coefficients(self.n)[2]
         object.__setattr__(self, "kl_coef", 1 / gamma if self.n > 1 else math.inf)
 
     @property
     def is_reference(self) -> bool:
-        """At one draw only the divergence to the reference is left."""
+        """With one draw only the divergence to the reference remains."""
         return self.n == 1
 
     def reward(self, scored: Scored) -> Float64[Tensor, " batch"]:

@@ -2,7 +2,7 @@
 
 import copy
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,13 @@ from vbon.tasks.base import Task, TextTask
 from vbon.tasks.registry import KINDS, kind_of, make_task
 
 SCHEMA = Path(__file__).parents[2] / "workflow" / "schemas" / "config.schema.yaml"
-
-
 STUDIED = ("run_methods", "methods", "seeds", "logf", "online", "offline", "budgets", "evaluation")
-"""What a study of a task with built or loaded models may change."""
+"""Keys that a study may change where it shares the task's models and draws."""
 
 
 @cache
 def schema() -> dict[str, Any]:
-    """The JSON schema of the configuration but for its sections, with ``$ref`` resolved."""
+    """The JSON schema of the configuration without its sections, with ``$ref`` resolved."""
     raw = yaml.safe_load(SCHEMA.read_text())
     return _dereferenced(raw, raw["$defs"])
 
@@ -35,16 +33,15 @@ def _dereferenced(node: Any, definitions: Mapping[str, Any]) -> Any:
         return [_dereferenced(item, definitions) for item in node]
     if not isinstance(node, dict):
         return node
-    own = {key: value for key, value in node.items() if key != "$ref"}
     if "$ref" in node:
-        own = {**definitions[node["$ref"].rpartition("/")[2]], **own}
-    return {key: _dereferenced(value, definitions) for key, value in own.items()}
+        node = {**definitions[node["$ref"].rpartition("/")[2]], **node}
+    return {key: _dereferenced(value, definitions) for key, value in node.items() if key != "$ref"}
 
 
 def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay one configuration over another: mappings merge key by key, all else is replaced.
+    """Lay one configuration over another: mappings merge key by key, other values replace.
 
-    This is what Snakemake does with ``--configfile`` (a test holds the two together).
+    This is what Snakemake does with ``--configfile`` (a test compares the two).
 
     Example:
         >>> merge({"a": {"x": 1, "y": 2}, "b": [1]}, {"a": {"y": 3}, "b": [2]})
@@ -82,16 +79,26 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigError: One line: the key, its value, what is accepted.
     """
-    completed = dict(copy.deepcopy(config))
-    names = {name: node for name, node in completed.items() if name not in schema()["properties"]}
-    top = _with_defaults({k: v for k, v in completed.items() if k not in names}, schema())
-    _validate(top, schema())
-    for name in dict.fromkeys([*names, *top["tasks"]]):
-        top[name] = _section(name, names.get(name, {}), name in top["tasks"])
+    top = dict(copy.deepcopy(config))
+    sections = {name: top.pop(name) for name in config if name not in schema()["properties"]}
+    _validate(_with_defaults(top, schema()), schema())
+    for name in dict.fromkeys([*sections, *top["tasks"]]):
+        top[name] = _section(name, sections.get(name, {}), name in top["tasks"])
     for name in top["tasks"]:
         check_section(name, top[name])
         _resolve_studies(name, top[name])
     return top
+
+
+def hint(name: Any, accepted: Sequence[str]) -> str:
+    """Question about the accepted name that is nearest to an unknown one; empty if none is near.
+
+    Example:
+        >>> hint("sead", ["seed", "tasks"]), hint("x", ["seed", "tasks"])
+        ("did you mean 'seed'? ", '')
+    """
+    near = difflib.get_close_matches(str(name), accepted, n=1)
+    return f"did you mean {near[0]!r}? " if near else ""
 
 
 def _section(name: str, section: Any, is_run: bool) -> dict[str, Any]:
@@ -100,9 +107,7 @@ def _section(name: str, section: Any, is_run: bool) -> dict[str, Any]:
     kind = kind_of(name, section) if is_section else None
     if kind is None and not (is_section and is_run):
         accepted = [*schema()["properties"], "sections of tasks"]
-        near = difflib.get_close_matches(name, accepted, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ConfigError(f"{name}: unknown key; {hint}accepted here: {', '.join(accepted)}")
+        raise ConfigError(_unknown_key(name, name, accepted))
     kinds = list(KINDS.files())
     if kind is None:
         raise ConfigError(
@@ -110,9 +115,9 @@ def _section(name: str, section: Any, is_run: bool) -> dict[str, Any]:
             f"kind; accepted: {', '.join(kinds)}, and files in the folder that VBON_TASKS names"
         )
     if kind not in kinds:
-        near = difflib.get_close_matches(str(kind), kinds, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ConfigError(f"{name}.kind: {kind!r} is unknown; {hint}accepted: {', '.join(kinds)}")
+        raise ConfigError(
+            f"{name}.kind: {kind!r} is unknown; {hint(kind, kinds)}accepted: {', '.join(kinds)}"
+        )
     completed = _with_defaults({**section, "kind": kind}, section_schema(kind))
     _validate(completed, section_schema(kind), (name,))
     return completed
@@ -125,7 +130,7 @@ def tasks_of(config: Mapping[str, Any]) -> dict[str, Task]:
 
 @cache
 def section_schema(kind: str) -> dict[str, Any]:
-    """The JSON schema of a section of one kind: common keys and the kind's own."""
+    """The JSON schema of a section of one kind: common keys and those of the kind."""
     cls = KINDS.get(kind)
     definitions = schema()["$defs"]
     node, properties = definitions[cls.schema], dict(cls.keys)
@@ -133,7 +138,7 @@ def section_schema(kind: str) -> dict[str, Any]:
     while node is not None:
         properties = {**node["properties"], **properties}
         node = definitions.get(node.get("extends"))
-    properties = {key: own for key, own in properties.items() if key not in omitted}
+    properties = {key: value for key, value in properties.items() if key not in omitted}
     description = " ".join((cls.__doc__ or "").split())
     settings = {"type": "object", "additionalProperties": False, "description": description}
     return _dereferenced({**settings, "properties": properties}, definitions)
@@ -147,13 +152,13 @@ def _validate(value: Any, node: Mapping[str, Any], where: tuple[str, ...] = ()) 
 
 
 def _resolve_studies(task: str, section: dict[str, Any]) -> None:
-    """Replace each study by the complete section that it stands for."""
+    """Replace the changes of each study by its complete section; null drops a study."""
     base = {key: value for key, value in section.items() if key != "studies"}
     shares_pool = make_task(section).shares_pool
-    dropped = [name for name, study in section.get("studies", {}).items() if study is None]
-    for name in dropped:
-        del section["studies"][name]
-    for name, overlay in section.get("studies", {}).items():
+    for name, overlay in list(section.get("studies", {}).items()):
+        if overlay is None:
+            del section["studies"][name]
+            continue
         where = (task, "studies", name)
         fixed = [key for key in overlay if key not in STUDIED and overlay[key] != base.get(key)]
         if fixed and shares_pool:
@@ -204,38 +209,36 @@ def _explain(error: ValidationError, where: tuple[str, ...]) -> str:
     description = error.schema.get("description", "").rstrip(".")
     about = f" ({description})" if description else ""
     if error.validator == "additionalProperties":
-        known = list(error.schema["properties"])
-        name = next(name for name in error.instance if name not in known)
-        path = name if key == "config" else f"{key}.{name}"
-        near = difflib.get_close_matches(str(name), known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        return f"{path}: unknown key; {hint}accepted here: {', '.join(known)}"
+        properties = list(error.schema["properties"])
+        name = next(name for name in error.instance if name not in properties)
+        return _unknown_key(name if key == "config" else f"{key}.{name}", name, properties)
     if error.validator == "required":
         return f"{key}: {error.message}"
+    limit = error.validator_value
+    listed = ", ".join(map(str, limit)) if isinstance(limit, list) else limit
     accepted = {
-        "type": lambda: f"accepted: {_listed(error.validator_value)}",
-        "pattern": lambda: "give file.py:function",
-        "enum": lambda: f"accepted: {_listed(error.validator_value)}",
-        "minimum": lambda: f"give {error.validator_value} or more",
-        "maximum": lambda: f"give {error.validator_value} or less",
-        "exclusiveMinimum": lambda: f"give more than {error.validator_value}",
-        "exclusiveMaximum": lambda: f"give less than {error.validator_value}",
-        "minItems": lambda: "give at least one value",
-        "uniqueItems": lambda: "a value stands twice; give each once",
-        "anyOf": lambda: "accepted: one value, or a list of them (not empty, none twice)",
-    }.get(error.validator, lambda: error.message)()
+        "type": f"accepted: {listed}",
+        "pattern": "give file.py:function",
+        "enum": f"accepted: {listed}",
+        "minimum": f"give {limit} or more",
+        "maximum": f"give {limit} or less",
+        "exclusiveMinimum": f"give more than {limit}",
+        "exclusiveMaximum": f"give less than {limit}",
+        "minItems": "give at least one value",
+        "uniqueItems": "a value is repeated; give each once",
+        "anyOf": "accepted: one value, or a list of them (not empty, none twice)",
+    }.get(error.validator, error.message)
     return f"{key}: {error.instance!r} is not allowed{about}; {accepted}"
 
 
-def _listed(accepted: Any) -> str:
-    return ", ".join(map(str, accepted)) if isinstance(accepted, list) else str(accepted)
+def _unknown_key(path: str, name: Any, accepted: Sequence[str]) -> str:
+    return f"{path}: unknown key; {hint(name, accepted)}accepted here: {', '.join(accepted)}"
 
 
 def uninstalled(config: Mapping[str, Any]) -> list[str]:
-    """What a complete configuration asks for and is not installed here, one line each."""
-    named = {task: config[task]["sampling"]["backend"] for task in config["tasks"]}
-    lines = (missing_vllm(f"{task}.sampling.backend") for task in named if named[task] == "vllm")
-    return [line for line in lines if line is not None]
+    """One line for each package that a complete configuration needs and that is not installed."""
+    tasks = [task for task in config["tasks"] if config[task]["sampling"]["backend"] == "vllm"]
+    return list(filter(None, (missing_vllm(f"{task}.sampling.backend") for task in tasks)))
 
 
 def check_logf(where: str, name: str, section: Mapping[str, Any], logf: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-r"""What a configuration will cost, before anything starts: tokens, GPU time, disk and memory.
+r"""Cost of a configuration, before anything starts: tokens, GPU time, disk and memory.
 
 The formulas are in docs/reference/cost.md. They count the products of matrices, the bytes that
 decoding must read, and what stays in memory; nothing is measured.
@@ -15,7 +15,7 @@ from vbon.tasks.base import evaluation_splits
 
 BYTES = 4  # of a weight, a gradient or a cached number: models are kept in single precision
 _ACTIVATIONS = 16  # numbers kept for the backward pass, per token, block and unit of width
-_STORED = 9  # bytes of a response's token in a table: its id, its text and what stands beside them
+_STORED = 9  # bytes of a response's token in a table: its id, its text and other columns
 _LOGITS = 3  # copies of the logits that a softmax or its gradient makes
 
 
@@ -42,11 +42,11 @@ class Shape:
 
     @property
     def parameters(self) -> int:
-        """All weights, but for biases, norms and positions."""
+        """All weights except biases, norms and positions."""
         return self.body + self.vocab_size * self.width * (1 if self.tied else 2)
 
     def forward(self, rows: float, prompt: float, response: float, head: bool = True) -> float:
-        """Operations of one pass over ``rows`` sequences; logits are made of responses alone.
+        """Operations of one pass over ``rows`` sequences; logits are of responses alone.
 
         Example:
             >>> gpt2 = Shape(12, 768, 50257)
@@ -62,16 +62,16 @@ class Shape:
     def decoding_reads(self, prompts: float, draws: float, prompt: float, response: float) -> float:
         """Bytes read while ``draws`` responses to each prompt are decoded in one batch.
 
-        At every step the weights, each prompt's keys and values (once for all of its draws) and
-        each response's own.
+        At every step the weights, and the keys and values of each prompt (once for all of its
+        draws) and of each response.
         """
         cache = 2 * self.layers * self.width * BYTES
-        own = prompts * draws * cache * response**2 / 2
-        return response * (self.parameters * BYTES + prompts * prompt * cache) + own
+        responses = prompts * draws * cache * response**2 / 2
+        return response * (self.parameters * BYTES + prompts * prompt * cache) + responses
 
 
 def shape_of(section: Mapping[str, Any], role: str, has_head: bool = True) -> Shape | None:
-    """The shape of a model that is built here, described in the config, or at hand.
+    """The shape of a model that is built here, described in the config, or on this machine.
 
     Args:
         section: The task's section.
@@ -79,26 +79,22 @@ def shape_of(section: Mapping[str, Any], role: str, has_head: bool = True) -> Sh
         has_head: Whether the model has an output embedding.
 
     Returns:
-        None if nothing is known of it without a network, or it is a function.
+        None for a function, and for a model of the hub that has not been fetched.
     """
-    chosen = section[role]
-    if chosen.get("callable") is not None:
+    model = section[role]
+    if model.get("callable") is not None:
         return None
-    if chosen["id"] is None:
-        build = chosen["build"]
+    if model["id"] is None:
+        build = model["build"]
         tied = build.get("architecture", "gpt_neox") != "gpt_neox" or not has_head
         return Shape(build["layers"], build["width"], section["tokenizer"]["vocab_size"], tied)
-    if chosen["size"] is not None:
-        return Shape(**chosen["size"])
-    return _shape_at_hand(chosen["id"], chosen["revision"])
-
-
-def _shape_at_hand(name: str, revision: str | None) -> Shape | None:
-    """The shape that a local folder or the hub's cache tells."""
+    if model["size"] is not None:
+        return Shape(**model["size"])
     from transformers import AutoConfig
 
+    options = {"revision": model["revision"], "local_files_only": True}
     try:
-        config = AutoConfig.from_pretrained(name, revision=revision, local_files_only=True)
+        config = AutoConfig.from_pretrained(model["id"], **options)
     except (OSError, ValueError):
         return None
     sizes = config.num_hidden_layers, config.hidden_size, config.vocab_size
@@ -107,11 +103,11 @@ def _shape_at_hand(name: str, revision: str | None) -> Shape | None:
 
 @dataclass(frozen=True)
 class Hardware:
-    """What one device is assumed to sustain.
+    """Assumed sustained speed of one device.
 
     Attributes:
-        tflops: Operations in 1e12 a second.
-        bandwidth: Bytes in 1e12 a second.
+        tflops: Operations per second, in 1e12.
+        bandwidth: Bytes per second, in 1e12.
     """
 
     tflops: float = 100.0
@@ -144,9 +140,9 @@ class Estimate:
 
     Attributes:
         pool: Drawing and scoring the reference's responses.
-        training: All runs, their measurement apart.
+        training: All runs, without their measurement.
         evaluation: Drawing and scoring every policy's responses.
-        longest: Of one run.
+        longest: Training of the costliest run.
         memory: Bytes on the device while a run is trained.
         downloads: Bytes fetched from the hub.
         policies: Bytes of all trained policies.
@@ -164,7 +160,7 @@ class Estimate:
 
     @property
     def disk(self) -> float:
-        """Bytes on disk in the end."""
+        """Bytes on disk after all runs."""
         return self.downloads + self.policies + self.tables
 
 
@@ -190,10 +186,10 @@ class _Task:
 
     def drawn(self, prompts: float, draws: float, batches: float = 1) -> Work:
         """Drawing responses, ``batches`` times."""
-        shared = self.reference.forward(prompts, self.prompt, 0, head=False)
-        own = self.reference.forward(prompts * draws, 0, self.response)
+        flop = self.reference.forward(prompts, self.prompt, 0, head=False)
+        flop += self.reference.forward(prompts * draws, 0, self.response)
         read = self.reference.decoding_reads(prompts, draws, self.prompt, self.response)
-        return Work(shared + own, read, prompts * draws * self.response) * batches
+        return Work(flop, read, prompts * draws * self.response) * batches
 
     def passed(self, rows: float, times: float = 1, head: bool = True) -> Work:
         """Forward passes of the reference or a policy over prompts and responses."""
@@ -201,13 +197,8 @@ class _Task:
 
     def judged(self, rows: float, judges: int = 2) -> Work:
         """Scoring by the reward model, and by the evaluator."""
-        return sum(
-            (
-                Work(shape.forward(rows, self.prompt, self.response, head=False))
-                for shape in self.judges[:judges]
-            ),
-            Work(),
-        )
+        shapes = self.judges[:judges]
+        return Work(sum(s.forward(rows, self.prompt, self.response, head=False) for s in shapes))
 
 
 def estimate(section: Mapping[str, Any], runs: Sequence[Run], shapes: Mapping[str, Shape | None],
@@ -250,7 +241,7 @@ def _pool(task: _Task) -> Work:
         (prompts["num_test"], test, len(evaluation_splits(task.section))),
     ):
         work = task.drawn(size, draws, count / size) + task.judged(count * draws)
-        if sampling["backend"] != "native":  # its log-probs are computed anew
+        if sampling["backend"] != "native":  # its log-probs are recomputed
             work += task.passed(count * draws)
         total += work * repeats
     return total
@@ -270,7 +261,7 @@ def _training(task: _Task, run: Run) -> Work:
     if "online" in run.spec:
         online = run.spec["online"]
         rows, draws = online["rollouts"], online["draws_per_prompt"]
-        # J-BOND holds every response against two draws of its anchor.
+        # J-BOND compares every response with two draws of its anchor.
         shares = 3 if isinstance(run.instance, Anchored) else 1
         drawn = task.drawn(rows / draws, draws * shares)
         scored = task.judged(rows * shares, 1) + task.passed(rows)
@@ -289,11 +280,9 @@ def _training(task: _Task, run: Run) -> Work:
 
 
 def _has_value_model(run: Run) -> bool:
-    """Whether a run trains a value model beside its policy."""
-    online = run.spec.get("online")
-    if online is None or run.instance.leave_one_out:
-        return False
-    return online["value_model"] == "separate"
+    """Return True if a run trains a value model beside its policy."""
+    online = run.spec.get("online", {})
+    return online.get("value_model") == "separate" and not run.instance.leave_one_out
 
 
 def _memory(task: _Task, run: Run) -> float:
@@ -327,20 +316,19 @@ def _memory(task: _Task, run: Run) -> float:
     return BYTES * (models + 3 * trained + max(update, sampling))
 
 
-def described(name: str, found: Estimate, hardware: Hardware) -> list[str]:
-    """An estimate in words, one line a quantity."""
-    parts = {"pool": found.pool, "training": found.training, "evaluation": found.evaluation}
+def described(name: str, cost: Estimate, hardware: Hardware) -> list[str]:
+    """An estimate in words, one line per quantity."""
+    parts = {"pool": cost.pool, "training": cost.training, "evaluation": cost.evaluation}
     tokens = Counter({key: work.tokens for key, work in parts.items()})
     hours = Counter({key: work.hours(hardware) for key, work in parts.items()})
-    stored = {"models to fetch": found.downloads, "policies": found.policies}
-    stored["draws"] = found.tables
+    stored = {"models to fetch": cost.downloads, "policies": cost.policies, "draws": cost.tables}
     return [
         f"{name}: at most {_short(tokens.total())} tokens drawn ({_listed(tokens)})",
         f"{name}: {hours.total():.2g} GPU-hours ({_listed(hours)}) if a device sustains "
         f"{hardware.tflops:g} TFLOP/s and {hardware.bandwidth:g} TB/s",
-        f"{name}: {found.longest.hours(hardware):.2g} hours for the longest run, about "
-        f"{_short(found.memory)}B of device memory",
-        f"{name}: about {_short(found.disk)}B of disk ({_listed(stored, 'B')})",
+        f"{name}: {cost.longest.hours(hardware):.2g} hours for the longest run, about "
+        f"{_short(cost.memory)}B of device memory",
+        f"{name}: about {_short(cost.disk)}B of disk ({_listed(stored, 'B')})",
     ]
 
 

@@ -22,9 +22,9 @@ _TABLES = {
 
 
 class Drawing:
-    """What is drawn of a plan, and from which files.
+    """Figures, rendered tables and report of a plan, and the files that they are made from.
 
-    Where figures are drawn alone, no rule upstream of a table exists: a table is taken from the
+    Where figures are drawn alone, no rule upstream of a table exists: a table is read from the
     results, from its CSV copy, or from ``published``.
     """
 
@@ -39,7 +39,7 @@ class Drawing:
         return [name for name in names if name not in STUDIED or plan.studied(task, name)]
 
     def tables(self, task: str, figure: str) -> dict[str, str]:
-        """The tables that a figure is drawn from, by the names it knows them by."""
+        """The tables that a figure is drawn from, by the names that its function uses."""
         folder = self.plan.folder(task)
         names = [*_TABLES.get(figure, (*_COMPARED, "pareto.parquet"))]
         if figure == "figure6" and not self.plan.has_equivalence(task):
@@ -65,21 +65,15 @@ class Drawing:
 
     @cached_property
     def published(self) -> list[str]:
-        """Tasks whose tables are taken from ``published``: those that ``results`` has none of."""
-        return [
-            task
-            for task in self.plan.tasks
-            if self.plan.results == "results"
-            and not any(
-                os.path.exists(path)
-                for paths in self.sources.values()
-                for path in paths
-                if path.startswith(f"{self.plan.folder(task)}/")
-            )
-        ]
+        """Tasks whose tables are read from ``published``: ``results`` has none of theirs."""
+        if self.plan.results != "results":
+            return []
+        tables = {path for paths in self.sources.values() for path in paths}
+        with_tables = {path.split("/")[1] for path in tables if os.path.exists(path)}
+        return [task for task in self.plan.tasks if task not in with_tables]
 
     def stored(self, path: str) -> str:
-        """Where a table is: itself or, where figures are drawn alone, the copy that exists."""
+        """Path of a table or, where figures are drawn alone, of the copy that exists."""
         if os.path.exists(path) or not self.plan.is_alone:
             return path
         results = self.plan.results
@@ -124,7 +118,7 @@ class Drawing:
         return copies, left_out
 
     def reported(self, task: str) -> dict[str, str]:
-        """Files that the report shows of a task, by the names it knows them by."""
+        """Files that the report shows of a task, by the names that it uses."""
         plan = self.plan
         shown = [name for name in plan.table_names(task) if name in _EXCERPTS]
         tables = dict.fromkeys([*plan.rendered(task), *shown, "missing"])
@@ -134,7 +128,7 @@ class Drawing:
         return {f"{task}/{name}": f"{plan.folder(task)}/{path}" for name, path in names.items()}
 
     def _is_there(self, path: str) -> bool:
-        """Whether the report can have a file: where figures stand alone, nothing else is made."""
+        """Return True if the report can have a file: drawn alone, figures need their tables."""
         if not self.plan.is_alone:
             return True
         return not self.lacking[path] if "/figures/" in path else os.path.exists(self.stored(path))
@@ -149,11 +143,8 @@ class Drawing:
     def not_shown(self) -> list[str]:
         """Files that the report would show if they existed."""
         files = [path for task in self.plan.tasks for path in self.reported(task).values()]
-        return [
-            path
-            for path in files
-            if not self._is_there(path) and not path.endswith("/missing.csv")  # none is missing
-        ]
+        absent = [path for path in files if not self._is_there(path)]
+        return [path for path in absent if not path.endswith("/missing.csv")]  # no run is missing
 
     @property
     def page_inputs(self) -> list[str]:
@@ -162,17 +153,14 @@ class Drawing:
         return [*map(self.stored, self.shown.values()), *svgs]
 
     def comparisons(self, task: str) -> list[str]:
-        """Everything that a task's runs are compared by, as one target."""
+        """Tables and figures that compare a task's runs, as one target."""
         plan, folder = self.plan, self.plan.folder(task)
-        drawn = {path for paths in self.sources.values() for path in paths}
-        tables = {f"{folder}/tables/{name}.csv" for name in plan.table_names(task)}
-        rendered = {f"{folder}/tables/{name}.md" for name in plan.rendered(task)}
-        return sorted(
-            {path for path in drawn if path.startswith(f"{folder}/")}
-            | tables
-            | rendered
-            | {f"{folder}/points.parquet", f"{folder}/metrics.json"}
-        )
+        files = {f"{folder}/points.parquet", f"{folder}/metrics.json"}
+        for paths in self.sources.values():
+            files.update(path for path in paths if path.startswith(f"{folder}/"))
+        files.update(f"{folder}/tables/{name}.csv" for name in plan.table_names(task))
+        files.update(f"{folder}/tables/{name}.md" for name in plan.rendered(task))
+        return sorted(files)
 
 
 _EXCERPTS = ("excerpts", "cards", "histories")

@@ -1,4 +1,4 @@
-"""What a configuration takes from the Hugging Face hub: whether it is pinned, and fetching it."""
+"""Models and datasets that a configuration takes from the Hugging Face hub: pins, and fetching."""
 
 import re
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ _OTHERS = ["*.h5", "*.msgpack", "*.ot", "*.onnx", "*.tflite", "onnx/*", "openvin
 
 
 def is_hub_id(name: str | None) -> bool:
-    """Whether a model's id names one on the hub, and not a folder of this machine.
+    """Return True if a model's id names one on the hub, not a folder of this machine.
 
     Example:
         >>> [is_hub_id(name) for name in ("gpt2", "lvwerra/gpt2-imdb", "./mine", None)]
@@ -28,27 +28,27 @@ def is_hub_id(name: str | None) -> bool:
 
 
 def hub_sources(config: Mapping[str, Any]) -> dict[str, tuple[str, str, str | None]]:
-    """What a configuration takes from the hub: kind, id and revision, by the place of the id."""
-    found: dict[str, tuple[str, str, str | None]] = {}
+    """Kind, id and revision of all that a configuration takes from the hub, by key of the id."""
+    sources: dict[str, tuple[str, str, str | None]] = {}
     for task in config["tasks"]:
         section = config[task]
         for role in ROLES:
-            chosen = section.get(role, {})
-            if is_hub_id(chosen.get("id")):
-                found[f"{task}.{role}.id"] = ("model", chosen["id"], chosen["revision"])
+            model = section.get(role, {})
+            if is_hub_id(model.get("id")):
+                sources[f"{task}.{role}.id"] = ("model", model["id"], model["revision"])
         place = getattr(KINDS.get(section["kind"]), "texts_key", "")
         texts = section.get(place) or {}
         for key in ("source", "test_source"):
             source = texts.get(key)
             if source is None or source == "grammar" or source.endswith((".jsonl", ".jsonl.gz")):
                 continue
-            found[f"{task}.{place}.{key}"] = ("dataset", source, texts.get("revision"))
-    return found
+            sources[f"{task}.{place}.{key}"] = ("dataset", source, texts.get("revision"))
+    return sources
 
 
 def unpinned(config: Mapping[str, Any]) -> list[str]:
     """Ids of the hub whose content may change under the benchmark, one line each."""
-    lines = {}
+    lines = {}  # one per revision: a source and its test source share theirs
     for place, (_, name, revision) in hub_sources(config).items():
         if not _COMMIT.fullmatch(revision or ""):
             key = f"{place.rpartition('.')[0]}.revision"
@@ -60,10 +60,10 @@ def unpinned(config: Mapping[str, Any]) -> list[str]:
 
 
 def fetch(place: str, kind: str, name: str, revision: str | None) -> str:
-    """Download a repository, unless it is here already.
+    """Download a repository, unless it is in the cache.
 
     Args:
-        place: Where its id stands in the config, for errors.
+        place: Key of its id in the config, for errors.
         kind: ``model`` or ``dataset``.
         name: Its id; a dataset's may have a split after a colon.
         revision: Commit, branch or tag; None for the main branch.
@@ -86,7 +86,7 @@ def fetch(place: str, kind: str, name: str, revision: str | None) -> str:
 
 
 def _unwanted(name: str, kind: str, revision: str | None) -> list[str]:
-    """Files that are left: weights for other libraries, and pickled ones beside safe ones."""
+    """Files that are skipped: weights for other libraries, and pickled ones beside safe ones."""
     if kind != "model":
         return []
     from huggingface_hub import HfApi
@@ -94,7 +94,7 @@ def _unwanted(name: str, kind: str, revision: str | None) -> list[str]:
 
     try:
         files = HfApi().list_repo_files(name, revision=revision)
-    except OfflineModeIsEnabled:  # what is in the cache is taken
+    except OfflineModeIsEnabled:  # the cache is used as it is
         return _OTHERS
     safe = any(file.endswith(".safetensors") for file in files)
     return [*_OTHERS, "*.bin", "*.pt"] if safe else _OTHERS

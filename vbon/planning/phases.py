@@ -1,8 +1,7 @@
 """Phases of the benchmark as DVC records them: what each depends on, and the files it makes.
 
-DVC compares files. `vbon plan --output` writes one per phase, so that a stage of dvc.yaml starts
-again when something changes that its rules would see, and only then: comments and the settings of
-other methods do not count.
+DVC compares files. `vbon plan --output` writes one per phase, so that a stage of dvc.yaml reruns
+exactly when its rules would: comments and the settings of other methods do not count.
 """
 
 import os
@@ -37,14 +36,14 @@ DVC gives to one stage."""
 
 
 def phase_specs(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Everything that each phase of each task depends on beside artifacts, by the file's name.
+    """Everything except artifacts that each phase of each task depends on, by the file's name.
 
     Args:
         config: A resolved configuration.
 
     Returns:
-        ``{task}/{stage}.json``; those of training are ``{task}/training-{method}.json``, one for
-        each method that exists, without runs where the task does not run it.
+        ``{task}/{stage}.json``; those of training are ``{task}/training-{method}.json``, one per
+        existing method, without runs where the task does not run it.
     """
     runs = expand(config)
     specs: dict[str, dict[str, Any]] = {}
@@ -52,24 +51,16 @@ def phase_specs(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         runs_of_task = [run for run in runs if run.task == task]
         for name, spec in _specs_of(config, roots(config, task), runs_of_task).items():
             stage, _, method = name.partition("-")
-            code = [root for step in _steps_of(stage) for root in step.roots(task=kind)]
+            used = [step for step in steps().values() if step.phase in STAGES[stage]]
+            code = [root for step in used for root in step.roots(task=kind)]
+            rules = [f"workflow/rules/{file}.smk" for file in ("common", "targets", *STAGES[stage])]
             specs[f"{task}/{name}.json"] = {
                 "seed": config["seed"],
                 "code": code_fingerprint(*code, *_method_modules(stage, method, runs_of_task)),
-                "rules": [_rules(file) for file in ("common", "targets", *STAGES[stage])],
+                "rules": list(map(content_hash, rules)),
                 **spec,
             }
     return specs
-
-
-def _steps_of(stage: str) -> list[Any]:
-    """Steps whose code a stage depends on."""
-    return [step for step in steps().values() if step.phase in STAGES[stage]]
-
-
-def _rules(name: str) -> str:
-    """Hash of a file of rules, which a checkout has in its root."""
-    return content_hash(f"workflow/rules/{name}.smk")
 
 
 def write_phases(config: Mapping[str, Any], folder: str) -> None:
@@ -91,6 +82,11 @@ def _specs_of(
     for root in sources:
         shared.setdefault(root.shared, language_of(root.section))
     measuring = {name: section[name] for name in ("evaluation", "rewards", "sampling")}
+    results = {
+        "runs": [run.to_json() for run in runs],
+        "section": section,
+        "figures": config["figures"],
+    }
     specs = {
         "tasks": {"sections": shared},
         "pool": {
@@ -103,17 +99,12 @@ def _specs_of(
             "runs": [run.to_json() for run in runs if run.study],
             "sections": {root.path: root.section for root in sources[1:]},
         },
-        "analysis": {"runs": [run.to_json() for run in runs], "section": section},
-        "figures": {"runs": [run.to_json() for run in runs], "section": section},
+        "analysis": results,
+        "figures": results,
     }
-    for stage in ("analysis", "figures"):
-        specs[stage]["figures"] = config["figures"]
     for method in method_modules():
-        specs_of_runs = [run.to_json() for run in runs if run.method == method and not run.study]
-        specs[f"training-{method}"] = {
-            "runs": specs_of_runs,
-            **(measuring if specs_of_runs else {}),
-        }
+        group = [run.to_json() for run in runs if run.method == method and not run.study]
+        specs[f"training-{method}"] = {"runs": group, **(measuring if group else {})}
     return specs
 
 
@@ -175,7 +166,7 @@ def _pool(plan: Plan, task: str) -> list[str]:
 
 
 def check_recording(plan: Plan) -> None:
-    """Refuse to run for DVC where what is recorded would be wrong.
+    """Refuse to run for DVC where it would record wrong results.
 
     Raises:
         VbonError: If runs may be missing, or results were made in another folder.
@@ -184,8 +175,8 @@ def check_recording(plan: Plan) -> None:
         return
     if plan.is_partial:
         raise VbonError(
-            "partial: true is not accepted here, since what is recorded stands for all runs; "
-            "set partial: false"
+            "partial: true is not accepted here, since results of all runs are recorded; set "
+            "partial: false"
         )
     for task in plan.tasks if os.path.exists("dvc.lock") else []:
         path = f"{plan.folder(task)}/points.parquet"

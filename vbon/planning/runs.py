@@ -1,6 +1,5 @@
 """From a configuration to the list of runs, and from a run to the key that says it is done."""
 
-import difflib
 import itertools
 from collections import Counter
 from collections.abc import Mapping
@@ -14,25 +13,16 @@ from vbon.artifacts.tables import damaged_parts, read_record
 from vbon.errors import ArtifactError, ConfigError
 from vbon.methods.base import Anchored, Method, Offline, Online
 from vbon.methods.registry import get_method, method_modules
-from vbon.planning.config import check_logf, check_section, laid_over
+from vbon.planning.config import STUDIED, check_logf, check_section, hint, laid_over
 from vbon.pool.pairs import Pairing
+from vbon.tasks.base import ROLES
 from vbon.tasks.registry import make_task
 
 _PREFIX = {"kl_coef": "beta", "estimator": ""}
 CARRY_OUT = "vbon.training.runs:carry_out"
-"""The function whose code a run's key holds."""
-
-
-_TRAINING = (
-    "online",
-    "offline",
-    "budgets",
-    "evaluation",
-    "seeds",
-    "run_methods",
-    "methods",
-    "studies",
-)
+"""The function whose code is part of a run's key."""
+_TRAINING = ("studies", *(key for key in STUDIED if key != "logf"))
+"""Keys of a section that data and pool do not depend on."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +47,7 @@ class Root:
 
     @property
     def path(self) -> str:
-        """Where its section stands in the config."""
+        """Path of its section in the config."""
         return f"{self.task}.studies.{self.study}" if self.study else self.task
 
 
@@ -65,16 +55,16 @@ def roots(config: Mapping[str, Any], task: str) -> list[Root]:
     """The task itself and then its studies.
 
     Studies share the task's models and draws where the task says so; a study of a language may
-    change it and so has everything of its own.
+    change it, so it shares nothing.
     """
     section, folder = config[task], f"{config['results_dir']}/{task}"
     shares_pool = make_task(section).shares_pool
-    found = [Root(task, "", folder, folder, section["logf"]["m"], section)]
+    sources = [Root(task, "", folder, folder, section["logf"]["m"], section)]
     for name, study in section.get("studies", {}).items():
-        own = f"{folder}/studies/{name}"
-        shared, whose = (folder, section) if shares_pool else (own, study)
-        found.append(Root(task, name, own, shared, whose["logf"]["m"], study))
-    return found
+        path = f"{folder}/studies/{name}"
+        shared, pool = (folder, section) if shares_pool else (path, study)
+        sources.append(Root(task, name, path, shared, pool["logf"]["m"], study))
+    return sources
 
 
 def language_of(section: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,7 +101,7 @@ class Run:
 
     @property
     def pairing(self) -> Pairing | None:
-        """What an offline run takes from each prompt's draws."""
+        """Pairs that an offline run makes of each prompt's draws; None for other runs."""
         if _loop(self.instance) != "offline":
             return None
         return replace(self.instance.pairing, blocks=self.spec["offline"]["blocks"])
@@ -126,24 +116,18 @@ class Run:
             if self.spec["rewards"].get("monitored"):
                 paths["evaluator"] = root / "models/evaluator"
             if "logf" in self.instance.needs:
-                paths |= self._distribution(root / "reference/logf")
+                logf = self.spec["logf"]
+                if logf["estimator"] != "ibs":  # which draws from the reference itself
+                    paths["logf"] = root / f"reference/logf/{self.pool}.parquet"
+                if logf["estimator"] == "shared":
+                    paths["prior"] = root / f"reference/logf/prior-m{logf['m']}.parquet"
             if self.pairing is not None:
                 paths["samples"] = root / "reference/samples/train.parquet"
                 paths["pairs"] = root / f"reference/pairs/{self.pairing.slug}.parquet"
         return {name: str(path) for name, path in paths.items()}
 
-    def _distribution(self, folder: Path) -> dict[str, Path]:
-        """The tables from which log F of a reward is estimated."""
-        settings = self.spec["logf"]
-        if settings["estimator"] == "ibs":  # asks the reference itself
-            return {}
-        paths = {"logf": folder / f"{self.pool}.parquet"}
-        if settings["estimator"] == "shared":
-            paths["prior"] = folder / f"prior-m{settings['m']}.parquet"
-        return paths
-
     def provenance(self) -> dict[str, Any]:
-        """What makes the run: :func:`vbon.artifacts.fingerprint.provenance` of its spec."""
+        """Provenance of the run (:func:`vbon.artifacts.fingerprint.provenance`)."""
         return provenance(
             dict(self.spec), self.inputs(), (CARRY_OUT, method_modules()[self.method])
         )
@@ -154,11 +138,11 @@ class Run:
 
     @property
     def spec_hash(self) -> str:
-        """Hash of what the config asks for, to be held against what a run's record says."""
+        """Hash of the requested spec, to compare with the spec in a run's record."""
         return digest(dict(self.spec))
 
     def is_done(self) -> bool:
-        """Whether the run on disk is this one, whole: same spec, code, inputs, and its files."""
+        """Return True if the run on disk is complete and of the same spec, code and inputs."""
         path = Path(self.folder) / "run.json"
         try:
             return read_record(path)["key"] == self.key() and not damaged_parts(path)
@@ -173,7 +157,7 @@ class Run:
         """The artifacts its evaluation reads, beside the run itself.
 
         Args:
-            split: One of :func:`vbon.planning.config.evaluation_splits`.
+            split: One of :func:`vbon.tasks.base.evaluation_splits`.
         """
         root = Path(self.shared)
         paths = {
@@ -181,13 +165,13 @@ class Run:
             "samples": root / f"reference/samples/{split}.parquet",
             "rewards": root / f"reference/rewards/{split}.parquet",
             "logf": root / f"reference/logf/{split}.parquet",
-            **{name: root / "models" / name for name in ("reference", "reward_model", "evaluator")},
+            **{role: root / "models" / role for role in ROLES},
         }
         return {name: str(path) for name, path in paths.items()}
 
 
 def expand(config: Mapping[str, Any]) -> list[Run]:
-    """All runs that a resolved configuration asks for, in its order.
+    """All runs that a resolved configuration requests, in its order.
 
     Raises:
         ConfigError: If a method is unknown, has no settings or refuses one.
@@ -199,50 +183,45 @@ def expand(config: Mapping[str, Any]) -> list[Run]:
         for root in sources:
             _check_names(f"{root.path}.methods", root.section["methods"])
             _check_budgets(root)
-        for method in _methods(config, sources):
-            for root in sources:
-                if method in root.section.get("run_methods", config["run_methods"]):
+        named = [root.section.get("run_methods", config["run_methods"]) for root in sources]
+        for method in dict.fromkeys(itertools.chain.from_iterable(named)):
+            for root, names in zip(sources, named, strict=True):
+                if method in names:
                     runs += _runs_of(config, root, method)
     return runs
 
 
 def advice(runs: list[Run]) -> list[str]:
-    """Settings that are allowed and yet no good, one line each.
+    """Warnings for valid but unwise settings, one line each.
 
-    Of best-of-n's responses a share of :math:`n / (n + m)` lies above a pool of m draws, where no
-    estimate by rank can tell one from another.
+    Of best-of-n's responses a share of :math:`n / (n + m)` lies above a pool of m draws, where
+    estimates by rank are all equal.
     """
-    found: dict[str, None] = {}
+    lines: dict[str, None] = {}
     for run in runs:
         m, n = run.spec.get("logf", {}).get("m"), getattr(run.instance, "n", None)
         if m is not None and n is not None and m < n:
             where = f"{run.task}.studies.{run.study}" if run.study else run.task
-            found[
+            lines[
                 f"{where}: {run.method} {run.setting} estimates log F from m = {m} draws for n = "
                 f"{n:g}, above which {n / (n + m):.0%} of best-of-n's responses lie; raise logf.m "
                 "to n or more"
             ] = None
-    return list(found)
+    return list(lines)
 
 
 def _check_names(where: str, methods: Mapping[str, Any]) -> None:
-    """Refuse settings of a method that there is not: nobody would ever read them."""
-    known = sorted(method_modules())
+    """Refuse settings of a method that does not exist: they would be ignored."""
+    names = sorted(method_modules())
     for name in methods:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ConfigError(f"{where}.{name}: unknown method; {hint}known: {', '.join(known)}")
-
-
-def _methods(config: Mapping[str, Any], sources: list[Root]) -> list[str]:
-    """Every method that the task or one of its studies runs, each once."""
-    named = [root.section.get("run_methods", config["run_methods"]) for root in sources]
-    return list(dict.fromkeys(itertools.chain.from_iterable(named)))
+        if name not in names:
+            raise ConfigError(
+                f"{where}.{name}: unknown method; {hint(name, names)}known: {', '.join(names)}"
+            )
 
 
 def _runs_of(config: Mapping[str, Any], root: Root, method: str) -> list[Run]:
-    get_method(method)  # an unknown name is told with the known ones
+    get_method(method)  # the error for an unknown name lists the accepted ones
     methods = {**config["methods"], **root.section["methods"]}
     if method not in methods:
         raise ConfigError(
@@ -266,13 +245,12 @@ def _runs_of(config: Mapping[str, Any], root: Root, method: str) -> list[Run]:
                 spec["logf"] = logf
             where = (root.folder, root.shared, pool)
             runs.append(Run(root.task, root.study, method, setting, seed, *where, values, spec))
-            _check_online(runs[-1], root)
-            _check_offline(runs[-1], root)
+            _check(runs[-1], root)
     return runs
 
 
 def _loop(method: Method | type[Method]) -> str | None:
-    """Section of the config whose loop trains the method; None if nothing is to be trained."""
+    """Section of the config whose loop trains the method; None if it trains nothing."""
     if isinstance(method, Method) and method.is_reference:
         return None
     shape = type(method) if isinstance(method, Method) else method
@@ -281,8 +259,8 @@ def _loop(method: Method | type[Method]) -> str | None:
 
 
 def _check_budgets(root: Root) -> None:
-    """Refuse the budget of a method that is unknown or not trained, and one that makes no sense."""
-    for method in root.section["budgets"]:
+    """Refuse the budget of a method that is unknown or not trained, and invalid budgets."""
+    for method, budget in root.section["budgets"].items():
         trained = [name for name in sorted(method_modules()) if _loop(get_method(name))]
         if method not in trained:
             raise ConfigError(
@@ -290,18 +268,18 @@ def _check_budgets(root: Root) -> None:
                 f"{', '.join(trained)}"
             )
         _budgeted(root, method, _loop(get_method(method)))
-        own = getattr(get_method(method), "defines", ())
-        for key in (key for key in own if key in root.section["budgets"][method]):
+        defined = getattr(get_method(method), "defines", ())
+        for key in (key for key in defined if key in budget):
             raise ConfigError(
-                f"{root.path}.budgets.{method}.{key}: {root.section['budgets'][method][key]!r} is "
-                f"not allowed, since the method itself defines {', '.join(own)}; leave it out"
+                f"{root.path}.budgets.{method}.{key}: {budget[key]!r} is not allowed, since the "
+                f"method itself defines {', '.join(defined)}; leave it out"
             )
 
 
 def _budgeted(root: Root, method: str, loop: str) -> dict[str, Any]:
     """Settings of a training loop with the budget of one method laid over them."""
-    path, own = f"{root.path}.budgets.{method}", root.section["budgets"].get(method, {})
-    combined = laid_over(root.section, loop, own, path)
+    path = f"{root.path}.budgets.{method}"
+    combined = laid_over(root.section, loop, root.section["budgets"].get(method, {}), path)
     check_section(path, {**root.section, loop: combined})
     return combined
 
@@ -309,19 +287,20 @@ def _budgeted(root: Root, method: str, loop: str) -> dict[str, Any]:
 def _split(
     root: Root, method: str, values: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A method's own settings, and those of log F with what the method changes of them."""
-    own = {name: value for name, value in values.items() if name not in _logf_keys(root, method)}
-    changed = {name: value for name, value in values.items() if name not in own}
+    """Settings of a method itself, and those of log F with the method's changes."""
+    keys = _logf_keys(root, method)
+    settings = {name: value for name, value in values.items() if name not in keys}
+    changed = {name: value for name, value in values.items() if name in keys}
     if root.section.get("exact_cdf"):
         for name, value in changed.items():
             raise ConfigError(
                 f"methods.{method}.{name}: {value!r} is not allowed where {root.path}.exact_cdf is "
                 "true, since nothing is estimated; give exact_cdf: false, or leave it out"
             )
-        return own, {"estimator": "exact"}
+        return settings, {"estimator": "exact"}
     logf = laid_over(root.section, "logf", changed, f"methods.{method}")
     check_logf(f"methods.{method}", root.path, root.section, logf)
-    return own, logf
+    return settings, logf
 
 
 def _logf_keys(root: Root, method: str) -> list[str]:
@@ -329,19 +308,15 @@ def _logf_keys(root: Root, method: str) -> list[str]:
     return list(root.section["logf"]) if "logf" in get_method(method).needs else []
 
 
-def _check_online(run: Run, root: Root) -> None:
-    """Refuse to compare a response with the prompt's other responses where there are none."""
+def _check(run: Run, root: Root) -> None:
+    """Refuse leave-one-out with one response per prompt, and pairs of more draws than stored."""
     online = run.spec.get("online")
-    if online is None or not run.instance.leave_one_out or online["draws_per_prompt"] > 1:
-        return
-    raise ConfigError(
-        f"{root.path}.budgets.{run.method}.draws_per_prompt: {online['draws_per_prompt']} is not "
-        "allowed, since a response is compared with the others to its prompt; give 2 or more"
-    )
-
-
-def _check_offline(run: Run, root: Root) -> None:
-    """Refuse an offline run for which there are too few stored draws."""
+    if online and run.instance.leave_one_out and online["draws_per_prompt"] < 2:
+        raise ConfigError(
+            f"{root.path}.budgets.{run.method}.draws_per_prompt: {online['draws_per_prompt']} is "
+            "not allowed, since a response is compared with the others to its prompt; give 2 or "
+            "more"
+        )
     stored = root.section["sampling"]["train_draws"]
     if run.pairing is not None and run.pairing.num_draws > stored:
         named = "num_draws" if "num_draws" in vars(run.instance) else "n"
@@ -353,40 +328,36 @@ def _check_offline(run: Run, root: Root) -> None:
 
 def _settings(root: Root, method: str, grid: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Every combination of the listed values, each checked by the method itself."""
-    own = [item.name for item in fields(get_method(method)) if item.init]
-    known = [*own, *_logf_keys(root, method)]
+    names = [item.name for item in fields(get_method(method)) if item.init]
+    accepted = [*names, *_logf_keys(root, method)]
     for name in grid:
-        if name not in known:
+        if name not in accepted:
             raise ConfigError(
                 f"methods.{method}.{name}: unknown setting; accepted: "
-                f"{', '.join([*known, 'seeds'])}"
+                f"{', '.join([*accepted, 'seeds'])}"
             )
     lists = [value if isinstance(value, list) else [value] for value in grid.values()]
-    combinations = [dict(zip(grid, chosen, strict=True)) for chosen in itertools.product(*lists)]
+    combinations = [dict(zip(grid, cell, strict=True)) for cell in itertools.product(*lists)]
     for values in combinations:
         try:
-            get_method(method)(**{name: values[name] for name in values if name in own})
+            get_method(method)(**{name: values[name] for name in values if name in names})
         except TypeError as error:
             raise ConfigError(f"methods.{method}: {error}; see `vbon methods`") from error
     return combinations
 
 
 def _slug(grid: Mapping[str, Any], values: Mapping[str, Any]) -> str:
-    """Name of a setting: the swept fields, or all that are given where nothing is swept."""
+    """Name of a setting: the swept fields, or all fields where nothing is swept."""
     swept = [name for name, value in grid.items() if isinstance(value, list)] or list(grid)
-    parts = [f"{_PREFIX.get(name, name)}{_plain(values[name])}" for name in swept]
+    whole = {k: int(v) for k, v in values.items() if isinstance(v, float) and v.is_integer()}
+    parts = [f"{_PREFIX.get(name, name)}{whole.get(name, values[name])}" for name in swept]
     return "-".join(parts) or "default"
-
-
-def _plain(value: Any) -> str:
-    whole = isinstance(value, float) and value.is_integer()
-    return str(int(value)) if whole else str(value)
 
 
 def _spec(
     root: Root, method: str, instance: Method, values: Mapping[str, Any], seed: int
 ) -> dict[str, Any]:
-    """What shapes a run, and nothing that does not: changing another key must not retrain it."""
+    """Settings that shape a run, and no others: changing another key must not retrain it."""
     spec: dict[str, Any] = {"method": method, "values": dict(values), "seed": seed}
     loop, section = _loop(instance), root.section
     if loop:
@@ -403,7 +374,7 @@ def _spec(
 
 
 def file_of(path: str) -> str:
-    """The file that stands for an artifact: a model's card is written last.
+    """The file that represents an artifact in the workflow: a model's card is written last.
 
     Example:
         >>> file_of("results/sentiment/models/reference")
@@ -414,19 +385,19 @@ def file_of(path: str) -> str:
 
 def pair_files(runs: list[Run]) -> dict[str, dict[str, dict[str, Any]]]:
     """Pairs that runs are trained on: settings of each, by folder and file name."""
-    found: dict[str, dict[str, dict[str, Any]]] = {}
+    settings: dict[str, dict[str, dict[str, Any]]] = {}
     for run in runs:
         if run.pairing is not None:
             path = Path(run.inputs()["pairs"])
-            found.setdefault(str(path.parent), {})[path.stem] = asdict(run.pairing)
-    return found
+            settings.setdefault(str(path.parent), {})[path.stem] = asdict(run.pairing)
+    return settings
 
 
 def jobs(runs: list[Run], runs_per_job: int) -> dict[str, list[Run]]:
     """Group a task's runs into jobs that share a warm process.
 
-    A job carries one method, or several that are small enough together: loading the libraries
-    takes as long as a short run.
+    A job has the runs of one method, or of several with few runs: loading the libraries takes as
+    long as a short run.
     """
     packed: list[tuple[str, list[Run]]] = []
     for (task, _), group in itertools.groupby(runs, lambda run: (run.task, run.method)):

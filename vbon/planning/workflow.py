@@ -1,13 +1,14 @@
-"""What the rules of the workflow ask: files, settings and jobs of a configuration.
+"""Files, settings and jobs of a configuration, for the rules of the workflow.
 
-Rules hold patterns of paths; everything that depends on the configuration is here, where unit tests
-reach it.
+Rules contain patterns of paths; everything that depends on the configuration is here, where unit
+tests reach it.
 """
 
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any, get_origin
 
@@ -18,7 +19,7 @@ from vbon.methods.registry import method_modules
 from vbon.planning import snakemake9
 from vbon.planning.config import tasks_of
 from vbon.planning.hub import hub_sources
-from vbon.planning.runs import Root, Run, expand, file_of, jobs, language_of, pair_files, roots
+from vbon.planning.runs import Root, Run, expand, file_of, jobs, language_of, roots
 from vbon.tasks.base import ROLES, Task, TextTask, evaluation_splits
 
 SPLITS = ("train", "test")
@@ -64,7 +65,7 @@ class Plan:
         self.results, self.seed = config["results_dir"], config["seed"]
         self.gpus = config["gpus_per_job"]  # of a job that trains; its processes have one each
         self.gpu = min(self.gpus, 1)  # of any other that runs models
-        self.hub = hub_sources(config)  # what is fetched from the hub, by its place in the config
+        self.hub = hub_sources(config)  # sources on the hub, by key of the id
         with_runs = {run.task for run in self.runs if not run.study}
         self.tasks: dict[str, Task] = {
             name: task for name, task in tasks_of(config).items() if name in with_runs
@@ -83,14 +84,10 @@ class Plan:
 
     # Tasks
 
-    def named(self, shape: type[Task]) -> list[str]:
-        """Tasks of one shape."""
-        return [name for name, task in self.tasks.items() if isinstance(task, shape)]
-
     @property
     def text_tasks(self) -> list[str]:
         """Tasks whose texts train models and give prompts."""
-        return self.named(TextTask)
+        return [name for name, task in self.tasks.items() if isinstance(task, TextTask)]
 
     def having(self, table: str) -> str:
         """Pattern of the tasks that have a table."""
@@ -136,7 +133,7 @@ class Plan:
 
     @staticmethod
     def damaged(workflow: Any) -> list[str]:
-        """Files that `vbon workflow` set aside and a rule makes: nothing else may request them."""
+        """Files that `vbon workflow` set aside and a rule makes: no other rule may request them."""
         paths = json.loads(os.environ.get("VBON_REBUILD", "[]"))
         return snakemake9.producible(workflow, paths)
 
@@ -239,11 +236,11 @@ class Plan:
 
     @cached_property
     def is_light(self) -> bool:
-        """Whether all pools are so small that joining or counting them is no job for a cluster."""
+        """True if all pools are so small that joining or counting them needs no cluster job."""
         return all(self._pool_draws(root) <= FEW_DRAWS for root in self.roots.values())
 
     def _pool_draws(self, root: Root) -> int:
-        """Reference draws that a task or study has of its own, at all temperatures."""
+        """Reference draws of one task or study, at all temperatures."""
         if root.task in self.text_tasks:
             return sum(
                 self.tasks[root.task].num_prompts[prompts] * len(splits)
@@ -253,10 +250,6 @@ class Plan:
         sampling = root.section["sampling"]
         names = ("train_draws", "test_draws", "fresh_draws")
         return root.section["num_prompts"] * sum(sampling[name] for name in names)
-
-    def pairings(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """Pairs that runs are trained on: settings of each, by folder and file name."""
-        return pair_files(self.runs)
 
     # Languages
 
@@ -388,8 +381,7 @@ class Plan:
 
     def outputs(self, step: Step) -> dict[str, str]:
         """Pattern of each table that a step makes."""
-        names = {"output": step.name} if step.named("output") == ["output"] else {}
-        names = names or {name: name for name in step.named("output")}
+        names = {name: step.name if name == "output" else name for name in step.named("output")}
         return {key: f"{self.results}/{{task}}/tables/{name}.csv" for key, name in names.items()}
 
     def is_local(self, step: Step) -> bool:
@@ -408,13 +400,12 @@ class Plan:
             for name, parameter in step.parameters.items()
             if parameter.kind.role == "setting" or get_origin(parameter.type) is dict
         ]
-        code: Any = self.code(step.name)
-        if "task" in step.parameters:
-            code = self._code_with_task(step)
+        code: Any = (
+            (lambda wildcards: self.code(step.name, task=self.tasks[wildcards.task]))
+            if "task" in step.parameters
+            else self.code(step.name)
+        )
         return {**{name: self._function(name) for name in named}, "code": code}
-
-    def _code_with_task(self, step: Step) -> Callable[[Wildcards], str | None]:
-        return lambda wildcards: self.code(step.name, task=self.tasks[wildcards.task])
 
     def _function(self, name: str, as_files: bool = False) -> Callable[[Wildcards], Any]:
         """A function of wildcards: the value of a name for their task."""
@@ -464,7 +455,7 @@ class Plan:
         return list(firsts.values())
 
     def _evidence(self, task: str) -> dict[str, str]:
-        """Tables that a task's claims rest on, as far as this configuration makes them."""
+        """Tables that a task's claims use, as far as this configuration makes them."""
         folder, tables = self.folder(task), self.tables(task)
         points = {"points": f"{folder}/points.parquet", "costs": f"{folder}/costs.parquet"}
         paths = points if task in self.text_tasks else {}
@@ -476,7 +467,7 @@ class Plan:
         return paths
 
     def _descriptions(self, task: str) -> dict[str, str]:
-        """Files that say what texts and models of a task are, by role."""
+        """Files that describe the texts and models of a task, by role."""
         folder = self.folder(task)
         if task not in self.text_tasks:
             return {"language": f"{folder}/data/strings.parquet"}
@@ -486,7 +477,7 @@ class Plan:
         return {role: f"{self.folder(task)}/models/{role}/card.json" for role in ROLES}
 
     def _config_hash(self, task: str) -> str:
-        """Hash of all that the configuration says of a task, and of no other."""
+        """Hash of the configuration of one task."""
         shared = {
             key: value
             for key, value in self.config.items()
@@ -505,13 +496,7 @@ def _path(pattern: str) -> Callable[[Plan, str], str]:
 
 
 def _setting(*keys: str) -> Callable[[Plan, str], Any]:
-    def value(plan: Plan, task: str) -> Any:
-        part = plan.config[task]
-        for key in keys:
-            part = part[key]
-        return part
-
-    return value
+    return lambda plan, task: reduce(getitem, keys, plan.config[task])
 
 
 _VALUES: dict[str, Callable[[Plan, str], Any]] = {

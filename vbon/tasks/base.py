@@ -1,4 +1,4 @@
-"""Shapes of a task: the workflow, figures, claims and the report ask these, never for a name."""
+"""Shapes of a task: workflow, figures, claims and report depend on these, never on a name."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from vbon.errors import ConfigError, DataError
 ROLES = ("reference", "reward_model", "evaluator")
 """Models of every task: the one to align, the training reward, and the held-out reward."""
 PARTS = (*ROLES, "train", "test")
-"""Purposes that texts are divided among."""
+"""Purposes of texts; each text has one."""
 
 
 def evaluation_splits(section: Mapping[str, Any]) -> dict[str, float]:
@@ -41,7 +41,7 @@ class Task(ABC):
     A class is a *kind* of task; several sections may be of one kind.
 
     Args:
-        section: The section, complete; a step that needs a part of it alone is given that part.
+        section: The complete section, or the part of it that a step needs.
     """
 
     kind: ClassVar[str]
@@ -51,7 +51,7 @@ class Task(ABC):
     schema: ClassVar[str] = "section"
     """Keys of its section: a definition in ``workflow/schemas/config.schema.yaml``."""
     keys: ClassVar[Mapping[str, Any]] = {}
-    """Keys of its own beside those, as properties of a JSON schema with defaults."""
+    """Further keys of its section, as properties of a JSON schema with defaults."""
     figures: ClassVar[tuple[str, ...]] = ()
     """Figures that show it (:mod:`vbon.figures.catalogue`)."""
     tables: ClassVar[tuple[str, ...]] = ("histories", "excerpts", "cards")
@@ -59,9 +59,9 @@ class Task(ABC):
     claims: ClassVar[tuple[str, ...]] = ()
     """Groups of claims that it can test (:mod:`vbon.analysis.claims`)."""
     shares_pool: ClassVar[bool] = True
-    """Whether its studies use its models, prompts and reference draws."""
+    """True if its studies use its models, prompts and reference draws."""
     has_domains: ClassVar[bool] = False
-    """Whether points are given by the prompts' domain."""
+    """True if points are also given by domain of the prompts."""
 
     def __init__(self, section: Mapping[str, Any]) -> None:
         self.section = section
@@ -88,15 +88,15 @@ class Task(ABC):
 
 
 class TextTask(Task):
-    """A task of texts: some train the models, some give the prompts, all in disjoint parts.
+    """A task of texts: disjoint parts of them train the models and give the prompts.
 
     A kind defines :meth:`texts`. The other methods read column ``text``, and ``label`` and
-    ``domain`` where they are there; a kind with other columns replaces them.
+    ``domain`` if they exist; a kind with other columns overrides them.
     """
 
     schema = "text_section"
     texts_key: ClassVar[str] = "texts"
-    """Key of the section that says where texts come from."""
+    """Key of the section with the source of texts."""
     figures = ("figure2a", "figure2b")
     tables = (*Task.tables, "data", "convergence", "matched", "orderings", "inference")
     claims = ("tradeoff", "cost")
@@ -115,7 +115,7 @@ class TextTask(Task):
 
         Args:
             rows: Column ``text`` and any others; without ``source_id`` they are numbered.
-            seed: Base seed; another one gives other parts.
+            seed: Base seed; it decides the parts.
 
         Returns:
             Schema "texts"; ``attrs["duplicates"]`` is the number of rows dropped.
@@ -192,14 +192,13 @@ class TextTask(Task):
         return {"num_texts": float(len(texts))}
 
     def cut(self, *keys: str) -> dict[str, Any]:
-        """The kind, the class's own keys and some others: what a step is given of the section."""
-        parts = {key: self.section[key] for key in (*self.own_keys, *keys)}
-        return {"kind": self.kind, **parts}
+        """The part of the section for one step: the kind, the class's keys and the given others."""
+        return {"kind": self.kind, **{key: self.section[key] for key in (*self.own_keys, *keys)}}
 
     @property
     def own_keys(self) -> tuple[str, ...]:
         """Keys that the class adds to the section."""
-        return (self.texts_key, *(key for key in self.keys if key != self.texts_key))
+        return tuple(dict.fromkeys((self.texts_key, *self.keys)))
 
     @property
     def num_prompts(self) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""A language short enough to enumerate, where every optimum is known."""
+"""A language short enough to enumerate, where every optimum can be computed."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ MOST_STRINGS = 100_000
 
 @register
 class Enumerable(Task):
-    """Complete a string of a language of a few hundred, where every optimum is a finite sum."""
+    """Complete a string of a language of a few hundred strings; every optimum is a finite sum."""
 
     section_name = "enumerable"
     schema = "enumerable_section"

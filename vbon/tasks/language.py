@@ -33,7 +33,7 @@ LETTERS = "abcdefgh"
 
 
 def build_tokenizer(num_letters: int) -> PreTrainedTokenizerFast:
-    """One token a letter and an end token, which is the last id."""
+    """One token per letter and an end token, which is the last id."""
     vocabulary = {letter: index for index, letter in enumerate(LETTERS[:num_letters])}
     vocabulary[END] = num_letters
     core = Tokenizer(models.WordLevel(vocabulary, unk_token=END))
@@ -84,8 +84,8 @@ def log_probs(
     ids, mask = padded(responses)
     rows = []
     for index in range(len(prompts)):
-        asked = prompts.select(torch.full((len(ids),), index))
-        rows.append(token_log_probs(model, asked, ids, mask).double().sum(1))
+        repeated = prompts.select(torch.full((len(ids),), index))
+        rows.append(token_log_probs(model, repeated, ids, mask).double().sum(1))
     return torch.stack(rows)
 
 
@@ -97,8 +97,8 @@ def build_reference(
     Args:
         settings: The task's section of the config.
         max_new_tokens: Length limit of a response.
-        prompts: Of the language.
-        seed: Of the logits and the transformer's weights.
+        prompts: Prompts of the language.
+        seed: Seed of the logits and the transformer's weights.
     """
     letters = settings["num_letters"]
     longest = int(prompts.lengths.max()) + max_new_tokens - 1
@@ -138,14 +138,14 @@ def _fit(
     """Fit the student to the teacher by the exact KL of every next-token distribution."""
     cut = [row for row in responses if row[-1] < student.config.vocab_size - 1]
     ids, mask = padded(cut)
-    asked = prompts.select(torch.arange(len(prompts)).repeat_interleave(len(ids)))
+    repeated = prompts.select(torch.arange(len(prompts)).repeat_interleave(len(ids)))
     ids, mask = ids.repeat(len(prompts), 1), mask.repeat(len(prompts), 1)
     with torch.no_grad():
-        target = response_logits(teacher, asked, ids, mask)[0].log_softmax(1)
+        target = response_logits(teacher, repeated, ids, mask)[0].log_softmax(1)
     optimizer = torch.optim.Adam(student.parameters(), lr=3e-3)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
     for _ in range(steps):
-        logits, _ = response_logits(student, asked, ids, mask)
+        logits, _ = response_logits(student, repeated, ids, mask)
         loss = (target.exp() * (target - logits.log_softmax(1))).sum(1).mean()
         optimizer.zero_grad()
         loss.backward()
@@ -171,12 +171,12 @@ def make_rewards(
     rows = []
     for prompt, start in zip(prompts["prompt"], prompts["prompt_ids"], strict=True):
         for response in responses:
-            said = [token for token in response if token < num_letters]
-            joined = [*start, *said]
+            written = [token for token in response if token < num_letters]
+            joined = [*start, *written]
             structure = sum(pairs[pair] for pair in itertools.pairwise(joined))
-            reward = letters[said].sum() + 0.5 * structure
-            evaluated = other[said].sum() + 0.5 * structure
-            text = prompt + "".join(LETTERS[token] for token in said)
+            reward = letters[written].sum() + 0.5 * structure
+            evaluated = other[written].sum() + 0.5 * structure
+            text = prompt + "".join(LETTERS[token] for token in written)
             rows.append((text, reward, evaluated))
     frame = pd.DataFrame(rows, columns=["text", "reward", "evaluator_reward"])
     frame[["reward", "evaluator_reward"]] += 0.05 * generator.normal(size=(len(frame), 2))
@@ -186,7 +186,11 @@ def make_rewards(
 
 
 def save(
-    root: Path, settings: Mapping[str, Any], max_new_tokens: int, seed: int, made: dict[str, Any]
+    root: Path,
+    settings: Mapping[str, Any],
+    max_new_tokens: int,
+    seed: int,
+    provenance: dict[str, Any],
 ) -> None:
     """Write the language: models, rewards, prompts and the table of all strings.
 
@@ -195,7 +199,7 @@ def save(
         settings: The task's section of the config.
         max_new_tokens: Length limit of a response.
         seed: Base seed.
-        made: Provenance to store.
+        provenance: Provenance to store.
     """
     letters = settings["num_letters"]
     frame = make_prompts(letters, settings["num_prompts"])
@@ -205,8 +209,8 @@ def save(
     tokenizer = build_tokenizer(letters)
     rewards = make_rewards(frame, responses, letters, settings["reward"], seed)
     for split in ("train", "test"):
-        write_table(root / "prompts" / f"{split}.parquet", frame, "prompts", made)
-    card = {"metrics": {}, **made, MEASURED: measured()}
+        write_table(root / "prompts" / f"{split}.parquet", frame, "prompts", provenance)
+    card = {"metrics": {}, **provenance, MEASURED: measured()}
     with atomic_folder(root / "models/reference") as folder:
         reference.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
@@ -214,7 +218,7 @@ def save(
     for role, column in (("reward_model", "reward"), ("evaluator", "evaluator_reward")):
         table = rewards[["text", column]].rename(columns={column: "reward"})
         with atomic_folder(root / "models" / role) as folder:
-            write_table(folder / TABLE, table, "text_rewards", made)
+            write_table(folder / TABLE, table, "text_rewards", provenance)
             write_record(folder / "card.json", card)
     strings = pd.DataFrame(
         {
@@ -224,4 +228,4 @@ def save(
             **{name: rewards[name].to_numpy() for name in ("reward", "evaluator_reward")},
         }
     )
-    write_table(root / "data/strings.parquet", strings, "strings", made)
+    write_table(root / "data/strings.parquet", strings, "strings", provenance)

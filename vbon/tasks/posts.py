@@ -28,7 +28,7 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 @register
 class Posts(TextTask):
-    """Summarize a post; a scalar model of rated pairs rewards, a larger one of others judges."""
+    """Summarize a post; reward model and the larger evaluator are scalar models of rated pairs."""
 
     section_name = "summarization"
     schema = "posts_section"
@@ -68,7 +68,7 @@ class Posts(TextTask):
         from vbon.models.build import build_reference, build_scorer, build_tokenizer
 
         settings = self.section[role]["build"]
-        # A batch of prompts is continued at its end, which is also where a score is read off.
+        # Padding on the left: responses follow, and scores are read at, the end of a prompt.
         options = {**self.section["tokenizer"], "max_tokens": settings["max_tokens"]}
         sides = ["summary"] if role == "reference" else ["chosen", "rejected"]
         columns = zip(texts["subreddit"], texts["title"], texts["post"], strict=True)
@@ -95,7 +95,7 @@ def load_posts(settings: Mapping[str, Any], seed: int) -> pd.DataFrame:
 
     Args:
         settings: The section ``posts`` of the config.
-        seed: Of the grammar, of the choice among the rows of a file, of corruptions and parts.
+        seed: Seed of the grammar, of the selection from a file, of corruptions and parts.
 
     Returns:
         Schema "posts"; ``attrs["duplicates"]`` is the number of posts dropped.
@@ -125,10 +125,10 @@ def load_posts(settings: Mapping[str, Any], seed: int) -> pd.DataFrame:
 def _read(source: str, key: str, settings: Mapping[str, Any]) -> pd.DataFrame:
     """The checked rows of a file or dataset."""
     rows = read_rows(source, key, settings.get("revision"))
-    found = pd.DataFrame([{"source_id": name, **_checked(row, at)} for name, at, row in rows])
-    if found.empty:
-        raise DataError(f"{source} holds no posts; one JSON object a line is expected")
-    return found
+    posts = pd.DataFrame([{"source_id": name, **_checked(row, at)} for name, at, row in rows])
+    if posts.empty:
+        raise DataError(f"{source} holds no posts; one JSON object per line is expected")
+    return posts
 
 
 def _checked(row: Any, where: str) -> dict[str, str]:
@@ -153,7 +153,7 @@ def corrupted(summaries: "pd.Series[str]", seed: int) -> list[str]:
         >>> corrupted(pd.Series(["my boss lied. should i quit?", "my dog ate it."]), seed=0)[1]
         'my dog'
     """
-    texts, worse = summaries.tolist(), []
+    texts, corruptions = summaries.tolist(), []
     if len(set(texts)) < 2:
         raise DataError(f"column 'summary': {len(texts)} posts share one summary; two are needed")
     for number, text in enumerate(texts):
@@ -162,24 +162,24 @@ def corrupted(summaries: "pd.Series[str]", seed: int) -> list[str]:
         while other == text:
             other = stream.choice(texts)
         candidates = [other, *_damaged(text, other, stream)]
-        worse.append(stream.choice([made for made in candidates if made and made != text]))
-    return worse
+        corruptions.append(stream.choice([c for c in candidates if c not in ("", text)]))
+    return corruptions
 
 
 def _damaged(text: str, other: str, stream: random.Random) -> tuple[str, str]:
     """The text without one of its sentences, and with one of another text's in its place."""
-    own, strange = _SENTENCE_END.split(text), _SENTENCE_END.split(other)
-    place = stream.randrange(len(own))
-    kept = [*own[:place], *own[place + 1 :]]
+    sentences, others = _SENTENCE_END.split(text), _SENTENCE_END.split(other)
+    place = stream.randrange(len(sentences))
+    kept = [*sentences[:place], *sentences[place + 1 :]]
     if not kept:
         words = text.split(" ")
         kept = [" ".join(words[: len(words) // 2])]
-    exchanged = [*own[:place], stream.choice(strange), *own[place + 1 :]]
+    exchanged = [*sentences[:place], stream.choice(others), *sentences[place + 1 :]]
     return " ".join(kept), " ".join(exchanged)
 
 
 def render(subreddit: str, title: str, post: str) -> str:
-    r"""What a summary is to follow.
+    r"""Text of a post that a summary is to follow.
 
     Example:
         >>> render("dogs", "My terrier", "It ate the sofa.")
@@ -194,7 +194,7 @@ def prompt_texts(posts: pd.DataFrame, tokenizer: Any, max_tokens: int) -> list[s
 
 
 def prompt_text(row: Mapping[str, str], tokenizer: Any, max_tokens: int) -> str:
-    """The prompt of a post, cut so that it has at most ``max_tokens`` tokens.
+    """The prompt of a post, cut to at most ``max_tokens`` tokens.
 
     The post ends at the last newline within the budget; where it has none, at the end of the last
     sentence, and failing that of the last word.
@@ -244,7 +244,7 @@ def make_post_prompts(
         Schema "prompts", those of a domain together.
 
     Raises:
-        ConfigError: If an odd number of test prompts is asked for.
+        ConfigError: If an odd number of test prompts is requested.
         DataError: If a domain has fewer posts than are needed.
     """
     total, domains = settings[f"num_{split}"], [IN_DOMAIN]
@@ -268,8 +268,8 @@ def _prompts(rows: pd.DataFrame, tokenizer: Any, count: int, max_tokens: int) ->
     frame = frame.drop_duplicates("prompt", ignore_index=True)
     if len(frame) < count:
         raise DataError(
-            f"prompts: {len(rows)} posts give {len(frame)} distinct prompts, {count} are asked "
-            "for; raise posts.num_posts, change posts.in_domain or lower the number of prompts"
+            f"prompts: {len(rows)} posts give {len(frame)} distinct prompts, {count} are "
+            "requested; raise posts.num_posts, change posts.in_domain or request fewer prompts"
         )
     frame = frame.head(count)
     ids = tokenizer(frame["prompt"].tolist(), add_special_tokens=False)["input_ids"]

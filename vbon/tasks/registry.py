@@ -21,7 +21,7 @@ def kind_of(name: str, section: Mapping[str, Any]) -> Any:
 
 
 def make_task(section: Mapping[str, Any]) -> Task:
-    """The task of a section that says its kind.
+    """The task of a section with a kind.
 
     Example:
         >>> make_task({"kind": "enumerable", "num_prompts": 2}).num_prompts
@@ -31,4 +31,4 @@ def make_task(section: Mapping[str, Any]) -> Task:
 
 
 Section = Annotated[Task, Kind("setting", make_task)]
-"""Parameter of a step that is a task, given as its section or the part that the step needs."""
+"""Parameter of a step that is a task: its section, or the part that the step needs."""

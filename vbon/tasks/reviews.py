@@ -57,12 +57,12 @@ def load_reviews(
     Args:
         source: ``"grammar"``; a local ``.jsonl`` or ``.jsonl.gz`` file; or the id of a dataset
             for ``datasets.load_dataset``, with its split after a colon (``"name:train"``).
-        num_reviews: At most this many, chosen by the seed after repeated texts are dropped;
+        num_reviews: At most this many, selected by the seed after repeated texts are dropped;
             None keeps all. The grammar needs a number.
-        text_column: Where a row keeps its text.
-        label_column: Where a row keeps its label, 1 (positive) or 0 (negative).
-        seed: Of the grammar, and of the choice among the rows of a file.
-        revision: Commit of a dataset's id.
+        text_column: Column of the text.
+        label_column: Column of the label, 1 (positive) or 0 (negative).
+        seed: Seed of the grammar, and of the selection from the rows of a file.
+        revision: Commit of a dataset.
         test_source: As ``source``; all of its texts are for the test, and those that ``source``
             has as well are dropped there.
 
@@ -91,16 +91,16 @@ def load_reviews(
         return reviews
 
     def read(source: str, key: str) -> pd.DataFrame:
-        found = pd.DataFrame(
+        reviews = pd.DataFrame(
             [
                 (name, *_checked(row, where, text_column, label_column))
                 for name, where, row in read_rows(source, key, revision)
             ],
             columns=["source_id", "text", "label"],
         )
-        if found.empty:
-            raise DataError(f"{source} holds no reviews; one JSON object a line is expected")
-        return found
+        if reviews.empty:
+            raise DataError(f"{source} holds no reviews; one JSON object per line is expected")
+        return reviews
 
     rows = distinct(read(source, "reviews.source"), "text", num_reviews, seed)
     if test_source is None:

@@ -27,12 +27,12 @@ def texts(task: Section, seed: int, output: Output, job: Job) -> None:
 
 @step(needs_gpu=True)
 def build(role: str, task: Section, texts: Input, seed: int, card: Output, job: Job) -> None:
-    """Train a model from scratch on its own texts, or point to one that exists.
+    """Train a model from scratch on its part of the texts, or point to one that exists.
 
     The card (metrics and provenance) is in the folder only when the model is complete.
     """
     path, settings = Path(card), task.section[role]
-    path.unlink(missing_ok=True)  # another model's
+    path.unlink(missing_ok=True)  # of another model
     with atomic_folder(path.parent) as folder:
         metrics: dict[str, float] = {}
         if settings["id"] is not None:
@@ -63,7 +63,7 @@ def _point(folder: Path, name: str, revision: str | None) -> None:
 
 
 def _copy_function(folder: Path, file: str, name: str) -> None:
-    """Keep the source of a function that rewards, and its name."""
+    """Copy the source of a reward function, and its name."""
     from vbon.rewards.function import NAME, SOURCE, load_function
 
     load_function(file, name)
@@ -75,10 +75,10 @@ def _copy_function(folder: Path, file: str, name: str) -> None:
 def prompts(
     task: Section, texts: Input, reference: Model, seed: int, train: Output, test: Output, job: Job
 ) -> None:
-    """Make the training and the test prompts, none of them in both."""
+    """Make the training and the test prompts, which are disjoint."""
     from vbon.models.language_model import load_tokenizer
 
-    # The tokenizer alone is read of the reference: another model with it has the same prompts.
+    # Of the reference only the tokenizer is read: another model with it has the same prompts.
     record, rows = job.provenance(task=task, reference=None), read_table(texts, "texts")
     tokenizer, taken = load_tokenizer(reference), []
     for split, path in {"train": train, "test": test}.items():
@@ -89,9 +89,9 @@ def prompts(
 
 @step
 def languages(roots: dict[str, Any], seed: int) -> None:
-    """Write the language of each root, and its reference pool by the steps of any other task.
+    """Write the language of each root, and its reference pool by the same steps as other tasks.
 
-    All of them share this process: each step takes less time than loading its libraries.
+    All share this process: each step takes less time than loading its libraries.
     """
     for folder, section in roots.items():
         task = make_task(section)

@@ -27,9 +27,9 @@ def with_test_rows(rows: pd.DataFrame, tested: pd.DataFrame, column: str) -> pd.
     """Rows with those of another source, which are for the test alone.
 
     Args:
-        rows: What models and training prompts are made of; what is tested on is dropped.
+        rows: Rows for models and training prompts; those with a text of the test are dropped.
         tested: Rows of the other source.
-        column: Where a row keeps its text.
+        column: Column of the text.
 
     Returns:
         Both, with a column ``for_test``; ``attrs["duplicates"]`` counts all that were dropped.
@@ -41,34 +41,34 @@ def with_test_rows(rows: pd.DataFrame, tested: pd.DataFrame, column: str) -> pd.
         >>> both["text"].tolist(), both["for_test"].tolist(), both["source_id"].tolist()
         (['a', 'b'], [False, True], ['x-1', 'test-x-1'])
     """
-    own = tested.drop_duplicates(column).assign(for_test=True)
-    own["source_id"] = "test-" + own["source_id"]  # two splits of a dataset number rows alike
-    kept = rows[~rows[column].isin(own[column])].assign(for_test=False)
-    both = pd.concat([kept, own], ignore_index=True)
+    test_rows = tested.drop_duplicates(column).assign(for_test=True)
+    test_rows["source_id"] = "test-" + test_rows["source_id"]  # splits of a dataset share numbers
+    kept = rows[~rows[column].isin(test_rows[column])].assign(for_test=False)
+    both = pd.concat([kept, test_rows], ignore_index=True)
     dropped = len(rows) + len(tested) - len(both)
     both.attrs["duplicates"] = rows.attrs.get("duplicates", 0) + dropped
     return both
 
 
-def distinct(found: pd.DataFrame, column: str, count: int | None, seed: int) -> pd.DataFrame:
-    """Rows whose text had not occurred before, at most ``count`` of them chosen by the seed.
+def distinct(rows: pd.DataFrame, column: str, count: int | None, seed: int) -> pd.DataFrame:
+    """Rows without those that repeat a text, at most ``count`` of them, selected by the seed.
 
     Args:
-        found: All rows.
-        column: Where a row keeps its text.
-        count: How many to keep; None for all.
-        seed: Of the choice.
+        rows: All rows.
+        column: Column of the text.
+        count: Number of rows to keep; None for all.
+        seed: Seed of the selection.
 
     Returns:
         The rows in their order; ``attrs["duplicates"]`` is the number of rows that repeated a text.
     """
-    rows = found.drop_duplicates(column, ignore_index=True)
-    duplicates = len(found) - len(rows)
-    if count is not None and count < len(rows):
-        chosen = sorted(_shuffled(rows[column], seed, "choice")[:count])
-        rows = rows.loc[chosen].reset_index(drop=True)
-    rows.attrs["duplicates"] = duplicates
-    return rows
+    kept = rows.drop_duplicates(column, ignore_index=True)
+    duplicates = len(rows) - len(kept)
+    if count is not None and count < len(kept):
+        selected = sorted(_shuffled(kept[column], seed, "choice")[:count])
+        kept = kept.loc[selected].reset_index(drop=True)
+    kept.attrs["duplicates"] = duplicates
+    return kept
 
 
 def read_rows(source: str, key: str, revision: str | None = None) -> Iterator[tuple[str, str, Any]]:
@@ -76,11 +76,11 @@ def read_rows(source: str, key: str, revision: str | None = None) -> Iterator[tu
 
     Args:
         source: A ``.jsonl`` or ``.jsonl.gz`` file, or an id with its split after a colon.
-        key: Where the source stands in the config, for messages.
-        revision: Commit of the dataset's id.
+        key: Key of the source in the config, for messages.
+        revision: Commit of the dataset.
 
     Yields:
-        A name for each row that does not depend on others, where it stands, and the row.
+        A name of each row that does not depend on other rows, its place in the source, and the row.
 
     Raises:
         DataError: If the source cannot be read, with the number of the bad line.
@@ -134,7 +134,7 @@ def _read_dataset(source: str, key: str, revision: str | None) -> Iterator[tuple
 
 
 def _shuffled(texts: "pd.Series[str]", seed: int, name: str) -> list[int]:
-    """Row numbers in an order that depends on each row's own text, not on its neighbours."""
+    """Row numbers in an order that depends on the text of each row, not on its neighbours."""
     salt = str(derive_seed(seed, name)).encode()
     keys = [hashlib.sha256(salt + text.encode()).digest() for text in texts]
     return sorted(range(len(keys)), key=keys.__getitem__)
@@ -154,7 +154,7 @@ def assign_parts(
         column: Column of the text.
         fractions: Share of each part in :data:`vbon.tasks.base.PARTS`; one in sum, and 0 for a
             part that is not needed.
-        seed: Another seed gives another split.
+        seed: Seed of the split.
         kind: Key of the configuration that describes the rows, in the plural.
 
     Returns:
@@ -185,8 +185,8 @@ def assign_parts(
         )
     if "for_test" in rows:
         tested = rows.pop("for_test")
-        own = assign_parts(rows[~tested], column, fractions, seed, kind)
-        return pd.concat([own, rows[tested].assign(part="test")], ignore_index=True)
+        parts = assign_parts(rows[~tested], column, fractions, seed, kind)
+        return pd.concat([parts, rows[tested].assign(part="test")], ignore_index=True)
     order = _shuffled(rows[column], seed, "split")
     parts = [""] * len(rows)
     start, share = 0, 0.0
@@ -228,17 +228,17 @@ def make_prompts(
 ) -> pd.DataFrame:
     """Cut prompts of U{min..max} tokens from the beginnings of texts (arXiv:2407.06057, Sec. 6).
 
-    The length of each is drawn from a stream of its own, so a prompt stays what it is when other
-    texts come or go. Texts of fewer than ``max_tokens`` tokens are left out, because they would
-    make the lengths uneven. Prompts with the same tokens are kept once (the first one).
+    Each length is drawn from a separate stream, so a prompt does not change when other texts come
+    or go. Texts of fewer than ``max_tokens`` tokens are left out, because they would make the
+    lengths uneven. Of prompts with the same tokens the first is kept.
 
     Args:
         rows: Rows of one part: ``source_id``, ``text``, and perhaps ``domain`` or ``label``.
         tokenizer: A Hugging Face tokenizer of the reference.
-        num_prompts: How many prompts to return.
+        num_prompts: Number of prompts to return.
         min_tokens: Shortest prompt, in tokens; at least 2.
         max_tokens: Longest prompt, in tokens.
-        seed: Of the lengths.
+        seed: Seed of the lengths.
         exclude: Token ids of prompts that must not occur again (those of the other split).
 
     Returns:
@@ -246,7 +246,7 @@ def make_prompts(
         int), ``source_id`` and ``domain`` (the text's, or the name of its label, or ``all``).
 
     Raises:
-        DataError: If the texts give fewer distinct prompts than asked for.
+        DataError: If the texts give fewer distinct prompts than requested.
 
     Example:
         >>> from vbon.models.build import build_tokenizer
@@ -289,7 +289,7 @@ def make_prompts(
 
 
 def _domains(rows: pd.DataFrame) -> Iterable[str]:
-    """Domain of each text: its own, the name of its label, or one for all."""
+    """Column ``domain``, else names of the labels, else one domain for all."""
     if "domain" in rows:
         return rows["domain"]
     return rows["label"].map(DOMAINS) if "label" in rows else ["all"] * len(rows)

@@ -34,9 +34,9 @@ from vbon.training.trainer import Diverged, Environment
 def carry_out(
     run: dict[str, Any], method: Method, inputs: Inputs, provenance: dict[str, Any]
 ) -> str:
-    """Carry out one run and move its folder into place when all of it is written.
+    """Carry out one run and move its folder into place when it is complete.
 
-    All of several processes train; the main one writes.
+    If several processes share the run, all train and the main one writes.
 
     Args:
         run: The run as plain values (root, method, setting, seed, spec), and its ``inputs``.
@@ -82,17 +82,10 @@ Outcome = tuple[dict[str, Any], list[dict[str, float]], PreTrainedModel | None]
 
 
 def _outcome(run: dict[str, Any], method: Method, inputs: Inputs) -> Outcome:
-    """Train, unless the method has no parameters or returns the reference."""
-    record: dict[str, Any] = {"status": "ok", "policy": None, "trainable_parameters": 0}
-    if not method.trained:
-        return record, [], None
-    if method.is_reference:
-        return record | {"policy": "reference"}, [], None
-    return _train(run, method, inputs)
-
-
-def _train(run: dict[str, Any], method: Method, inputs: Inputs) -> Outcome:
-    """Train the method's policy."""
+    """Train the method's policy, unless it has none or it is the reference."""
+    if method.is_reference or not method.trained:
+        policy = "reference" if method.trained else None
+        return {"status": "ok", "policy": policy, "trainable_parameters": 0}, [], None
     rows: list[dict[str, float]] = []
     # The policy starts as the reference; loading it again shares no parameter with it.
     policy = load_language_model(run["inputs"]["reference"])

@@ -1,4 +1,4 @@
-"""The step that trains: the runs of one job, each in a process of its own."""
+"""The step that trains: the runs of one job, each in a separate process."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from vbon.artifacts.steps import step
 from vbon.artifacts.tables import atomic_path
 from vbon.errors import ArtifactError, VbonError
 
-if TYPE_CHECKING:  # it loads PyTorch, which reading signatures should not
+if TYPE_CHECKING:  # it loads PyTorch, which signatures do not need
     from vbon.planning.runs import Run
 
 FAILED = ".failed"
@@ -21,12 +21,12 @@ _PACE = 8  # runs whose times predict the time left
 
 @step(work="vbon.training.runs:carry_out", needs_gpu=True)
 def train(runs: list, total: int = 0, processes: int = 1) -> None:
-    """Carry out the runs of one job; those whose key is on disk already are left alone.
+    """Carry out the runs of one job; those whose key is on disk are skipped.
 
     Args:
         runs: Runs as plain values.
         total: Runs of the task, for the progress that is printed.
-        processes: Processes that share each run, a GPU each.
+        processes: Processes that share each run, one GPU each.
     """
     from vbon.planning.runs import Run
 
@@ -34,7 +34,7 @@ def train(runs: list, total: int = 0, processes: int = 1) -> None:
     waiting = []
     for run in group:
         if run.is_done():
-            (Path(run.folder) / "run.json").touch()  # newer than its inputs, as is true
+            (Path(run.folder) / "run.json").touch()  # newer than its inputs, since it is up to date
         else:
             waiting.append(run)
     if not waiting:
@@ -59,7 +59,7 @@ def train(runs: list, total: int = 0, processes: int = 1) -> None:
 
 
 def _carry_out(waiting: Sequence["Run"], total: int) -> list[str]:
-    """Carry out runs one after the other; return the failures in words."""
+    """Carry out runs one after the other; return messages of the failures."""
     from vbon.training import parallel
     from vbon.training.inputs import Inputs
     from vbon.training.runs import carry_out, in_child
@@ -68,8 +68,8 @@ def _carry_out(waiting: Sequence["Run"], total: int) -> list[str]:
     failures = []
     for run in waiting:
         paths = run.inputs()
-        # Runs with equal inputs and settings share what was loaded before the fork; their pairs
-        # are small and read by each.
+        # Runs with equal inputs and settings share what was loaded before the fork, except their
+        # pairs, which are small.
         shared = {name: path for name, path in paths.items() if name != "pairs"}
         settings = {k: v for k, v in run.spec.items() if k in ("sampling", "rewards", "logf")}
         inputs = loaded.setdefault(f"{shared} {settings}", Inputs(shared, dict(run.spec)))
@@ -97,7 +97,7 @@ def _carry_out(waiting: Sequence["Run"], total: int) -> list[str]:
 
 
 def failure_of(folder: str | Path) -> Path:
-    """The file that says why a run failed; it exists only if the run did.
+    """The file with the reason why a run failed; it exists only if the run failed.
 
     Example:
         >>> failure_of("results/sentiment/runs/ppo/beta0.1/seed0").name
@@ -110,7 +110,7 @@ def _print_progress(run: "Run", seconds: float, total: int) -> None:
     """Print one line: runs done of all, time so far and time left."""
     runs, now = Path(run.root.partition("/studies/")[0]), time.time()
     begun = float(os.environ.get("VBON_STARTED", now - seconds))
-    # Unlike a glob, a walk does not mind folders that another job moves meanwhile.
+    # Unlike a glob, a walk tolerates folders that another job moves meanwhile.
     records = (Path(top, "run.json") for top, _, files in os.walk(runs) if "run.json" in files)
     times = []
     for path in (path for path in records if path.parent.name.startswith("seed")):

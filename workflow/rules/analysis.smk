@@ -1,6 +1,6 @@
 """Tables from tables: fronts and headline numbers, and every table that a task has.
 
-A step of `vbon/analysis/steps.py` gets the file or setting that each of its parameters is named for.
+The names of parameters of a step of `vbon/analysis/steps.py` select its files and settings.
 """
 
 
@@ -64,7 +64,7 @@ for rule in PLAN.table_steps():
 
 
 rule example:
-    """One post, and what every method says of it at one temperature."""
+    """One post and its summaries by every method at one temperature."""
     input:
         **PLAN.inputs(STEPS["example"]),
     output:

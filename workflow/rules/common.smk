@@ -1,4 +1,4 @@
-"""The checked configuration, what is planned of it, and the wildcards of all rules."""
+"""The checked configuration, its plan, and the wildcards of all rules."""
 
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
@@ -7,7 +7,7 @@ from vbon.errors import VbonError
 from vbon.planning import snakemake9
 from vbon.planning.config import resolve, uninstalled
 from vbon.planning.drawing import Drawing
-from vbon.planning.runs import advice
+from vbon.planning.runs import advice, pair_files
 from vbon.planning.workflow import EXAMPLES, SPLITS, Plan, as_json
 from vbon.tasks.base import ROLES
 

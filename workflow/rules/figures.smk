@@ -9,7 +9,7 @@ localrules:
 
 
 rule figure:
-    """One figure, with what it draws as CSV."""
+    """One figure, with its data as CSV."""
     input:
         lambda wildcards: map(DRAWING.stored, DRAWING.tables(*wildcards).values()),
     output:
@@ -37,7 +37,7 @@ rule figure:
 
 
 rule table:
-    """A table for reading."""
+    """A table as Markdown."""
     input:
         csv=lambda wildcards: DRAWING.stored(
             f"{RESULTS}/{wildcards.task}/tables/{wildcards.name}.csv"

@@ -1,4 +1,4 @@
-"""The reference's draws, their rewards, what log F is estimated from, and pairs of draws."""
+"""The reference's draws, their rewards, tables for estimates of log F, and pairs of draws."""
 
 for task in PLAN.text_tasks:
     for prompts, splits in PLAN.drawn_together(task).items():
@@ -77,7 +77,7 @@ rule merge:
 
 
 rule logf:
-    """Each prompt's rewards in order, and the curve that is fitted to them."""
+    """Sorted rewards of each prompt, and the curve that is fitted to them."""
     input:
         rewards=RESULTS + "/{task}/reference/rewards/{split}.parquet",
     output:
@@ -93,7 +93,7 @@ rule logf:
 
 
 rule logf_of:
-    """The same of another number of draws, for methods that set `m` themselves."""
+    """The same from another number of draws, for methods that set `m` themselves."""
     input:
         rewards=RESULTS + "/{root}/reference/rewards/train.parquet",
     output:
@@ -108,7 +108,7 @@ rule logf_of:
 
 
 rule prior:
-    """What the first draws of all prompts have in common, for estimator `shared`."""
+    """Common distribution of the first draws of all prompts, for estimator `shared`."""
     input:
         rewards=RESULTS + "/{root}/reference/rewards/train.parquet",
         prompts=RESULTS + "/{root}/prompts/train.parquet",
@@ -127,7 +127,7 @@ rule prior:
         STEPS["prior"].shell(draws="{wildcards.m}")
 
 
-for number, (folder, pairings) in enumerate(PLAN.pairings().items()):
+for number, (folder, pairings) in enumerate(pair_files(PLAN.runs).items()):
 
     rule:
         """Pairs of stored draws for offline methods; the reward model is not used again."""

@@ -6,7 +6,7 @@ PAGE = [PACKAGE / "report" / f"page.{suffix}" for suffix in ("html", "css", "js"
 
 
 rule page:
-    """Everything on one page that needs nothing else."""
+    """All results on one page without external files."""
     input:
         DRAWING.page_inputs,
     output:

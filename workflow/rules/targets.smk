@@ -1,7 +1,7 @@
-"""What the stages of dvc.yaml request: a target for each phase of each task.
+"""Targets of the stages of dvc.yaml: one per phase of each task.
 
-A target also makes the folder that its stage records, which is empty where a task has nothing of
-that kind: no studies, or a method that it does not run.
+A target also makes the folder that its stage records, which is empty where a task has no studies or
+does not run a method.
 """
 
 from vbon.planning.phases import check_recording, targets

@@ -1,4 +1,4 @@
-"""Texts, the models that are built on them, and prompts; or a whole language at once."""
+"""Texts, the models that are trained on them, and prompts; or a whole language at once."""
 
 
 localrules:
@@ -7,7 +7,7 @@ localrules:
 
 
 rule fetch:
-    """What a task takes from the hub, once; every other rule works without a network."""
+    """Models and datasets of a task from the hub; all other rules work without a network."""
     output:
         RESULTS + "/{task}/hub.json",
     log:
@@ -19,7 +19,7 @@ rule fetch:
 
 
 rule prefetch:
-    """All that the configuration takes from the hub."""
+    """Models and datasets of all tasks from the hub."""
     input:
         [path for task in PLAN.text_tasks for path in PLAN.fetched(task)],
 
@@ -41,7 +41,7 @@ rule texts:
 
 
 rule build:
-    """One model: trained on its own texts, a pointer to an id, or a function."""
+    """One model: trained on its part of the texts, a pointer to an id, or a function."""
     input:
         lambda wildcards: PLAN.model_files(wildcards.task, wildcards.role),
         lambda wildcards: PLAN.fetched(wildcards.task, wildcards.role),
@@ -60,7 +60,7 @@ rule build:
 
 
 rule prompts:
-    """What is to be continued, none of the test prompts also a training prompt."""
+    """Training and test prompts, which are disjoint."""
     input:
         texts=RESULTS + "/{task}/data/texts.parquet",
         reference=RESULTS + "/{task}/models/reference/card.json",

@@ -1,7 +1,7 @@
-"""Training: one job carries several runs of a method in a warm process.
+"""Training: one job carries out several runs of a method in a warm process.
 
-A run is skipped where its key (spec, code, content of all inputs) is on disk already, so a job
-that is started again does only what is missing. `update` keeps Snakemake from deleting the others.
+A run is skipped if its key (spec, code, content of all inputs) is on disk, so a job that is started
+again trains the missing runs only. `update` keeps Snakemake from deleting the others.
 """
 
 for name, group in PLAN.jobs.items():
