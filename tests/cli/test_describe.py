@@ -99,7 +99,7 @@ def test_what_was_changed_by_hand_is_refused(world, capsys, path, words):
 
 def test_what_nothing_tells_of_is_refused(world, capsys):
     (world / "notes.txt").write_text("notes")
-    assert "nothing says where it came from" in describe(capsys, world / "notes.txt")[1]
+    assert "has no provenance" in describe(capsys, world / "notes.txt")[1]
     assert "does not exist" in describe(capsys, world / "nothing")[1]
 
 

@@ -217,7 +217,7 @@ def test_the_reference_returns_its_first_draws(method):
 
 
 def test_too_few_fresh_draws_are_refused():
-    with pytest.raises(ConfigError, match=r"n: 16 draws asked for, sampling.fresh_draws gives 10"):
+    with pytest.raises(ConfigError, match=r"n: 16 draws requested, sampling.fresh_draws gives 10"):
         select_responses(BestOfN(n=16), fresh_draws(), uniform_pools(), num_responses=1)
 
 

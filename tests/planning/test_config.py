@@ -144,7 +144,7 @@ def test_models_must_have_room_for_prompt_and_response():
         ({"prompts": {"num_test": 31}}, "summarization.prompts.num_test"),
         ({"evaluation": {"temperatures": [0]}}, "summarization.evaluation.temperatures.0: 0"),
         ({"evaluation": {"sample_seeds": [1, 1]}}, "a value is repeated"),
-        ({"evaluation": {"responses": 101}}, "summarization.evaluation.responses: 101 asked for"),
+        ({"evaluation": {"responses": 101}}, "summarization.evaluation.responses: 101 requested"),
         ({"rewards": {"monitored": -1}}, "summarization.rewards.monitored: -1"),
         ({"posts": {"in_domain": []}}, "summarization.posts.in_domain"),
         ({"prompts": {"min_tokens": 3}}, "summarization.prompts.min_tokens: unknown key"),

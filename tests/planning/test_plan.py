@@ -262,7 +262,7 @@ def test_a_method_may_sweep_how_log_f_is_estimated():
 @pytest.mark.parametrize(
     ("changes", "sentiment", "message"),
     [
-        ({"m": 900}, {}, r"methods\.vbon\.m: 900 draws asked for, sentiment\.sampling"),
+        ({"m": 900}, {}, r"methods\.vbon\.m: 900 draws requested, sentiment\.sampling"),
         ({"m": 1}, {}, r"methods\.vbon\.m: 1 is not allowed.*give 2 or more"),
         ({"estimator": "median"}, {}, r"methods\.vbon\.estimator: 'median' is not allowed"),
         ({"estimator": "posterior"}, {}, r"methods\.vbon\.estimator: 'posterior' is not allowed"),

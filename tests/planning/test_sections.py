@@ -65,7 +65,7 @@ def test_a_section_that_no_task_names_is_checked_and_not_run():
             {"reviews": {"sources": "x"}},
             "films.reviews.sources: unknown key; did you mean 'source'",
         ),
-        ({"logf": {"m": 999}}, "films.logf.m: 999 draws asked for, films.sampling.train_draws"),
+        ({"logf": {"m": 999}}, "films.logf.m: 999 draws requested, films.sampling.train_draws"),
         ({"posts": {}}, "films.posts: unknown key"),
         ({"kind": "revews"}, "films.kind: 'revews' is unknown; did you mean 'reviews'? accepted: "),
         ({"kind": 3}, "films.kind: 3 is unknown; accepted: enumerable, posts, reviews"),

@@ -22,7 +22,7 @@ VERBS = {
     "describe": ("vbon.cli.describe", "print the provenance of an artifact"),
     "compare": ("vbon.cli.compare", "compare two results folders"),
     "prefetch": ("vbon.cli.prefetch", "fetch models and datasets from the hub, once"),
-    "restore": ("vbon.cli.workflow", "after `dvc pull`: take its files as Snakemake's own"),
+    "restore": ("vbon.cli.workflow", "after `dvc pull`: mark its files as made by Snakemake"),
 }
 """Verbs for people, with their modules. Every other verb is a step of the workflow."""
 

@@ -58,8 +58,8 @@ def provenance_of(path: Path) -> tuple[Path, dict[str, Any]]:
             )
         return record, provenance
     raise ArtifactError(
-        f"{path}: nothing says where it came from; describe tables, figures, and what lies in "
-        "the folder of a run or a model"
+        f"{path}: has no provenance; describe tables, figures, and files in the folder of a run or "
+        "a model"
     )
 
 

@@ -92,13 +92,8 @@ def _outdated_files(overlays: list[str]) -> set[str]:
     command = [sys.executable, "-m", "snakemake", "--detailed-summary", "--cores", "1", *options]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["no message"]
-        _advise(
-            [
-                f"Snakemake cannot list files that are out of date ({lines[-1]}); the count goes "
-                "by what is on disk"
-            ]
-        )
+        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        _advise([f"Snakemake cannot list outdated files ({reason}); those on disk are counted"])
         return set()
     rows = list(csv.DictReader(done.stdout.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE))
     readers: dict[str, list[str]] = {}  # by the inputs that were recorded

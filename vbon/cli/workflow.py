@@ -143,7 +143,7 @@ def _wait(child: subprocess.Popen) -> int:
 def _end_orphans() -> None:
     """Kill processes that an ended workflow of this folder left: this one has the lock."""
     for process in psutil.process_iter():
-        with suppress(psutil.Error):  # gone, or another user's
+        with suppress(psutil.Error, OSError):  # gone, or another user's
             if process.environ().get(_MARK) == str(Path.cwd()) and process.pid != os.getpid():
                 process.kill()
 

@@ -46,7 +46,7 @@ class BestOfN(Selection):
         blocks = min(num_responses, draws // n)
         if blocks == 0:
             raise ConfigError(
-                f"methods.best_of_n.n: {n} draws asked for, sampling.fresh_draws gives {draws}; "
+                f"methods.best_of_n.n: {n} draws requested, sampling.fresh_draws gives {draws}; "
                 "raise sampling.fresh_draws"
             )
         best = rewards[:, : blocks * n].view(prompts, blocks, n).argmax(2)

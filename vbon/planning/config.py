@@ -77,7 +77,7 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
     """Fill in the schema's defaults and check every key.
 
     Raises:
-        ConfigError: One line: the key, its value, what is accepted.
+        ConfigError: One line: the key, its value, the accepted values.
     """
     top = dict(copy.deepcopy(config))
     sections = {name: top.pop(name) for name in config if name not in schema()["properties"]}
@@ -175,7 +175,7 @@ def _resolve_studies(task: str, section: dict[str, Any]) -> None:
 def laid_over(
     section: Mapping[str, Any], part: str, changes: Mapping[str, Any], where: str
 ) -> dict[str, Any]:
-    """A part of a task's section with what one method changes of it.
+    """A part of a task's section with the changes of one method.
 
     Args:
         section: The task's complete section, or that of a study.
@@ -204,7 +204,7 @@ def _with_defaults(value: Any, node: Mapping[str, Any]) -> Any:
 
 
 def _explain(error: ValidationError, where: tuple[str, ...]) -> str:
-    """One line for a schema violation: key, value, what is accepted."""
+    """One line for a schema violation: key, value, accepted values."""
     key = ".".join(str(part) for part in (*where, *error.absolute_path)) or "config"
     description = error.schema.get("description", "").rstrip(".")
     about = f" ({description})" if description else ""
@@ -256,7 +256,7 @@ def check_logf(where: str, name: str, section: Mapping[str, Any], logf: Mapping[
     draws = section["sampling"]["train_draws"]
     if logf["m"] > draws:
         raise ConfigError(
-            f"{where}.m: {logf['m']} draws asked for, {name}.sampling.train_draws gives {draws}; "
+            f"{where}.m: {logf['m']} draws requested, {name}.sampling.train_draws gives {draws}; "
             "lower the one or raise the other"
         )
     prompts = make_task(section).num_prompts["train"]
@@ -301,7 +301,7 @@ def check_section(name: str, task: Mapping[str, Any]) -> None:
         )
     if task["evaluation"]["responses"] > sampling["fresh_draws"]:
         raise ConfigError(
-            f"{name}.evaluation.responses: {task['evaluation']['responses']} asked for, "
+            f"{name}.evaluation.responses: {task['evaluation']['responses']} requested, "
             f"{name}.sampling.fresh_draws gives the reference {sampling['fresh_draws']}"
         )
     make_task(task).check(name)

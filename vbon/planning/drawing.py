@@ -103,7 +103,7 @@ class Drawing:
         ]
 
     def notes(self) -> tuple[list[str], list[str]]:
-        """Lines about copies that are used, and warnings about what is left out."""
+        """Lines about the copies in use, and warnings about omitted figures and tables."""
         folder = self.plan.folder
         copies = [
             f"{task}: {folder(task)} has no tables; using published/{task}"

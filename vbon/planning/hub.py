@@ -47,7 +47,7 @@ def hub_sources(config: Mapping[str, Any]) -> dict[str, tuple[str, str, str | No
 
 
 def unpinned(config: Mapping[str, Any]) -> list[str]:
-    """Ids of the hub whose content may change under the benchmark, one line each."""
+    """Warnings for ids of the hub without a commit, whose content may change, one line each."""
     lines = {}  # one per revision: a source and its test source share theirs
     for place, (_, name, revision) in hub_sources(config).items():
         if not _COMMIT.fullmatch(revision or ""):

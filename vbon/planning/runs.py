@@ -321,7 +321,7 @@ def _check(run: Run, root: Root) -> None:
     if run.pairing is not None and run.pairing.num_draws > stored:
         named = "num_draws" if "num_draws" in vars(run.instance) else "n"
         raise ConfigError(
-            f"methods.{run.method}.{named}: {run.pairing.draws} draws asked for, {root.path}."
+            f"methods.{run.method}.{named}: {run.pairing.draws} draws requested, {root.path}."
             f"sampling.train_draws gives {stored}; lower the former or raise the latter"
         )
 

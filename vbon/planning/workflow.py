@@ -385,7 +385,7 @@ class Plan:
         return {key: f"{self.results}/{{task}}/tables/{name}.csv" for key, name in names.items()}
 
     def is_local(self, step: Step) -> bool:
-        """Return True if a table takes so little that it is no job for a cluster."""
+        """Return True if a table is made so quickly that it needs no cluster job."""
         reads_pool = not {"samples", "train_rewards"}.isdisjoint(step.parameters)
         return step.is_light and (self.is_light or not reads_pool)
 
@@ -412,14 +412,11 @@ class Plan:
 
         def value(wildcards: Wildcards) -> Any:
             content = self.value(wildcards.task, name)
-            is_input = isinstance(content, dict) and name in _NAMED
-            if as_files:
-                return list(content.values()) if is_input else content
-            if is_input:
-                return self.words(content)
-            is_plain = isinstance(content, str | int | float)
-            is_words = isinstance(content, list) and all(isinstance(word, str) for word in content)
-            return content if is_plain or is_words else as_json(content)
+            if isinstance(content, dict) and name in _NAMED:
+                return list(content.values()) if as_files else self.words(content)
+            words = content if isinstance(content, list) else [content]
+            is_plain = all(isinstance(word, str | int | float) for word in words)
+            return content if as_files or is_plain else as_json(content)
 
         return value
 

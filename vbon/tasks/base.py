@@ -73,7 +73,7 @@ class Task(ABC):
             where: Path of the section in the configuration, for errors.
 
         Raises:
-            ConfigError: In one line: the key, its value, what is accepted.
+            ConfigError: In one line: the key, its value, the accepted values.
         """
 
     @property
@@ -206,7 +206,7 @@ class TextTask(Task):
         return {split: self.section["prompts"][f"num_{split}"] for split in ("train", "test")}
 
     def check(self, where: str) -> None:
-        """Refuse shares that leave a model or a split without texts, and limits of no prompt."""
+        """Refuse parts without texts, and models and prompts of impossible sizes."""
         for role in ROLES:
             if None not in (self.section[role]["id"], self.section[role].get("callable")):
                 raise ConfigError(
