@@ -46,10 +46,7 @@ TABLES = {
     "matched_kl": ("tables/matched_kl.csv", "Best metric of each method within fixed KL budgets."),
     "missing": ("tables/missing.csv", "Runs missing from partial tables."),
     "monitored": ("tables/monitored.csv", "The evaluator's reward along training."),
-    "optimum": (
-        "tables/optimum.csv",
-        "Trained policies against the exact optimum of their method.",
-    ),
+    "optimum": ("tables/optimum.csv", "Trained policies against their method's exact optimum."),
     "orderings": ("tables/orderings.csv", "The paper's orderings of methods, tested."),
     "pools": ("tables/pools.csv", "Shift of the exact optimum when F is estimated."),
     "section6": ("tables/section6.csv", "The paper's section 6, tested."),
@@ -68,16 +65,13 @@ COMMON = {
     "episodes": "Responses sampled in training so far.",
     "estimator": "Estimator of log F.",
     "evaluator_reward": "Score of the held-out evaluator, which no method trains on.",
-    "evaluator_reward_se": "Its standard error over prompts.",
     "evaluator_win_rate": "Win rate computed from the evaluator's rewards.",
-    "evaluator_win_rate_se": "Its standard error over prompts.",
     "finished": "Whether the response ended by a sampled end-of-sequence token.",
     "folder": "Run folder.",
     "high": "Upper end of the 95 % interval.",
     "key": "Identifier of the claim or ordering; tables are joined by it.",
     "kl": "KL(policy ‖ reference) of a response, in nats.",
     "kl_coef": "Coefficient of the KL term, empty where the method has none.",
-    "kl_se": "Its standard error over prompts.",
     "log_prob": "Log-probability of the response under the model that drew it, in nats.",
     "low": "Lower end of the 95 % interval.",
     "m": "Draws per prompt that log F is estimated from.",
@@ -90,8 +84,8 @@ COMMON = {
     "prompt_id": "Key of the prompt.",
     "reward": "Training reward: the reward model's logit or score.",
     "reward_prob": "Probability of POSITIVE by the reward model; empty where it has none.",
-    "reward_prob_se": "Its standard error over prompts.",
-    "reward_se": "Its standard error over prompts.",
+    "response": "Text of the response.",
+    "response_ids": "Its token ids.",
     "rule": "Condition for a positive verdict.",
     "rule_high": "Upper end of the rule's range.",
     "rule_low": "Lower end of the rule's range.",
@@ -114,7 +108,10 @@ COMMON = {
     "value": "The statistic's value.",
     "verdict": "`supported`, `not supported` or `undecided`.",
     "win_rate": "Share of the prompt's reference draws that a response beats; ties count half.",
-    "win_rate_se": "Its standard error over prompts.",
+    **{f"{name}_se": "Its standard error over prompts." for name in ("kl", "reward", "win_rate")},
+    "reward_prob_se": "Its standard error over prompts.",
+    "evaluator_reward_se": "Its standard error over prompts.",
+    "evaluator_win_rate_se": "Its standard error over prompts.",
 }
 """Columns that mean the same in every table."""
 
@@ -133,7 +130,6 @@ OWN = {
         "response_ids": "Token ids of the string.",
         "log_prob": "Log-probability under the reference, in nats.",
     },
-    "samples": {"response": "Text of the response.", "response_ids": "Its token ids."},
     "pairs": {
         "pair": "Index of the pair within its prompt, from 0.",
         "chosen": "`draw` of the response with the higher reward.",
@@ -164,8 +160,6 @@ OWN = {
         "seconds": "Seconds since training began.",
     },
     "responses": {
-        "response": "Text of the response.",
-        "response_ids": "Its token ids.",
         "log_prob": "Log-probability under the policy, in nats.",
         "log_prob_ref": "Log-probability under the reference, in nats.",
         "kl": "KL in nats, exact at each step: summed over the vocabulary at every token.",
@@ -215,14 +209,10 @@ OWN = {
         "value": "Its value.",
     },
     "claims": {
-        "claim": "The paper's claim, in short.",
         "source": "Place in the paper.",
-        "statistic": "Quantity in `value`.",
-        "value": "The statistic's value.",
         "low": "Lower end of its interval, 95 % unless the rule states another level.",
         "high": "Upper end.",
         "rule": "Condition under which the claim is supported.",
-        "verdict": "`supported`, `not supported` or `undecided`.",
         "note": "Qualification of the verdict, or what is missing for one.",
     },
     "convergence": {
@@ -230,9 +220,7 @@ OWN = {
             name: f"Change of {text} over the last quarter of training: slope times length."
             for name, text in {"win_rate": "win rate", "reward": "reward", "kl": "KL"}.items()
         },
-        "win_rate_se": "Its standard error over seeds.",
-        "reward_se": "Its standard error over seeds.",
-        "kl_se": "Its standard error over seeds.",
+        **dict.fromkeys(("win_rate_se", "reward_se", "kl_se"), "Its standard error over seeds."),
         "at_rest": "True if the win rate had converged.",
     },
     "curves": {"parameter": "n or β at the point of the curve."},
@@ -382,10 +370,10 @@ def meaning(table: str, column: str) -> str:
         >>> meaning("points", "win_rate_se")
         'Its standard error over prompts.'
     """
-    texts = OWN.get(table, {})
-    if column not in texts and column not in COMMON:
+    texts = COMMON | OWN.get(table, {})
+    if column not in texts:
         raise ArtifactError(
             f"{table}.{column}: the column has no description; add one to OWN or COMMON in "
             "vbon/artifacts/columns.py"
         )
-    return texts.get(column, COMMON.get(column))
+    return texts[column]

@@ -21,179 +21,75 @@ class Schema:
     version: int = 1
 
 
-_REWARDS = {"reward": FLOAT, "reward_prob": FLOAT, "evaluator_reward": FLOAT}
-_POINT_KEYS = {
-    "task": STRING,
-    "method": STRING,
-    "setting": STRING,
-    "seed": INT,
-    "sample_seed": INT,
-    "temperature": FLOAT,
-    "domain": STRING,
+def _all(kind: pa.DataType, names: str) -> dict[str, pa.DataType]:
+    """Columns of one type, by their names in one string."""
+    return dict.fromkeys(names.split(), kind)
+
+
+_PROMPT = {"prompt_id": STRING}
+_DRAW = {**_PROMPT, "draw": INT}
+_REWARDS = _all(FLOAT, "reward reward_prob evaluator_reward")
+_RESPONSE = {"response": STRING, "response_ids": TOKENS, "finished": BOOL, "log_prob": FLOAT}
+_POINT = {
+    **_all(STRING, "task method setting"),
+    **_all(INT, "seed sample_seed"),
+    **{"temperature": FLOAT, "domain": STRING},
 }
-_POINT_NUMBERS = [
-    "kl",
-    "kl_se",
-    "kl_k1",
-    "kl_k3",
-    "win_rate",
-    "win_rate_se",
-    "win_rate_single",
-    "evaluator_win_rate",
-    "evaluator_win_rate_se",
-    "reward",
-    "reward_se",
-    "reward_prob",
-    "reward_prob_se",
-    "evaluator_reward",
-    "evaluator_reward_se",
-    "response_length",
-    "eos_rate",
-    "distinct_2",
-    "saturation",
-]
+
+# Columns of the key, then the others.
+_COLUMNS = {
+    "texts": (_all(STRING, "source_id"), _all(STRING, "part")),
+    "prompts": (
+        _PROMPT,
+        {"prompt": STRING, "prompt_ids": TOKENS, **_all(STRING, "source_id domain")},
+    ),
+    "samples": (_DRAW, _RESPONSE),
+    "text_rewards": (_all(STRING, "text"), _all(FLOAT, "reward")),
+    "strings": (
+        {**_PROMPT, "response_ids": TOKENS},
+        _all(FLOAT, "log_prob reward evaluator_reward"),
+    ),
+    "rewards": (_DRAW, _REWARDS),
+    "pairs": ({**_PROMPT, "pair": INT}, _all(INT, "chosen rejected")),
+    "logf": (
+        _PROMPT,
+        {"num_draws": INT, "rewards_sorted": FLOATS, **_all(FLOAT, "exp_a exp_b exp_rmse")},
+    ),
+    "prior": (_PROMPT, {**_all(FLOATS, "knots shares"), "worth": FLOAT}),
+    "history": (
+        _all(INT, "step"),
+        _all(LONG, "episodes")
+        | _all(FLOAT, "objective reward kl clip_fraction grad_norm learning_rate seconds"),
+    ),
+    "responses": (
+        _DRAW,
+        {**_RESPONSE, **_all(FLOAT, "log_prob_ref kl kl_k3"), "sample_seed": INT, **_REWARDS},
+    ),
+    "points": (
+        _POINT,
+        {"status": STRING, "n": FLOAT, "kl_coef": FLOAT, "num_prompts": INT, "num_responses": INT}
+        | _all(
+            FLOAT,
+            "kl kl_se kl_k1 kl_k3 win_rate win_rate_se win_rate_single evaluator_win_rate "
+            "evaluator_win_rate_se reward reward_se reward_prob reward_prob_se evaluator_reward "
+            "evaluator_reward_se response_length eos_rate distinct_2 saturation",
+        )
+        | _all(LONG, "sampled_tokens trainable_parameters"),
+    ),
+    "costs": (
+        _POINT,
+        _all(FLOAT, "train_seconds sample_seconds score_seconds pool_sample_seconds")
+        | _all(FLOAT, "pool_score_seconds peak_memory_mb")
+        | {"updates": LONG, "hardware": STRING},
+    ),
+    "pareto": (
+        _all(STRING, "front axes method"),
+        _all(INT, "runs on_front")
+        | _all(FLOAT, "share share_low share_high hypervolume hypervolume_low hypervolume_high"),
+    ),
+}
 
 SCHEMAS: dict[str, Schema] = {
-    schema.name: schema
-    for schema in (
-        Schema("texts", ("source_id",), {"source_id": STRING, "part": STRING}),
-        Schema(
-            "prompts",
-            ("prompt_id",),
-            {
-                "prompt_id": STRING,
-                "prompt": STRING,
-                "prompt_ids": TOKENS,
-                "source_id": STRING,
-                "domain": STRING,
-            },
-        ),
-        Schema(
-            "samples",
-            ("prompt_id", "draw"),
-            {
-                "prompt_id": STRING,
-                "draw": INT,
-                "response": STRING,
-                "response_ids": TOKENS,
-                "finished": BOOL,
-                "log_prob": FLOAT,
-            },
-        ),
-        Schema("text_rewards", ("text",), {"text": STRING, "reward": FLOAT}),
-        Schema(
-            "strings",
-            ("prompt_id", "response_ids"),
-            {
-                "prompt_id": STRING,
-                "response_ids": TOKENS,
-                "log_prob": FLOAT,
-                "reward": FLOAT,
-                "evaluator_reward": FLOAT,
-            },
-        ),
-        Schema("rewards", ("prompt_id", "draw"), {"prompt_id": STRING, "draw": INT, **_REWARDS}),
-        Schema(
-            "pairs",
-            ("prompt_id", "pair"),
-            {"prompt_id": STRING, "pair": INT, "chosen": INT, "rejected": INT},
-        ),
-        Schema(
-            "logf",
-            ("prompt_id",),
-            {
-                "prompt_id": STRING,
-                "num_draws": INT,
-                "rewards_sorted": FLOATS,
-                "exp_a": FLOAT,
-                "exp_b": FLOAT,
-                "exp_rmse": FLOAT,
-            },
-        ),
-        Schema(
-            "prior",
-            ("prompt_id",),
-            {"prompt_id": STRING, "knots": FLOATS, "shares": FLOATS, "worth": FLOAT},
-        ),
-        Schema(
-            "history",
-            ("step",),
-            {
-                "step": INT,
-                "episodes": LONG,
-                "objective": FLOAT,
-                "reward": FLOAT,
-                "kl": FLOAT,
-                "clip_fraction": FLOAT,
-                "grad_norm": FLOAT,
-                "learning_rate": FLOAT,
-                "seconds": FLOAT,
-            },
-        ),
-        Schema(
-            "responses",
-            ("prompt_id", "draw"),
-            {
-                "prompt_id": STRING,
-                "draw": INT,
-                "response": STRING,
-                "response_ids": TOKENS,
-                "finished": BOOL,
-                "log_prob": FLOAT,
-                "log_prob_ref": FLOAT,
-                "kl": FLOAT,
-                "kl_k3": FLOAT,
-                "sample_seed": INT,
-                **_REWARDS,
-            },
-        ),
-        Schema(
-            "points",
-            tuple(_POINT_KEYS),
-            {
-                **_POINT_KEYS,
-                "status": STRING,
-                "n": FLOAT,
-                "kl_coef": FLOAT,
-                "num_prompts": INT,
-                "num_responses": INT,
-                **dict.fromkeys(_POINT_NUMBERS, FLOAT),
-                "sampled_tokens": LONG,
-                "trainable_parameters": LONG,
-            },
-        ),
-        Schema(
-            "costs",
-            tuple(_POINT_KEYS),
-            {
-                **_POINT_KEYS,
-                "train_seconds": FLOAT,
-                "sample_seconds": FLOAT,
-                "score_seconds": FLOAT,
-                "pool_sample_seconds": FLOAT,
-                "pool_score_seconds": FLOAT,
-                "peak_memory_mb": FLOAT,
-                "updates": LONG,
-                "hardware": STRING,
-            },
-        ),
-        Schema(
-            "pareto",
-            ("front", "axes", "method"),
-            {
-                "front": STRING,
-                "axes": STRING,
-                "method": STRING,
-                "runs": INT,
-                "on_front": INT,
-                "share": FLOAT,
-                "share_low": FLOAT,
-                "share_high": FLOAT,
-                "hypervolume": FLOAT,
-                "hypervolume_low": FLOAT,
-                "hypervolume_high": FLOAT,
-            },
-        ),
-    )
+    name: Schema(name, tuple(keys), keys | others) for name, (keys, others) in _COLUMNS.items()
 }
 """Schemas by table name."""
