@@ -14,6 +14,7 @@ from vbon.analysis.attainment import attainment_bands
 from vbon.analysis.equivalence import equivalence_table
 from vbon.analysis.pareto import membership, pareto_table
 from vbon.errors import DataError
+from vbon.figures import tradeoff
 from vbon.figures.catalogue import FIGURES
 from vbon.figures.style import method_styles
 from vbon.figures.tradeoff import figure2, figure6
@@ -150,10 +151,11 @@ def test_a_choice_of_methods_keeps_the_fronts_of_the_whole_sweep(points, tmp_pat
     assert runs["on_front"].tolist() == marks["on_front"].tolist()
 
 
-def test_runs_beyond_the_limit_keep_their_numbers_in_the_table(points, tmp_path):
+def test_runs_beyond_the_limit_keep_their_numbers_in_the_table(points, tmp_path, monkeypatch):
     stem = tmp_path / "figure2a"
     far = points.assign(kl=points["kl"].where(points["method"] != "ppo", points["kl"] + 90))
-    table = figure2(far, "win_rate", stem, kl_limit=10.0)
+    monkeypatch.setattr(tradeoff, "KL_LIMIT", 10.0)
+    table = figure2(far, "win_rate", stem)
     assert table.query("series == 'run'")["kl"].max() > 90
     assert table.query("series == 'frontier'")["kl"].max() < 11  # the axis ends near the limit
 

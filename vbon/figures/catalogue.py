@@ -20,23 +20,15 @@ def _tradeoff(
     """Figure 2 or 7 of every method except those in ``without``."""
 
     def draw(tables: Tables, out_stem: Path) -> pd.DataFrame:
-        points = tables["points"]
+        points, about = tables["points"], words
         methods = [name for name in points["method"].unique() if name not in without]
-        title = _titled(points, words)
         extra = {name: tables.get(name) for name in ("attainment", "pareto")}
         if axis == "reward_prob" and points[axis].isna().all():
             # The reward has no probability (a function's, for example): draw the reward itself,
             # for which there are no bands and no shares.
             points = points.assign(reward_prob=points["reward"], reward_prob_se=points["reward_se"])
-            extra = {"label": "Mean reward"}
-            return figure2(
-                points,
-                axis,
-                out_stem,
-                title=_titled(points, "mean reward"),
-                methods=methods,
-                **extra,
-            )
+            extra, about = {"label": "Mean reward"}, "mean reward"
+        title = _titled(points, about)
         return figure2(points, axis, out_stem, title=title, methods=methods, **extra)
 
     return draw

@@ -6,10 +6,9 @@ import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from vbon.errors import DataError
-from vbon.figures.style import DPI, INK, drawing, save_figure, save_table
+from vbon.figures.style import INK, saved_figure
 
 PHASES = {
     "pool_sample": "draws for log F",
@@ -20,7 +19,6 @@ PHASES = {
 }
 """Parts of a run's time: making the pool, then training."""
 _COLOURS = ("#0072b2", "#56b4e9", "#d55e00", "#e69f00", "#bbbbbb")
-_KEYS = ["method", "setting", "seed", "m"]
 
 ESTIMATORS = {
     "add1": ("add1 (the paper's)", "#d55e00", "s"),
@@ -48,16 +46,12 @@ def minutes_by_phase(points: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
     """
     keys = ["method", "setting", "seed"]
     runs = points.merge(costs, on=keys, suffixes=("", "_of_costs"), validate="one_to_one")
-    seconds = {
-        "pool_sample": runs["pool_sample_seconds"],
-        "pool_score": runs["pool_score_seconds"],
-        "train_sample": runs["sample_seconds"],
-        "train_score": runs["score_seconds"],
-    }
-    seconds["train_update"] = runs["train_seconds"] - runs["sample_seconds"] - runs["score_seconds"]
-    table = runs[_KEYS].copy()
-    for phase in PHASES:
-        table[f"{phase}_minutes"] = seconds[phase] / 60
+    sampled, scored = runs["sample_seconds"], runs["score_seconds"]
+    updated = runs["train_seconds"] - sampled - scored
+    seconds = runs["pool_sample_seconds"], runs["pool_score_seconds"], sampled, scored, updated
+    table = runs[[*keys, "m"]].copy()
+    for phase, spent in zip(PHASES, seconds, strict=True):
+        table[f"{phase}_minutes"] = spent / 60
     table["minutes"] = table.filter(like="_minutes").sum(axis=1)
     return table.join(runs[["win_rate", "reward_prob", "reward"]]).sort_values(["m", "seed"])
 
@@ -80,16 +74,13 @@ def figure4(points: pd.DataFrame, costs: pd.DataFrame, out_stem: Path) -> pd.Dat
     if table.empty:
         raise DataError("points.status: no run of figure 4 is 'ok'; look at the runs' logs")
     reward = "reward" if table["reward_prob"].isna().all() else "reward_prob"
-    with drawing():
-        figure = Figure(figsize=(7.4, 2.9), dpi=DPI, layout="constrained")
+    with saved_figure((7.4, 2.9), out_stem, table) as figure:
         left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1, 1.05))
         _attained(left, table, "win_rate", "Win rate")
         label = "Mean reward" if reward == "reward" else "Mean probability of positive"
         _attained(middle, table, reward, label)
         _stacked(right, table)
         figure.suptitle(f"vBoN, N = {points['n'].iloc[0]:g}: more draws for log F", size=9)
-        save_figure(figure, Path(out_stem))
-    save_table(table, out_stem)
     return table
 
 
@@ -118,8 +109,8 @@ def _stacked(axes: Axes, table: pd.DataFrame) -> None:
     means = table.groupby("m")[names].mean()
     position, bottom = np.arange(len(means)), np.zeros(len(means))
     for name, label, colour in zip(names, PHASES.values(), _COLOURS, strict=True):
-        shown = f"pool: {label}" if name.startswith("pool") else f"training: {label}"
-        axes.bar(position, means[name], 0.72, bottom, color=colour, label=shown)
+        part = "pool" if name.startswith("pool") else "training"
+        axes.bar(position, means[name], 0.72, bottom, color=colour, label=f"{part}: {label}")
         bottom += means[name].to_numpy()
     axes.set_xticks(position, labels=[f"{m:g}" for m in means.index])
     label = "Draws per prompt for log F, M"
@@ -138,8 +129,7 @@ def figure_estimators(table: pd.DataFrame, out_stem: Path) -> pd.DataFrame:
     Returns:
         What was drawn, as in the ``.csv``.
     """
-    with drawing():
-        figure = Figure(figsize=(7.2, 3.2), dpi=DPI, layout="constrained")
+    with saved_figure((7.2, 3.2), out_stem, table) as figure:
         errors, ideal = figure.subplots(1, 2)
         for name, part in table.groupby("estimator", sort=False):
             label, colour, marker = ESTIMATORS[name]
@@ -159,8 +149,8 @@ def figure_estimators(table: pd.DataFrame, out_stem: Path) -> pd.DataFrame:
         )  # fmt: skip
         for axes in (errors, ideal):
             axes.set_xscale("log", base=2)
-            axes.set_xticks(sorted(table["m"].unique()))
-            axes.set_xticklabels([f"{m:g}" for m in sorted(table["m"].unique())])
+            sizes = sorted(table["m"].unique())
+            axes.set_xticks(sizes, labels=[f"{m:g}" for m in sizes])
             axes.minorticks_off()
             axes.set_xlabel("Draws per prompt, M")
         errors.set_yscale("log", base=2)
@@ -170,6 +160,4 @@ def figure_estimators(table: pd.DataFrame, out_stem: Path) -> pd.DataFrame:
         errors.set_title("Error of one prompt's log F", size=8.5)
         ideal.set_title("Policies: ideal (lines) and trained (hollow)", size=8.5)
         figure.legend(*errors.get_legend_handles_labels(), loc="outside lower center", ncols=5)
-        save_figure(figure, Path(out_stem))
-    save_table(table, out_stem)
     return table

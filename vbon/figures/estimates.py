@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
-from matplotlib.figure import Figure
 
 from vbon.analysis.excerpts import KINDS, SIZES
-from vbon.figures.style import DPI, drawing, save_figure, save_table
+from vbon.figures.style import saved_figure
 
 
 def figure3(pools: pd.DataFrame, out_stem: Path) -> pd.DataFrame:
@@ -34,16 +33,9 @@ def figure3(pools: pd.DataFrame, out_stem: Path) -> pd.DataFrame:
             curve = {"m": m, "reward": at, "log_f": np.log((below + 1) / (m + 1))}
             parts.append(pd.DataFrame({**dict(zip(keys, names, strict=True)), **curve}))
     table = pd.concat(parts, ignore_index=True)
-    _draw(table, sorted(set(table["m"].tolist())), out_stem)
-    save_table(table, out_stem)
-    return table
-
-
-def _draw(table: pd.DataFrame, sizes: list[int], out_stem: Path) -> None:
-    """One panel per prompt on shared axes; darker curves have more draws."""
-    shades = colormaps["viridis_r"](np.linspace(0.12, 1.0, len(sizes)))
-    with drawing():
-        figure = Figure(figsize=(7.2, 2.9), dpi=DPI, layout="constrained")
+    sizes = sorted(set(table["m"].tolist()))
+    shades = colormaps["viridis_r"](np.linspace(0.12, 1.0, len(sizes)))  # the darker, the more
+    with saved_figure((7.2, 2.9), out_stem, table) as figure:
         panels = figure.subplots(1, len(KINDS), sharex=True, sharey=True)
         for axes, (kind, part) in zip(panels, table.groupby("kind", sort=False), strict=True):
             for shade, m in zip(shades, sizes, strict=True):
@@ -58,4 +50,4 @@ def _draw(table: pd.DataFrame, sizes: list[int], out_stem: Path) -> None:
         panels[0].set_ylabel(r"Estimate of $\log F$ (nats)")
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(sizes))
-        save_figure(figure, Path(out_stem))
+    return table

@@ -1,5 +1,6 @@
 """Short labels beside points, placed so that they cover neither points nor each other."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +26,7 @@ class Label:
 
 
 def place_labels(
-    axes: Axes, labels: list[Label], obstacles: npt.NDArray[np.float64], size: float = 7.0
+    axes: Axes, labels: list[Label], obstacles: npt.NDArray[np.float64]
 ) -> list[Label]:
     """Write labels beside their points, each at the first free place of a fixed list.
 
@@ -36,7 +37,6 @@ def place_labels(
         axes: Axes with final limits and layout.
         labels: Labels to place, the most important first.
         obstacles: Points in data coordinates that no label may cover, shape (points, 2).
-        size: Font size in typographic points.
 
     Returns:
         The labels that were written.
@@ -50,9 +50,18 @@ def place_labels(
     written = []
     for label in labels:
         x, y = axes.transData.transform((label.x, label.y))
-        text = axes.text(label.x, label.y, label.text, size=size, color=label.colour, zorder=9)
+        text = axes.text(label.x, label.y, label.text, size=7.0, color=label.colour, zorder=9)
         extent = text.get_window_extent(renderer)
-        place = _free_place(x, y, extent.width, extent.height, unit, frame, blocked, taken)
+        place = next(
+            (
+                box
+                for box in _places(x, y, extent, unit)
+                if frame.contains(box.x0, box.y0) and frame.contains(box.x1, box.y1)
+                # No closer than the radius of a marker to any point.
+                if not (box.count_overlaps(taken) or box.padded(2.5 * unit).count_contains(blocked))
+            ),
+            None,
+        )
         if place is None:
             text.remove()
             continue
@@ -67,32 +76,11 @@ def place_labels(
     return written
 
 
-def _free_place(
-    x: float,
-    y: float,
-    width: float,
-    height: float,
-    unit: float,
-    frame: BboxBase,
-    blocked: npt.NDArray[np.float64],
-    taken: list[Bbox],
-) -> Bbox | None:
-    """First box beside (x, y), in pixels, that is inside the frame and covers nothing."""
+def _places(x: float, y: float, extent: BboxBase, unit: float) -> Iterator[Bbox]:
+    """Boxes of a text's size beside (x, y), in pixels, in order of preference."""
+    width, height = extent.width, extent.height
     for gap in _GAPS:
         for right, up in _DIRECTIONS:
             centre_x = x + right * (gap * unit + width / 2)
             centre_y = y + up * (gap * unit * (0.4 if right else 1) + height / 2)
-            place = Bbox.from_bounds(centre_x - width / 2, centre_y - height / 2, width, height)
-            inside = place.x0 >= frame.x0 and place.x1 <= frame.x1
-            inside = inside and place.y0 >= frame.y0 and place.y1 <= frame.y1
-            if inside and not place.count_overlaps(taken) and not _covers(place, blocked, unit):
-                return place
-    return None
-
-
-def _covers(place: Bbox, points: npt.NDArray[np.float64], unit: float) -> bool:
-    """Return True if a box comes closer than a marker's radius to any point."""
-    radius = 2.5 * unit
-    near_x = (points[:, 0] > place.x0 - radius) & (points[:, 0] < place.x1 + radius)
-    near_y = (points[:, 1] > place.y0 - radius) & (points[:, 1] < place.y1 + radius)
-    return bool(np.any(near_x & near_y))
+            yield Bbox.from_bounds(centre_x - width / 2, centre_y - height / 2, width, height)

@@ -4,19 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from vbon.figures.style import (
-    DPI,
     INK,
-    drawing,
+    hollow,
     marker_settings,
     method_styles,
-    save_figure,
-    save_table,
+    saved_figure,
     square_root_axis,
 )
-from vbon.figures.tradeoff import KL_LABEL
+from vbon.figures.tradeoff import KL_LABEL, SIZE
 from vbon.objectives.frontier import win_rate_frontier
 
 _CURVES = {
@@ -44,8 +41,8 @@ def figure_optimum(optimum: pd.DataFrame, curves: pd.DataFrame, out_stem: Path) 
     right = float(shown["kl"].max()) * 1.1
     kl = np.linspace(0, 1.03 * np.sqrt(right), 300) ** 2
     frontier = pd.DataFrame({"series": "frontier", "kl": kl, "win_rate": win_rate_frontier(kl)})
-    with drawing():
-        figure = Figure(figsize=(4.8, 4.5), dpi=DPI, layout="constrained")
+    table = pd.concat([shown.assign(series="policy"), curves, frontier], ignore_index=True)
+    with saved_figure(SIZE, out_stem, table) as figure:
         axes = figure.add_subplot()
         square_root_axis(axes, right)
         axes.set(xlabel=KL_LABEL, ylabel="Exact win rate against the reference")
@@ -63,12 +60,8 @@ def figure_optimum(optimum: pd.DataFrame, curves: pd.DataFrame, out_stem: Path) 
             for policy_class, part in shown[shown["method"] == name].groupby("policy_class"):
                 settings = marker_settings(style)
                 if policy_class == "transformer":
-                    settings |= {"markerfacecolor": "white", "markeredgecolor": style.colour}
-                    settings |= {"markeredgewidth": 1.0}
+                    settings |= hollow(style) | {"markeredgewidth": 1.0}
                 axes.plot(part["kl"], part["win_rate"], linestyle="none", zorder=4,
                           label=f"{style.label}, {policy_class}", **settings)  # fmt: skip
         figure.legend(loc="outside lower center", ncols=2, columnspacing=1.2)
-        save_figure(figure, Path(out_stem))
-    table = pd.concat([shown.assign(series="policy"), curves, frontier], ignore_index=True)
-    save_table(table, out_stem)
     return table

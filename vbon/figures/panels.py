@@ -1,14 +1,13 @@
 """Panels below a trade-off: attainment minus best-of-n's, or differences with a margin."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from vbon.analysis.attainment import best_of_n_win_rate
-from vbon.figures.style import INK, MethodStyle, marker_settings, method_styles, square_root_axis
+from vbon.figures.style import INK, marker_settings, method_styles, square_root_axis
 
 _BEST_OF_N = {"color": "#4d4d4d", "linewidth": 0.9, "zorder": 2}
 
@@ -60,25 +59,21 @@ class Attainment:
         shown = self.rows[self.rows["kl"] <= right]
         for index, (method, style) in enumerate(method_styles(shown["method"]).items()):
             band = shown[shown["method"] == method]
-            self._draw_band(axes, band, style, index)
+            kl, settings = band["kl"].to_numpy(), marker_settings(style)
+            settings["markersize"] *= 0.8
+            axes.fill_between(
+                kl, band["metric_low"], band["metric_high"], color=style.colour, alpha=0.16,
+                linewidth=0, zorder=1,
+            )  # fmt: skip
+            every = (3 * index % 11, 11)  # offset by method, so that markers do not overlap
+            axes.plot(
+                kl, band["metric"], color=style.colour, linewidth=1.3, zorder=4, markevery=every,
+                linestyle=style.dashes, **settings,
+            )  # fmt: skip
         low, high = shown["metric_low"].quantile(0.01), shown["metric_high"].quantile(0.99)
         pad = 0.06 * max(high - low, 1e-3)
         axes.set_ylim(min(low, 0) - pad, max(high, 0) + pad)
         axes.set_ylabel("Difference to BoN at equal KL")
-
-    @staticmethod
-    def _draw_band(axes: Axes, band: pd.DataFrame, style: MethodStyle, index: int) -> None:
-        kl = band["kl"].to_numpy()
-        axes.fill_between(
-            kl, band["metric_low"], band["metric_high"], color=style.colour, alpha=0.16,
-            linewidth=0, zorder=1,
-        )  # fmt: skip
-        settings = marker_settings(style) | {"markersize": 0.8 * marker_size(style)}
-        every = (3 * index % 11, 11)  # offset by method, so that markers do not overlap
-        axes.plot(
-            kl, band["metric"], color=style.colour, linewidth=1.3, zorder=4, markevery=every,
-            linestyle=style.dashes, **settings,
-        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -101,12 +96,11 @@ class Differences:
     @classmethod
     def of(cls, equivalence: pd.DataFrame) -> "Differences":
         """Panel from the table of :func:`vbon.analysis.equivalence.equivalence_table`."""
-        rows = equivalence.rename(
-            columns={"difference": "metric", "se": "metric_se", "low": "metric_low"}
-        ).rename(columns={"high": "metric_high"})
-        names = ["setting", "n", "metric", "metric_se", "metric_low", "metric_high"]
+        names = {"difference": "metric", "se": "metric_se", "low": "metric_low"}
+        names["high"] = "metric_high"
+        rows = equivalence[["setting", "n", *names]].rename(columns=names)
         margin = float(equivalence["margin"].iloc[0])
-        return cls(rows[names].assign(series="difference"), margin, list(equivalence["verdict"]))
+        return cls(rows.assign(series="difference"), margin, list(equivalence["verdict"]))
 
     def draw(self, axes: Axes, right: float) -> None:
         """Draw one interval per setting, from top to bottom, with its verdict as text."""
@@ -128,11 +122,6 @@ class Differences:
         axes.text(
             0.985 * self.margin, -0.62, f"margin ± {self.margin:g}", ha="right", va="bottom", size=7
         )
-
-
-def marker_size(style: MethodStyle) -> Any:
-    """Size of a method's marker in the trade-off."""
-    return marker_settings(style)["markersize"]
 
 
 def _setting_text(setting: str) -> str:

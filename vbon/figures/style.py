@@ -107,14 +107,14 @@ def method_styles(names: Iterable[str]) -> dict[str, MethodStyle]:
 def marker_settings(style: MethodStyle) -> dict:
     """Marker settings shared by points and legend; a thin white rim separates touching points."""
     size = {"*": 12.5, "o": 5.0, "s": 4.6, "D": 4.2}.get(style.marker, 5.6)
-    face, rim = ("white", style.colour) if style.hollow else (style.colour, "white")
-    return {
-        "marker": style.marker,
-        "markersize": size,
-        "markerfacecolor": face,
-        "markeredgecolor": rim,
-        "markeredgewidth": 0.9 if style.hollow else 0.4,
-    }
+    full = {"markerfacecolor": style.colour, "markeredgecolor": "white", "markeredgewidth": 0.4}
+    inside = hollow(style) if style.hollow else full
+    return {"marker": style.marker, "markersize": size, **inside}
+
+
+def hollow(style: MethodStyle) -> dict:
+    """Settings of a marker that only has an outline."""
+    return {"markerfacecolor": "white", "markeredgecolor": style.colour, "markeredgewidth": 0.9}
 
 
 @contextmanager
@@ -139,38 +139,35 @@ def caveat(text: str) -> Iterator[None]:
 _caveat = [""]
 
 
-def save_figure(figure: Figure, stem: Path) -> None:
-    """Write ``{stem}.pdf``, ``.svg`` and ``.png``: equal bytes for equal drawings.
+@contextmanager
+def saved_figure(size: tuple[float, float], stem: Path, rows: pd.DataFrame) -> Iterator[Figure]:
+    """Yield an empty figure and save what is drawn on it: equal bytes for equal drawings.
 
-    Each file replaces an older one only when it is complete, as in :func:`save_table`.
+    Each file replaces an older one only when it is complete.
 
     Args:
-        figure: A figure made inside :func:`drawing`; call this inside it too.
-        stem: Path without suffix; its folder is created if missing.
+        size: Width and height in inches.
+        stem: Path without suffix of the ``.pdf``, ``.svg``, ``.png`` and ``.csv`` to write; its
+            folder is created if missing.
+        rows: What is drawn, for the ``.csv`` in full precision.
     """
+    with drawing():
+        figure = Figure(figsize=size, dpi=DPI, layout="constrained")
+        yield figure
+        _save(figure, Path(stem))
+    with atomic_path(f"{stem}.csv") as temporary:
+        rows.to_csv(temporary, index=False, lineterminator="\n")
+
+
+def _save(figure: Figure, stem: Path) -> None:
     if _caveat[-1]:  # above the axes, where there is no legend
         title = "\n".join(filter(None, (figure.get_suptitle(), _caveat[-1])))
         figure.suptitle(title, size=8, color="#b2182b")
-    without_date = {
-        "pdf": {"CreationDate": None, "ModDate": None},
-        "svg": {"Date": None},
-        "png": {"Software": None},
-    }
-    for suffix, metadata in without_date.items():
+    dated = {"pdf": ("CreationDate", "ModDate"), "svg": ("Date",), "png": ("Software",)}
+    for suffix, omitted in dated.items():
         path = stem.with_name(f"{stem.name}.{suffix}")  # a dot in the stem is part of the name
         with atomic_path(path) as temporary:
-            figure.savefig(temporary, dpi=DPI, metadata=metadata)
-
-
-def save_table(table: pd.DataFrame, stem: str | Path) -> None:
-    """Write ``{stem}.csv``: the rows that a figure draws, in full precision.
-
-    Args:
-        table: The rows.
-        stem: Path without suffix.
-    """
-    with atomic_path(f"{stem}.csv") as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n")
+            figure.savefig(temporary, dpi=DPI, metadata=dict.fromkeys(omitted))
 
 
 def square_root_axis(axes: Axes, largest: float) -> None:

@@ -3,20 +3,10 @@
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from vbon.errors import DataError
-from vbon.figures.style import (
-    DPI,
-    INK,
-    MethodStyle,
-    drawing,
-    marker_settings,
-    method_styles,
-    save_figure,
-    save_table,
-)
+from vbon.figures.style import INK, hollow, marker_settings, method_styles, saved_figure
 
 DOMAINS = {"in_domain": "-", "out_of_domain": (0, (4, 2))}
 """Line style of each domain."""
@@ -52,25 +42,16 @@ def figure5(points: pd.DataFrame, metric: str, out_stem: Path) -> pd.DataFrame:
     seeds = fine.groupby([*keys, "sample_seed"], sort=False)[metric].mean()
     table = seeds.groupby(keys, sort=False).agg(["mean", "std", "count"]).reset_index()
     table.columns = [*keys, "mean", "sd", "n"]
-    _draw(table, metric, out_stem)
-    save_table(table, out_stem)
-    return table
-
-
-def _draw(table: pd.DataFrame, metric: str, out_stem: Path) -> None:
-    """One line per setting and domain, shifted a little so that error bars stay apart."""
     styles = method_styles(table["method"])
     places = sorted(table["temperature"].unique())
-    settings = table.groupby(["method", "setting"], sort=False).ngroups
-    with drawing():
-        figure = Figure(figsize=(6.6, 4.2), dpi=DPI, layout="constrained")
+    settings = table.groupby(["method", "setting"], sort=False)
+    with saved_figure((6.6, 4.2), out_stem, table) as figure:
         axes, handles = figure.subplots(), []
-        for index, ((method, setting), part) in enumerate(
-            table.groupby(["method", "setting"], sort=False)
-        ):
-            first = setting == table.loc[table["method"] == method, "setting"].iloc[0]
-            look = _look(styles[method], first)
-            shift = 0.012 * (index - (settings - 1) / 2)
+        for index, ((method, setting), part) in enumerate(settings):
+            look = marker_settings(styles[method])
+            if setting != table.loc[table["method"] == method, "setting"].iloc[0]:
+                look |= hollow(styles[method])
+            shift = 0.012 * (index - (settings.ngroups - 1) / 2)  # keeps error bars apart
             for domain, dashes in DOMAINS.items():
                 rows = part[part["domain"] == domain].sort_values("temperature")
                 axes.errorbar(
@@ -84,17 +65,10 @@ def _draw(table: pd.DataFrame, metric: str, out_stem: Path) -> None:
         for domain, dashes in DOMAINS.items():
             handles.append(Line2D([], [], color=INK, linestyle=dashes, label=names[domain]))
         axes.set_xticks(places, labels=[f"{place:g}" for place in places])
-        axes.set_xlabel("Sampling temperature")
-        axes.set_ylabel(LABELS[metric])
-        axes.set_title("Summarization: mean ± sd over sample seeds")
+        title = "Summarization: mean ± sd over sample seeds"
+        axes.set(xlabel="Sampling temperature", ylabel=LABELS[metric], title=title)
         figure.legend(handles=handles, loc="outside right upper")
-        save_figure(figure, Path(out_stem))
-
-
-def _look(style: MethodStyle, full: bool) -> dict:
-    settings = marker_settings(style)
-    hollow = {"markerfacecolor": "white", "markeredgecolor": style.colour, "markeredgewidth": 0.9}
-    return settings if full else settings | hollow
+    return table
 
 
 def overoptimisation(monitored: pd.DataFrame, out_stem: Path) -> pd.DataFrame:
@@ -120,8 +94,7 @@ def overoptimisation(monitored: pd.DataFrame, out_stem: Path) -> pd.DataFrame:
         parts.append(smooth.assign(**dict(zip(keys, values, strict=True)), step=part["step"]))
     table = pd.concat(parts, ignore_index=True)[[*keys, "step", *numbers.columns]]
     styles = method_styles(table["method"])
-    with drawing():
-        figure = Figure(figsize=(6.6, 3.8), dpi=DPI, layout="constrained")
+    with saved_figure((6.6, 3.8), out_stem, table) as figure:
         axes = figure.subplots()
         for (method, setting, seed), part in table.groupby(keys, sort=False):
             names = table.loc[table["method"] == method, "setting"].unique()
@@ -133,10 +106,7 @@ def overoptimisation(monitored: pd.DataFrame, out_stem: Path) -> pd.DataFrame:
             )  # fmt: skip
             end = part.iloc[-1]
             axes.plot(end["reward"], end["evaluator_reward"], "o", ms=4, c=styles[method].colour)
-        axes.set_xlabel("Training reward")
-        axes.set_ylabel("Evaluator's reward")
-        axes.set_title("Summarization: reward along training")
+        title = "Summarization: reward along training"
+        axes.set(xlabel="Training reward", ylabel="Evaluator's reward", title=title)
         figure.legend(loc="outside right upper")
-        save_figure(figure, Path(out_stem))
-    save_table(table, out_stem)
     return table

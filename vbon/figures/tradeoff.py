@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
@@ -16,15 +15,12 @@ from vbon.errors import DataError
 from vbon.figures.labels import Label, place_labels
 from vbon.figures.panels import Attainment, Differences
 from vbon.figures.style import (
-    DPI,
     FAINT,
     INK,
     MethodStyle,
-    drawing,
     marker_settings,
     method_styles,
-    save_figure,
-    save_table,
+    saved_figure,
     square_root_axis,
 )
 from vbon.objectives.frontier import kl_upper_bound, win_rate, win_rate_frontier
@@ -48,6 +44,9 @@ COLUMNS = [
 
 SHARES = "%: share of the pooled front, with 95 % interval"
 
+KL_LIMIT = 50.0
+"""Runs beyond this many nats are arrows at the right edge, counted in a note."""
+
 SIZE = (4.8, 4.5)  # inches; shrunk to a 3.3 inch column the smallest letters are 5 points high
 
 
@@ -60,8 +59,6 @@ def figure2(
     methods: Sequence[str] | None = None,
     attainment: pd.DataFrame | None = None,
     pareto: pd.DataFrame | None = None,
-    front: str = "paper",
-    kl_limit: float = 50.0,
     label: str | None = None,
 ) -> pd.DataFrame:
     r"""Draw one metric against KL(policy ‖ reference), one point per run.
@@ -79,14 +76,12 @@ def figure2(
         axis: ``"win_rate"``, ``"reward_prob"`` or ``"evaluator_reward"``.
         out_stem: Path without suffix of the ``.pdf``, ``.svg``, ``.png`` and ``.csv`` to write.
         title: Text above the axes.
-        methods: Methods to draw; all by default. Fronts are always those of all ``points``, so
-            that a figure agrees with the table of shares.
+        methods: Methods to draw; all by default. ``on_front`` and the shares are always those of
+            all ``points`` in the pool "paper" (:func:`vbon.analysis.pareto.membership`), so that a
+            figure agrees with the table of shares.
         attainment: The table of :func:`vbon.analysis.attainment.attainment_bands`.
         pareto: The table of :func:`vbon.analysis.pareto.pareto_table`, whose shares the legend
             shows.
-        front: Pool of ``on_front`` and of the shares, ``"paper"`` or ``"all"``
-            (:func:`vbon.analysis.pareto.membership`).
-        kl_limit: Runs beyond this many nats are arrows at the right edge, counted in a note.
         label: Label of the vertical axis; by default that of the metric.
 
     Returns:
@@ -96,13 +91,18 @@ def figure2(
         DataError: If a column is missing, the rows mix tasks, temperatures or domains, or no run
             has a number to draw.
     """
-    runs = _runs(points, axis, front, methods)
+    runs = _runs(points, axis, methods)
     panel = None
     if attainment is not None:
         reference = points.loc[points["method"] == "reference", axis].mean()
         panel = Attainment.of(attainment, axis, list(runs["method"].unique()), reference)
-    shares = _shares(pareto, axis, front, runs) if pareto is not None else pd.DataFrame()
-    return _figure(runs, axis, Path(out_stem), title, kl_limit, panel, shares, label)
+    shares = pd.DataFrame()
+    if pareto is not None:  # as rows of the figure's table
+        rows = pareto[(pareto["front"] == "paper") & (pareto["axes"] == axis)]
+        rows = rows[rows["method"].isin(runs["method"])]
+        names = {"share": "metric", "share_low": "metric_low", "share_high": "metric_high"}
+        shares = rows[["method", *names]].rename(columns=names).assign(series="share")
+    return _figure(runs, axis, out_stem, title, panel, shares, label)
 
 
 def figure6(
@@ -112,7 +112,6 @@ def figure6(
     title: str = "",
     attainment: pd.DataFrame | None = None,
     equivalence: pd.DataFrame | None = None,
-    kl_limit: float = 50.0,
 ) -> pd.DataFrame:
     """Draw vBoN's exact reward against its L bound: figure 2a of these two methods.
 
@@ -123,7 +122,6 @@ def figure6(
         attainment: The table of attainments, for the lower panel if there is no study.
         equivalence: The table of :func:`vbon.analysis.equivalence.equivalence_table`: the lower
             panel then shows the differences at equal n and seeds against their margin.
-        kl_limit: As in :func:`figure2`.
 
     Returns:
         What was drawn, as in the ``.csv``: columns :data:`COLUMNS`.
@@ -131,13 +129,13 @@ def figure6(
     Raises:
         DataError: As :func:`figure2`.
     """
-    runs = _runs(points, "win_rate", "paper", ["reference", "best_of_n", "vbon", "vbon_l"])
+    runs = _runs(points, "win_rate", ["reference", "best_of_n", "vbon", "vbon_l"])
     panel: Attainment | Differences | None = None
     if equivalence is not None and equivalence["difference"].notna().any():
         panel = Differences.of(equivalence)
     elif attainment is not None:
         panel = Attainment.of(attainment, "win_rate", ["vbon", "vbon_l"], 0.5)
-    return _figure(runs, "win_rate", Path(out_stem), title, kl_limit, panel, pd.DataFrame())
+    return _figure(runs, "win_rate", out_stem, title, panel, pd.DataFrame())
 
 
 def _figure(
@@ -145,7 +143,6 @@ def _figure(
     axis: str,
     out_stem: Path,
     title: str,
-    kl_limit: float,
     panel: Attainment | Differences | None,
     shares: pd.DataFrame,
     label: str | None = None,
@@ -155,27 +152,32 @@ def _figure(
     drawn = drawn[drawn["status"] == "ok"]
     if drawn.empty:
         raise DataError(f"points.{axis}: no run with status ok has a number to draw")
-    right = float(np.clip(drawn["kl"].max(), 1.0, kl_limit))
+    right = float(np.clip(drawn["kl"].max(), 1.0, KL_LIMIT))
     curves = _best_of_n_mean(drawn)
     if axis == "win_rate":
         curves = pd.concat([curves, *_closed_forms(runs, right)], ignore_index=True)
     extra = [shares, panel.rows if panel else pd.DataFrame()]
     parts = [runs, *(part.dropna(axis=1, how="all") for part in (curves, *extra) if len(part))]
     table = pd.concat(parts, ignore_index=True).reindex(columns=COLUMNS)
-    with drawing():
-        axes, lower = _layout(panel.height if panel else 0.0)
-        figure = axes.get_figure(root=True)
-        _set_plane(axes, drawn, right, axis, title, _notes(runs, drawn, kl_limit))
-        axes.set_ylabel(label or AXIS_LABELS[axis])
+    heights = [1.0, panel.height] if panel else [1.0]
+    with saved_figure((SIZE[0], SIZE[1] + 3.3 * sum(heights[1:])), out_stem, table) as figure:
+        axes, *lower = figure.subplots(len(heights), squeeze=False, height_ratios=heights)[:, 0]
+        square_root_axis(axes, right)
+        _set_metric_range(axes, drawn["metric"], axis)
+        axes.set(xlabel=KL_LABEL, ylabel=label or AXIS_LABELS[axis])
+        notes = _notes(runs, drawn)
+        axes.set_title(title, pad=6 + 9 * len(notes))
+        at = {"transform": axes.transAxes, "ha": "right", "va": "bottom"}
+        axes.text(1, 1.01, "\n".join(notes), size=7, **at)
         styles = method_styles(drawn["method"])
         _draw_curves(axes, curves)
         for name in sorted(styles, key=lambda name: name == "reference"):  # its star on top
-            _draw_method(axes, drawn[drawn["method"] == name], styles[name], kl_limit)
-        if panel and lower:
-            panel.draw(lower, right)
+            _draw_method(axes, drawn[drawn["method"] == name], styles[name])
+        if panel:
+            panel.draw(lower[0], right)
             if isinstance(panel, Attainment):  # both share one horizontal axis
                 axes.set(xlabel="", xticklabels=[])
-                lower.set_xlabel(KL_LABEL)
+                lower[0].set_xlabel(KL_LABEL)
         handles = _legend(styles, curves, shares, panel)
         figure.legend(
             handles=handles, loc="outside lower center", ncols=3 - bool(len(shares)),
@@ -183,46 +185,15 @@ def _figure(
         )  # fmt: skip
         figure.draw_without_rendering()  # the layout determines where labels have room ...
         figure.set_layout_engine("none")  # ... and must not change after they are placed
-        place_labels(axes, _setting_labels(drawn, styles, kl_limit), _obstacles(drawn, curves))
-        save_figure(figure, out_stem)
-    save_table(table, out_stem)
+        obstacles = pd.concat([drawn[["kl", "metric"]], curves[["kl", "metric"]]])
+        labels = _setting_labels(drawn, styles)
+        place_labels(axes, labels, obstacles.to_numpy(dtype=np.float64))
     return table
 
 
-def _layout(lower: float) -> tuple[Axes, Axes | None]:
-    """Axes of the trade-off, and of a panel below it unless its height is 0."""
-    size = (SIZE[0], SIZE[1] + 3.3 * lower)
-    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
-    if not lower:
-        return figure.add_subplot(), None
-    grid = figure.add_gridspec(2, height_ratios=[1, lower])
-    return figure.add_subplot(grid[0]), figure.add_subplot(grid[1])
-
-
-def _set_plane(
-    axes: Axes, drawn: pd.DataFrame, right: float, axis: str, title: str, notes: list[str]
-) -> None:
-    """Set scales, labels and the notes that count runs not shown."""
-    square_root_axis(axes, right)
-    _set_metric_range(axes, drawn["metric"], axis)
-    axes.set(xlabel=KL_LABEL)
-    axes.set_title(title, pad=6 + 9 * len(notes))
-    axes.text(1, 1.01, "\n".join(notes), transform=axes.transAxes, ha="right", va="bottom", size=7)
-
-
-def _shares(pareto: pd.DataFrame, axis: str, front: str, runs: pd.DataFrame) -> pd.DataFrame:
-    """Share of the pooled front of each drawn method, as rows of the figure's table."""
-    rows = pareto[(pareto["front"] == front) & (pareto["axes"] == axis)]
-    rows = rows[rows["method"].isin(runs["method"])]
-    names = {"share": "metric", "share_low": "metric_low", "share_high": "metric_high"}
-    return rows[["method", *names]].rename(columns=names).assign(series="share")
-
-
-def _runs(
-    points: pd.DataFrame, axis: str, front: str, methods: Sequence[str] | None
-) -> pd.DataFrame:
+def _runs(points: pd.DataFrame, axis: str, methods: Sequence[str] | None) -> pd.DataFrame:
     """The runs to draw with their fronts, in the columns of the figure's table."""
-    marks = membership(points, front, axis)
+    marks = membership(points, "paper", axis)
     runs = points.assign(**{name: marks[name].to_numpy() for name in marks})
     runs = runs[runs["method"].isin(methods)] if methods is not None else runs
     runs = runs.assign(series="run", metric=runs[axis], metric_se=runs.get(f"{axis}_se", np.nan))
@@ -245,10 +216,8 @@ def _closed_forms(runs: pd.DataFrame, right: float) -> list[pd.DataFrame]:
     bon = {"series": "best_of_n_analytic", "method": "best_of_n", "n": n}
     kl = np.linspace(0, 1.03 * np.sqrt(right), 400) ** 2
     frontier = {"series": "frontier", "kl": kl, "metric": win_rate_frontier(kl)}
-    return [
-        pd.DataFrame({**bon, "kl": kl_upper_bound(n), "metric": win_rate(n)}),
-        pd.DataFrame(frontier),
-    ]
+    bon |= {"kl": kl_upper_bound(n), "metric": win_rate(n)}
+    return [pd.DataFrame(bon), pd.DataFrame(frontier)]
 
 
 def _set_metric_range(axes: Axes, metric: pd.Series, axis: str) -> None:
@@ -277,9 +246,9 @@ def _draw_curves(axes: Axes, curves: pd.DataFrame) -> None:
         )
 
 
-def _draw_method(axes: Axes, runs: pd.DataFrame, style: MethodStyle, kl_limit: float) -> None:
+def _draw_method(axes: Axes, runs: pd.DataFrame, style: MethodStyle) -> None:
     """Draw points and error bars of one method, those on its own front opaque and on top."""
-    inside = runs[runs["kl"] <= kl_limit]
+    inside = runs[runs["kl"] <= KL_LIMIT]
     for on_front, part in inside.groupby(inside["on_method_front"].astype(bool)):
         alpha, zorder = (1.0, 5) if on_front else (FAINT, 3)
         if on_front:  # bars of background points would hide the points; the table has them
@@ -291,23 +260,23 @@ def _draw_method(axes: Axes, runs: pd.DataFrame, style: MethodStyle, kl_limit: f
             part["kl"], part["metric"], linestyle="none", alpha=alpha, zorder=zorder,
             clip_on=False, **marker_settings(style),
         )  # fmt: skip
-    beyond = runs[runs["kl"] > kl_limit]
+    beyond = runs[runs["kl"] > KL_LIMIT]
     if len(beyond):  # an empty line that is not clipped would collapse the layout
         axes.plot(
-            np.full(len(beyond), kl_limit), beyond["metric"], linestyle="none", marker=5,
+            np.full(len(beyond), KL_LIMIT), beyond["metric"], linestyle="none", marker=5,
             markersize=6, color=style.colour, zorder=6, clip_on=False,
         )  # fmt: skip
 
 
-def _notes(runs: pd.DataFrame, drawn: pd.DataFrame, kl_limit: float) -> list[str]:
+def _notes(runs: pd.DataFrame, drawn: pd.DataFrame) -> list[str]:
     """Lines that count, by method, the runs that the figure does not show."""
     lost = runs[~runs.index.isin(drawn.index)]
     diverged = lost["status"] == "diverged"
-    beyond = drawn[drawn["kl"] > kl_limit]
+    beyond = drawn[drawn["kl"] > KL_LIMIT]
     parts = {
         "diverged, not shown": lost[diverged],
         "without a value, not shown": lost[~diverged],
-        f"beyond {kl_limit:g} nats (up to {beyond['kl'].max():.3g})": beyond,
+        f"beyond {KL_LIMIT:g} nats (up to {beyond['kl'].max():.3g})": beyond,
     }
     notes = []
     for words, part in parts.items():
@@ -361,13 +330,11 @@ def _share_text(row: tuple) -> str:
     return f": {100 * row.metric:.0f} % ({low:.0f} to {high:.0f})"
 
 
-def _setting_labels(
-    drawn: pd.DataFrame, styles: dict[str, MethodStyle], kl_limit: float
-) -> list[Label]:
+def _setting_labels(drawn: pd.DataFrame, styles: dict[str, MethodStyle]) -> list[Label]:
     """Labels with the swept setting at the two ends of each method's own front."""
     labels = []
     moved = drawn["kl"] > 2 * drawn["kl_se"].fillna(0)  # a label on the reference says nothing
-    shown = drawn[moved & (drawn["kl"] <= kl_limit) & drawn["on_method_front"].astype(bool)]
+    shown = drawn[moved & (drawn["kl"] <= KL_LIMIT) & drawn["on_method_front"].astype(bool)]
     for name, style in reversed(styles.items()):  # vBoN before its baselines
         front = shown[shown["method"] == name].sort_values("kl")
         ends = front.iloc[[0, -1]] if len(front) > 1 else front
@@ -385,9 +352,3 @@ def _setting_text(row: tuple) -> str:
     if setting.startswith("beta") and np.isfinite(row.kl_coef):
         return f"β={row.kl_coef:.3g}"
     return setting
-
-
-def _obstacles(drawn: pd.DataFrame, curves: pd.DataFrame) -> np.ndarray:
-    """Points that labels must not cover: every run, and the curves."""
-    both = pd.concat([drawn[["kl", "metric"]], curves[["kl", "metric"]]])
-    return both.to_numpy(dtype=np.float64)

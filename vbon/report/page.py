@@ -111,19 +111,16 @@ def render(tasks: Sequence[Task], missing: Sequence[str] = ()) -> str:
         "spoken": _spoken,
         "lower_first": lambda text: text[0].lower() + text[1:],
     }
+    # No string in the library may end its script element.
+    vega = vl_convert.javascript_bundle().replace("</script", "<\\/script")
     payload = {"specs": charts.specs, "data": charts.data, "dark": DARK}
     return environment.from_string(html).render(
         **content,
         css=Markup(css),
         js=Markup(js),
-        vega=Markup(_without_end(vl_convert.javascript_bundle())),
+        vega=Markup(vega.replace("<!--", "<\\!--")),
         payload=Markup(as_script(payload)),
     )
-
-
-def _without_end(script: str) -> str:
-    """Return a script whose strings cannot end the script element."""
-    return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 
 def _spoken(name: str) -> str:
@@ -165,7 +162,8 @@ def _figures(task: Task, interactive: str) -> list[dict[str, Any]]:
             "name": name,
             "title": _titled(name),
             "caption": CAPTIONS[name],
-            "printed": _as_image(task.svg(name)),
+            # An image, so that its ids cannot collide with the page's.
+            "printed": "data:image/svg+xml;base64," + base64.b64encode(task.svg(name)).decode(),
             "is_interactive": name in _INTERACTIVE.get(interactive, ()),
             "csv": f"{task.name}/figures/{name}.csv",
         }
@@ -186,11 +184,6 @@ def _titled(name: str) -> str:
         "overoptimisation": "Reward over-optimisation",
     }
     return words.get(name, name.replace("figure", "Figure "))
-
-
-def _as_image(svg: str) -> str:
-    """Return an SVG as the address of an image, so that its ids cannot collide with the page's."""
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
 
 
 def _tables(task: Task) -> list[dict[str, Any]]:

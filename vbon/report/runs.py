@@ -21,7 +21,7 @@ from vbon.report.charts import (
     tooltips,
 )
 from vbon.report.sources import Task
-from vbon.report.style import RAMP, scales
+from vbon.report.style import RAMP, labels, scales
 from vbon.report.tradeoff import buttons
 
 _DOMAINS = {"in_domain": "in-domain", "out_of_domain": "out-of-domain"}
@@ -32,20 +32,15 @@ QUANTITIES = {
     "evaluator_reward": "Evaluator's reward",
 }
 """Titles of the quantities that training records."""
-COSTS = {
-    "tokens": "Tokens sampled",
-    "updates": "Updates",
-    "minutes": "Minutes",
-}
+COSTS = {"tokens": "Tokens sampled", "updates": "Updates", "minutes": "Minutes"}
 """Titles of the costs of a run."""
 _COUNT = "datum.value >= 1000 ? format(datum.value, '~s') : format(datum.value, '~r')"
 
 
 def labelled(frame: pd.DataFrame) -> pd.DataFrame:
     """Add a column ``Method`` with the label of each method."""
-    looks = scales(frame["method"].dropna())
-    labels = dict(zip(looks["method"], looks["label"], strict=True))
-    return frame.assign(Method=frame["method"].map(labels).fillna(""))
+    words = labels(frame["method"].dropna())
+    return frame.assign(Method=frame["method"].map(words).fillna(""))
 
 
 def temperatures(charts: Charts, task: Task) -> dict[str, Any]:
@@ -76,10 +71,12 @@ def _by_temperature(
     table["Mean ± sd"] = [measured(*pair) for pair in zip(table["mean"], table["sd"], strict=True)]
     table["line"] = table["setting"] + "/" + table["domain"]
     words = ["Method", "Setting", "Temperature", "Domain", "Mean ± sd"]
-    table["Response"] = table.merge(_shown_samples(task), on=["method", "setting"], how="left")[
-        "response"
-    ].fillna("")
-    words += ["Response"] * bool(table["Response"].any())
+    if task.has("tables/excerpts"):  # the first response of each setting
+        columns = ["method", "setting", "response"]
+        shown = task.table("tables/excerpts").drop_duplicates(columns[:2])[columns]
+        shown = table.merge(shown, on=columns[:2], how="left")
+        table["Response"] = shown["response"].fillna("")
+        words += ["Response"] * bool(table["Response"].any())
     columns = ["method", "line", "temperature", "mean", *words]
     data = charts.source(f"{task.name}-{figure}", table[columns])
     methods = scales(table["method"])["method"]
@@ -103,14 +100,6 @@ def _by_temperature(
     return charts.add(f"{task.name}-{figure}", alt.layer(line, points).add_params(*parameters()))
 
 
-def _shown_samples(task: Task) -> pd.DataFrame:
-    """Return the first sample response of each setting, if there is a table of samples."""
-    columns = ["method", "setting", "response"]
-    if not task.has("tables/excerpts"):
-        return pd.DataFrame(columns=columns)
-    return task.table("tables/excerpts").drop_duplicates(["method", "setting"])[columns]
-
-
 def training(charts: Charts, task: Task) -> dict[str, Any]:
     """Draw reward, KL and win rate along training, as small multiples of one method at a time.
 
@@ -129,12 +118,13 @@ def training(charts: Charts, task: Task) -> dict[str, Any]:
     methods = buttons(scales(table["method"])["method"])
     shades = alt.Scale(range=list(RAMP), domain=[0, 1], interpolate="lab")
     recorded = table.groupby("method", sort=False)[drawn].count().gt(0).sum(axis=1)
+    ends = json.dumps(table.groupby("method")["episodes"].max().astype(int).to_dict())
     few = alt.Axis(tickCount=5)
     first = recorded.idxmax()  # the method with the most recorded quantities
     names = []
     for quantity in drawn:
         # Fixed scales: a method that never recorded the quantity would have none.
-        until = alt.Scale(domain=[0, {"expr": f"({_ends(table)})[selected]"}], nice=False)
+        until = alt.Scale(domain=[0, {"expr": f"({ends})[selected]"}], nice=False)
         shown = alt.Chart(data).transform_filter(
             f"datum.method == selected && isValid(datum.{quantity})"
         )
@@ -152,15 +142,10 @@ def training(charts: Charts, task: Task) -> dict[str, Any]:
     return {"charts": names, "methods": methods, "selected": first}
 
 
-def _ends(table: pd.DataFrame) -> str:
-    """Return the last episode of each method's runs, as an object in Vega's expressions."""
-    return json.dumps(table.groupby("method")["episodes"].max().astype(int).to_dict())
-
-
 def _places(settings: pd.Series) -> np.ndarray:
     """Return the position of each setting from the first (0) to the last (1) of its method."""
-    order = {name: index for index, name in enumerate(settings.unique())}
-    return settings.map(order).to_numpy() / max(len(order) - 1, 1)
+    codes, names = settings.factorize()
+    return codes / max(len(names) - 1, 1)
 
 
 def costs_of(task: Task) -> pd.DataFrame:

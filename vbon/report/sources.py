@@ -9,9 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from vbon.artifacts import SCHEMAS, read_table
 from vbon.artifacts.fingerprint import MEASURED
-from vbon.artifacts.tables import read_copy, read_provenance
+from vbon.artifacts.tables import read_either, read_provenance
 
 
 @dataclass(frozen=True)
@@ -37,14 +36,11 @@ class Task:
         Raises:
             ArtifactError: If an artifact contradicts its footer.
         """
-        path = self.paths[name]
-        if path.suffix == ".parquet":
-            return read_table(path, name)
-        return read_copy(path, name) if name in SCHEMAS else pd.read_csv(path)
+        return read_either(self.paths[name])
 
-    def svg(self, name: str) -> str:
+    def svg(self, name: str) -> bytes:
         """Return a figure as SVG."""
-        return self.paths[f"figures/{name}"].with_suffix(".svg").read_text()
+        return self.paths[f"figures/{name}"].with_suffix(".svg").read_bytes()
 
     def named(self, kind: str) -> list[str]:
         """Return the names of its ``tables`` or ``figures``, in the order of ``paths``."""

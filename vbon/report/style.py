@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.colors import to_hex, to_rgb
 
-from vbon.figures.style import RESERVE_COLOURS, MethodStyle, method_styles
+from vbon.figures.style import RESERVE_COLOURS, method_styles
 from vbon.methods.registry import method_modules
 
 DARK_PAPER = "#14171b"
@@ -38,15 +38,8 @@ SHAPES = {
 """Outline of each marker in a square from -1 to 1, as SVG paths, which Vega takes as well."""
 
 
-def outline(style: MethodStyle) -> str:
-    """The marker of a method as a path."""
-    return SHAPES[style.marker]
-
-
 def scales(methods: Iterable[str]) -> dict[str, list[Any]]:
-    """Names, labels, colours and outlines of methods, in the order of legends.
-
-    Also whether the outlines are hollow.
+    """Names, labels, colours, outlines and hollowness of methods, in the order of legends.
 
     Example:
         >>> scales(["ppo", "vbon"])["label"]
@@ -57,9 +50,14 @@ def scales(methods: Iterable[str]) -> dict[str, list[Any]]:
         "method": list(styles),
         "label": [style.label for style in styles.values()],
         "colour": [style.colour for style in styles.values()],
-        "outline": [outline(style) for style in styles.values()],
+        "outline": [SHAPES[style.marker] for style in styles.values()],
         "hollow": [style.hollow for style in styles.values()],
     }
+
+
+def labels(methods: Iterable[str]) -> dict[str, str]:
+    """Label of each method, in the order of legends."""
+    return {name: style.label for name, style in method_styles(methods).items()}
 
 
 def contrast(first: str, second: str) -> float:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from vbon.analysis.verdicts import NOT_SUPPORTED, SUPPORTED, UNDECIDED
 from vbon.report.sources import Task
-from vbon.report.style import scales
+from vbon.report.style import labels
 
 CLAIMS = {
     "vbon_is_closest": "vBoN is closest to BoN",
@@ -65,22 +65,21 @@ def highest_at_equal_kl(matched: pd.DataFrame) -> str:
     counts = rows["kl"].value_counts()
     kl = max(counts.index[counts == counts.max()].tolist(), default=0.0)
     ranked = rows[rows["kl"] == kl].sort_values("value", ascending=False, kind="stable")
-    looks = scales(ranked["method"])
-    labels = dict(zip(looks["method"], looks["label"], strict=True))
+    words = labels(ranked["method"])
     if len(ranked) < 2:
         return ""
     first, second, *others = ranked.to_dict("records")
     lead = first["value"] - second["value"]
     text = (
         f"At a KL of up to {kl:g} nat{'s' * (kl != 1)}, which {len(ranked)} methods reach, "
-        f"{labels[first['method']]} has the highest win rate, {_rate(first, '95 % interval ')}: "
-        f"{lead:.3f} above {labels[second['method']]}, {_rate(second)}"
+        f"{words[first['method']]} has the highest win rate, {_rate(first, '95 % interval ')}: "
+        f"{lead:.3f} above {words[second['method']]}, {_rate(second)}"
     )
     overlapping = [row for row in others if row["high"] >= second["low"]]
     if second["high"] >= first["low"]:
         text += "; their intervals overlap"
     elif overlapping:
-        names = _listed(labels[row["method"]] for row in overlapping)
+        names = _listed(words[row["method"]] for row in overlapping)
         text += f", whose interval overlaps with those of {names}"
     return f"{text}."
 
@@ -121,9 +120,7 @@ def _origin(task: Task) -> str:
     if source != "grammar":
         return f"(texts of {source})"
     parameters = task.setting("reference", "parameters")
-    size = (
-        "" if parameters is None else f", a reference model of {float(parameters):,.0f} parameters"
-    )
+    size = f", a reference model of {float(parameters):,.0f} parameters" if parameters else ""
     return f"(synthetic, texts of a seeded grammar{size})"
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 
 from vbon.artifacts.markdown import shown_cells
 from vbon.report.sources import Task
-from vbon.report.style import scales
+from vbon.report.style import labels
 from vbon.report.summary import interval
 
 LONG = 16
@@ -81,22 +81,15 @@ def cards_of(task: Task) -> list[dict[str, Any]]:
     """Return the texts and models of a task: settings, and measurements on held-out texts."""
     cards = []
     for role, rows in task.models.groupby("role", sort=False):
-        kinds = {kind: part for kind, part in rows.groupby("kind", sort=False)}
-        cards.append(
-            {
-                "role": str(role),
-                "measured": _pairs(kinds.get("measured")),
-                "settings": _pairs(kinds.get("setting")),
-            }
-        )
+        kinds = {"measured": "measured", "settings": "setting"}
+        parts = {name: _pairs(rows[rows["kind"] == kind]) for name, kind in kinds.items()}
+        cards.append({"role": str(role), **parts})
     order = {role: index for index, role in enumerate(_ROLES)}
     return sorted(cards, key=lambda card: order.get(card["role"], len(order)))
 
 
-def _pairs(rows: pd.DataFrame | None) -> list[tuple[str, str]]:
+def _pairs(rows: pd.DataFrame) -> list[tuple[str, str]]:
     """Return names and values as words, numbers to four digits."""
-    if rows is None:
-        return []
     named = zip(rows["quantity"], rows["value"], strict=True)
     return [(_WORDS.get(name, name), _rounded(value)) for name, value in named]
 
@@ -121,9 +114,8 @@ def sample_texts(task: Task) -> list[dict[str, Any]]:
     samples = task.table("tables/excerpts")
     samples["response"] = samples["response"].fillna("")
     shown = samples.merge(_representatives(task, samples), on=["method", "setting", "seed"])
-    looks = scales(shown["method"])
-    labels = dict(zip(looks["method"], looks["label"], strict=True))
-    order = {name: index for index, name in enumerate(labels)}
+    words = labels(shown["method"])
+    order = {name: index for index, name in enumerate(words)}
     blocks = []
     for prompt, part in shown.groupby("prompt", sort=False):
         rows = part.sort_values("method", key=lambda names: names.map(order), kind="stable")
@@ -131,7 +123,7 @@ def sample_texts(task: Task) -> list[dict[str, Any]]:
             {
                 "prompt": prompt,
                 "rows": [
-                    [labels[row.method], row.setting, row.response,
+                    [words[row.method], row.setting, row.response,
                      *map(_reward, (row.reward, row.evaluator_reward))]
                     for row in rows.itertuples()
                 ],

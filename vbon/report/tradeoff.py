@@ -6,6 +6,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
+from vbon.figures.tradeoff import KL_LIMIT
 from vbon.objectives.frontier import kl_upper_bound, win_rate, win_rate_frontier
 from vbon.report.charts import (
     IS_MARKED,
@@ -20,10 +21,8 @@ from vbon.report.charts import (
     tooltips,
 )
 from vbon.report.sources import Task
-from vbon.report.style import scales
+from vbon.report.style import labels, scales
 
-KL_LIMIT = 50.0
-"""Nats above which runs are counted but not drawn, as in the figures."""
 SAMPLE = 220
 """Characters of a sample response in a tooltip."""
 _TIPS = ("Method", "Setting", "Seed", "KL ± SE", "Win rate ± SE", "Reward ± SE", "Evaluator")
@@ -36,7 +35,7 @@ def runs_of(task: Task) -> pd.DataFrame:
     Returns:
         Columns ``run`` (index in ``points``), ``method, setting, seed, kl`` (nats),
         ``win_rate, reward`` (a probability if the reward has one), and those of the tooltip.
-        Runs without numbers and runs above :data:`KL_LIMIT` are omitted.
+        Runs without numbers and runs above :data:`vbon.figures.tradeoff.KL_LIMIT` are omitted.
     """
     points = task.table("points")
     points = points[points["status"] == "ok"].dropna(subset=["kl", "win_rate"])
@@ -45,10 +44,7 @@ def runs_of(task: Task) -> pd.DataFrame:
     frame = points[["method", "setting", "seed", "kl", "win_rate"]].copy()
     frame.insert(0, "run", points.index.to_list())
     frame["reward"] = points[metric]
-    labels = dict(
-        zip(*(scales(points["method"])[name] for name in ("method", "label")), strict=True)
-    )
-    frame["Method"] = points["method"].map(labels)
+    frame["Method"] = points["method"].map(labels(points["method"]))
     frame["Setting"] = points["setting"]
     frame["Seed"] = points["seed"].astype(str)
     for title, value, error, unit in (
