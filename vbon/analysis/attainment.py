@@ -27,6 +27,7 @@ from vbon.analysis.pareto import (
     AXES,
     CONFIDENCE,
     Floats,
+    by_kl,
     check_plane,
     coordinates,
     in_range,
@@ -95,11 +96,8 @@ def attained(curve: Curve, budgets: Floats) -> Floats:
         >>> attained(curve, np.array([0.5, 1.0, 2.0, 2.5, 9.0])).round(2).tolist()
         [nan, 0.7, 0.7, 0.77, 0.9]
     """
-    valid = ~(np.isnan(curve.kl) | np.isnan(curve.metric))
-    kl, metric = np.where(valid, curve.kl, np.inf), np.where(valid, curve.metric, -np.inf)
-    order = np.lexsort((-metric, kl), axis=-1)  # by KL; among equals the best metric first
-    kl = np.take_along_axis(kl, order, -1)
-    best = np.maximum.accumulate(np.take_along_axis(metric, order, -1), axis=-1)
+    kl, metric, _ = by_kl(*curve)
+    best = np.maximum.accumulate(metric, axis=-1)
     kl, at = np.sqrt(kl), np.sqrt(budgets)
     values = np.full((*kl.shape[:-1], len(at)), np.nan)
     for index in np.ndindex(kl.shape[:-1]):
@@ -212,7 +210,9 @@ def matched_table(
             block |= {"low": low, "high": high, "best_of_n": best, "difference": value - best}
             block |= {"difference_low": low - best, "difference_high": high - best}
             reaches = np.nanmax([*mean.kl, np.nan]) if mean.kl.size else np.nan
-            blocks.append(pd.DataFrame({**block, "reaches": reaches, **_counts(points, method)}))
+            status = points.loc[points["method"] == method, "status"]
+            block |= {"reaches": reaches, "runs": len(status)}
+            blocks.append(pd.DataFrame(block | {"diverged": (status == "diverged").sum()}))
     table = pd.concat(blocks, ignore_index=True)
     return table.sort_values(["axes", "kl"], kind="stable", key=_in_order).reset_index(drop=True)
 
@@ -244,11 +244,10 @@ def attainment_bands(
             at = np.linspace(*np.sqrt(ends_of_curve), num) ** 2
             at = np.clip(at, *ends_of_curve)  # squaring may round beyond an end
             values = attained(drawn, at)
-            ends = percentile_interval(values, CONFIDENCE)
-            middle = percentile_interval(values, 0.0).low
             block = {"axes": axis, "method": method, "kl": at, "value": attained(mean, at)}
-            blocks.append(pd.DataFrame(block | {"median": middle, "low": ends.low}))
-            blocks[-1]["high"] = ends.high
+            block["median"] = percentile_interval(values, 0.0).low
+            block |= percentile_interval(values, CONFIDENCE)._asdict()
+            blocks.append(pd.DataFrame(block))
     return pd.concat(blocks, ignore_index=True)
 
 
@@ -267,12 +266,6 @@ def all_sweeps(
     if not any(by_axis.values()):
         raise DataError(f"points: none of the columns {', '.join(axes)} has a number to compare")
     return by_axis
-
-
-def _counts(points: pd.DataFrame, method: str) -> dict[str, int]:
-    """Number of runs of a method, and of those that diverged."""
-    runs = points[points["method"] == method]
-    return {"runs": len(runs), "diverged": int((runs["status"] == "diverged").sum())}
 
 
 def _in_order(column: pd.Series) -> pd.Series:

@@ -49,13 +49,8 @@ def duplicate_share(samples: pd.DataFrame) -> float:
         ...     "prompt_id": ["a", "a", "b", "b"], "response_ids": [[1, 2], [1, 2], [1, 2], [3]]}))
         0.25
     """
-    keys = pd.DataFrame(
-        {
-            "prompt_id": samples["prompt_id"].to_numpy(),
-            "ids": [np.asarray(ids, np.int32).tobytes() for ids in samples["response_ids"]],
-        }
-    )
-    return float(keys.duplicated().mean())
+    ids = [np.asarray(ids, np.int32).tobytes() for ids in samples["response_ids"]]
+    return float(samples[["prompt_id"]].assign(ids=ids).duplicated().mean())
 
 
 def data_report(
@@ -74,12 +69,12 @@ def data_report(
         prompts: ``{"train": …, "test": …}``, schema "prompts".
         samples: Schema "samples", the reference's draws for the train prompts.
         rewards: Schema "rewards" of the same draws.
-        metrics: What the builders returned, for example ``{"reward_model": {"accuracy": 0.85}}``;
+        metrics: Numbers from the builders, for example ``{"reward_model": {"accuracy": 0.85}}``;
             a number appears as the quantity ``reward_model_accuracy``.
         checks: ``{quantity: [low, high]}``; null leaves a side open, and two of them ask for
             nothing. Bounds are inclusive.
-        lead: What :func:`vbon.analysis.lead.compare` returns; its numbers appear as
-            quantities such as ``reference_minus_lead_rougeL``.
+        lead: Table of :func:`vbon.analysis.lead.compare`; its numbers appear as quantities such as
+            ``reference_minus_lead_rougeL``.
 
     Returns:
         Rows (quantity, value, low, high, ok): counts of texts and prompts, ``p_positive`` (the
@@ -102,14 +97,12 @@ def data_report(
         )
     by_prompt = draws.groupby("prompt_id", sort=False)["reward"]
     differing = draws.drop_duplicates(["prompt_id", "response"])
-    shared = set(prompts["train"]["prompt_ids"].map(tuple)) & set(
-        prompts["test"]["prompt_ids"].map(tuple)
-    )
+    train, test = (set(prompts[split]["prompt_ids"].map(tuple)) for split in ("train", "test"))
     measured: dict[str, float] = {
         **texts,
         "num_train_prompts": len(prompts["train"]),
         "num_test_prompts": len(prompts["test"]),
-        "prompts_in_both": len(shared),
+        "prompts_in_both": len(train & test),
         "draws_per_prompt": len(draws) / draws["prompt_id"].nunique(),
         **({"p_positive": p.mean()} if (p := draws["reward_prob"]).notna().any() else {}),
         "reward_mean": draws["reward"].mean(),
@@ -134,12 +127,8 @@ def data_report(
         raise ConfigError(f"checks.{unknown[0]} is not measured; known are {', '.join(measured)}")
     rows = []
     for name, value in measured.items():
-        low, high = (
-            fallback if bound is None else float(bound)
-            for bound, fallback in zip(
-                checks.get(name, (None, None)), (-np.inf, np.inf), strict=True
-            )
-        )
+        low, high = checks.get(name, (None, None))
+        low, high = -np.inf if low is None else float(low), np.inf if high is None else float(high)
         free = name not in checks
         rows.append((name, float(value), low, high, bool(free or low <= value <= high)))
     return pd.DataFrame(rows, columns=["quantity", "value", "low", "high", "ok"])

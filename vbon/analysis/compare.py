@@ -79,12 +79,11 @@ def _by_run(points: pd.DataFrame) -> pd.DataFrame:
     Sample seeds share prompts, so averaging over them does not reduce the standard error.
     """
     good = points[points["status"] == "ok"]
-    parts = []
+    columns, parts = [*_RUN, "metric", "value", "se", "num_prompts"], []
     for metric in METRICS:
         if metric in good and good[metric].notna().any():
             rows = good.assign(metric=metric, value=good[metric], se=good.get(f"{metric}_se"))
-            parts.append(rows[[*_RUN, "metric", "value", "se", "num_prompts"]])
-    columns = [*_RUN, "metric", "value", "se", "num_prompts"]
+            parts.append(rows[columns])
     if not parts:
         return pd.DataFrame(columns=columns)
     values = pd.concat(parts, ignore_index=True).dropna(subset="value")

@@ -7,8 +7,6 @@ about the prompts. Independent samples are rejected at the test's level for ever
 the error of log F where a good policy's responses lie matters; the table gives it as well.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -53,19 +51,18 @@ def ks_statistics(
     return statistics
 
 
-def nested_rate(m: int, pool: int = POOL, level: float = LEVEL) -> float:
-    r"""Rejection rate of the test if the smaller sample is part of the larger one.
+def nested_rate(m: int) -> float:
+    r"""Rejection rate of the test if the smaller sample is part of the pool.
 
     The difference of the two distribution functions is then smaller than the test presumes, by
-    :math:`\sqrt{(\text{pool} - m) / (\text{pool} + m)}`, whatever the distribution
-    (Kolmogorov's asymptotic tail).
+    :math:`\sqrt{(600 - m) / (600 + m)}`, whatever the distribution (Kolmogorov's asymptotic tail).
 
     Example:
         >>> [round(100 * nested_rate(m), 2) for m in SIZES]
         [4.7, 3.88, 1.14, 0.13, 0.03]
     """
-    critical = scipy.stats.kstwobign.isf(level)
-    return float(scipy.stats.kstwobign.sf(critical * np.sqrt((pool + m) / (pool - m))))
+    critical = scipy.stats.kstwobign.isf(LEVEL)
+    return float(scipy.stats.kstwobign.sf(critical * np.sqrt((POOL + m) / (POOL - m))))
 
 
 def log_f_rmse(m: int, u: float) -> float:
@@ -82,14 +79,12 @@ def log_f_rmse(m: int, u: float) -> float:
     return float(np.sqrt(scipy.stats.binom.pmf(k, m, u) @ error**2))
 
 
-def table1(rewards: pd.DataFrame, sizes: Sequence[int] = SIZES, pool: int = POOL) -> pd.DataFrame:
-    """Compare samples of each size with the pool, nested and independent, over all prompts.
+def table1(rewards: pd.DataFrame) -> pd.DataFrame:
+    """Compare samples of each of :data:`SIZES` with the pool, nested and independent.
 
     Args:
-        rewards: Columns prompt_id, draw, reward: at least ``pool`` draws per prompt, and for the
-            independent comparison as many more as the largest size.
-        sizes: Numbers of draws of the smaller sample.
-        pool: Number of draws of the larger one, the first of each prompt.
+        rewards: Columns prompt_id, draw, reward: for each prompt the pool, its first :data:`POOL`
+            draws, and for the independent comparison as many more as the largest size.
 
     Returns:
         Columns :data:`COLUMNS`, a row for each variant (``nested``: the pool's first m draws, as in
@@ -101,20 +96,20 @@ def table1(rewards: pd.DataFrame, sizes: Sequence[int] = SIZES, pool: int = POOL
         ArtifactError: If a prompt has too few draws for either comparison.
     """
     table = rewards.pivot(index="prompt_id", columns="draw", values="reward").sort_index(axis=1)
-    values, needed = table.to_numpy(), pool + max(sizes)
+    values, needed = table.to_numpy(), POOL + max(SIZES)
     if values.shape[1] < needed or np.isnan(values[:, :needed]).any():
         raise ArtifactError(
-            f"rewards: table 1 needs {needed} draws per prompt ({pool} and {max(sizes)} others), "
+            f"rewards: table 1 needs {needed} draws per prompt ({POOL} and {max(SIZES)} others), "
             f"some prompts have fewer; raise sampling.train_draws to {needed}"
         )
-    larger, outside = values[:, :pool], values[:, pool:]
+    larger, outside = values[:, :POOL], values[:, POOL:]
     rows = []
-    for m in sizes:
+    for m in SIZES:
         for variant, smaller in (("nested", larger[:, :m]), ("independent", outside[:, :m])):
             rows.append({"variant": variant, "m": m, **_rejected(smaller, larger)})
             rows[-1] |= {"prompts": len(values), **_errors(smaller, larger)}
         exact = {f"rmse_{round(100 * u)}": log_f_rmse(m, u) for u in QUANTILES}
-        rate = {"rejection_rate": nested_rate(m, pool), "prompts": len(values)}
+        rate = {"rejection_rate": nested_rate(m), "prompts": len(values)}
         rows.append({"variant": "predicted", "m": m, **rate, **exact})
     return pd.DataFrame(rows).reindex(columns=COLUMNS).sort_values(
         "variant", key=lambda names: names.map({"nested": 0, "independent": 1, "predicted": 2}),

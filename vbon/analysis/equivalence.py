@@ -18,9 +18,7 @@ PAIR = ("vbon", "vbon_l")
 _NEEDED = ["method", "n", "seed", "status", "kl", "win_rate"]
 
 
-def equivalence_table(
-    points: pd.DataFrame, study: pd.DataFrame, *, margin: float = MARGIN
-) -> pd.DataFrame:
+def equivalence_table(points: pd.DataFrame, study: pd.DataFrame) -> pd.DataFrame:
     r"""Difference of win rates and KLs at equal n and seed, with two one-sided tests.
 
     A pair shares its training prompts, pool of reference draws, random streams and test prompts,
@@ -32,14 +30,13 @@ def equivalence_table(
     with a pair of every seed take part. The result holds for the benchmark's prompts; the spread
     of the responses sampled for a run is part of the seeds' spread.
 
-    ``equivalent`` means that both one-sided tests reject a difference of ``margin`` or more at
+    ``equivalent`` means that both one-sided tests reject a difference of :data:`MARGIN` or more at
     5 %, that is, that the 90 % interval lies within the margins; ``different`` that they do not
     and a difference of 0 is rejected at 5 %; ``undecided`` that neither can be said.
 
     Args:
         points: Rows of the points table; they give what the study lacks at its n and seeds.
         study: Points of the study. If empty, every n that both methods have in ``points`` counts.
-        margin: Half-width of the band of equality, in win rate.
 
     Returns:
         One row for each n above 1 (at 1 both are the reference), then ``pooled``. Columns
@@ -60,13 +57,12 @@ def equivalence_table(
     """
     pairs = _pairs(points, study)
     rows = [
-        {"setting": f"n{n:g}", "n": n, **_row(part, margin)}
-        for n, part in pairs.groupby("n", sort=True)
+        {"setting": f"n{n:g}", "n": n, **_row(part)} for n, part in pairs.groupby("n", sort=True)
     ]
     finished = pairs.dropna(subset="difference")
     complete = finished.groupby("n")["seed"].transform("nunique") == pairs["seed"].nunique()
     by_seed = finished[complete].groupby("seed", as_index=False).mean(numeric_only=True)
-    pooled = _row(by_seed, margin) | {"pairs": int(complete.sum())}
+    pooled = _row(by_seed) | {"pairs": int(complete.sum())}
     pooled["lost"] = int(pairs["difference"].isna().sum())
     return pd.DataFrame([*rows, {"setting": "pooled", "n": np.nan, **pooled}])
 
@@ -91,40 +87,29 @@ def _pairs(points: pd.DataFrame, study: pd.DataFrame) -> pd.DataFrame:
             "give both methods the same n and seeds in the study"
         )
     wide = wide[wide["status"].notna().all(axis=1)]
-    numbers = {
-        f"{name}_{method}": wide[name, method].astype(np.float64)
-        for name in ("win_rate", "kl")
-        for method in PAIR
-    }
-    pairs = pd.DataFrame(numbers).reset_index()
-    pairs["difference"] = pairs["win_rate_vbon"] - pairs["win_rate_vbon_l"]
-    pairs["kl_difference"] = pairs["kl_vbon"] - pairs["kl_vbon_l"]
-    return pairs
+    pairs = pd.DataFrame(index=wide.index)
+    for name, difference in (("win_rate", "difference"), ("kl", "kl_difference")):
+        for method in PAIR:
+            pairs[f"{name}_{method}"] = wide[name, method].astype(np.float64)
+        pairs[difference] = pairs[f"{name}_vbon"] - pairs[f"{name}_vbon_l"]
+    return pairs.reset_index()
 
 
-def _row(pairs: pd.DataFrame, margin: float) -> dict[str, float | int | str]:
+def _row(pairs: pd.DataFrame) -> dict[str, float | int | str]:
     """Tests over independent differences: one per seed."""
     finished = pairs.dropna(subset="difference")
     wins, kl = (
         two_one_sided(gaps.mean(), gaps.sem(), len(gaps) - 1, limit)
-        for gaps, limit in ((finished["difference"], margin), (finished["kl_difference"], np.inf))
+        for gaps, limit in ((finished["difference"], MARGIN), (finished["kl_difference"], np.inf))
     )
     return {
         "pairs": len(finished),
         "lost": len(pairs) - len(finished),
-        "win_rate_vbon": finished["win_rate_vbon"].mean(),
-        "win_rate_vbon_l": finished["win_rate_vbon_l"].mean(),
+        **{name: finished[name].mean() for name in ("win_rate_vbon", "win_rate_vbon_l")},
         "difference": finished["difference"].mean(),
-        "se": wins.se,
-        "df": wins.df,
-        "low": wins.low,
-        "high": wins.high,
-        "margin": margin,
-        "p_equivalence": wins.p_equivalence,
-        "p_difference": wins.p_difference,
-        "verdict": wins.verdict,
+        **{name: getattr(wins, name) for name in ("se", "df", "low", "high")},
+        "margin": MARGIN,
+        **{name: getattr(wins, name) for name in ("p_equivalence", "p_difference", "verdict")},
         "kl_difference": finished["kl_difference"].mean(),
-        "kl_se": kl.se,
-        "kl_low": kl.low,
-        "kl_high": kl.high,
+        **{f"kl_{name}": getattr(kl, name) for name in ("se", "low", "high")},
     }

@@ -7,8 +7,8 @@ over the remaining draws. Results of training are listed beside it.
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,14 +25,8 @@ MOST_BLOCKS = 6
 """Maximum number of disjoint blocks of draws over which errors are averaged."""
 
 Rewards = Float64[np.ndarray, "prompts _"]
-_ATTAINED = ("win_rate", "win_rate_se", "kl")
-
-
-@runtime_checkable
-class Fit(Protocol):
-    """Function that fits a distribution shared by all prompts to a block of their draws."""
-
-    def __call__(self, pools: Rewards) -> SharedCDF: ...
+Fit = Callable[[Rewards], SharedCDF]
+"""Function that fits a distribution shared by all prompts to a block of their draws."""
 
 
 def estimators_table(
@@ -107,17 +101,13 @@ def _evaluated(
     weights = np.exp(log_weights - log_weights.max(1, keepdims=True))
     weights /= weights.sum(1, keepdims=True)
     shares = (np.arange(size) + 0.5) / size
+    below_best = (test_draws <= pools[:, -1:]).mean(1)  # share of draws not above the whole pool
     return {
         "errors": errors,
         "ideal_win_rate": float((weights @ shares).mean()),
         "ideal_kl": float((weights * np.log(np.maximum(weights * size, 1e-300))).sum(1).mean()),
-        "saturation": 1 - _best_below(test_draws, pools[:, -1], n),
+        "saturation": 1 - float((below_best**n).mean()),
     }
-
-
-def _best_below(test_draws: Rewards, best: Float64[np.ndarray, " prompts"], n: float) -> float:
-    """Probability that best-of-n's reward does not exceed the best of the pool."""
-    return float((((test_draws <= best[:, None]).mean(1)) ** n).mean())
 
 
 def _combined(parts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
@@ -134,7 +124,7 @@ def _combined(parts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 def _with_runs(table: pd.DataFrame, points: pd.DataFrame | None) -> pd.DataFrame:
     """Add means over the runs of each estimator and m."""
-    columns = [*_ATTAINED, "runs"]
+    columns = ["win_rate", "win_rate_se", "kl", "runs"]
     if points is None:
         return table.assign(**dict.fromkeys(columns, np.nan))
     groups = points.groupby(["estimator", "m"])

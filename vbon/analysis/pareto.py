@@ -45,10 +45,7 @@ def non_dominated(kl: Floats, metric: Floats) -> Bools:
         >>> non_dominated(np.array([0.0, 1.0, 1.0, 2.0]), np.array([0.5, 0.7, 0.7, 0.6])).tolist()
         [True, True, True, False]
     """
-    valid = ~(np.isnan(kl) | np.isnan(metric))
-    kl, metric = np.where(valid, kl, np.inf), np.where(valid, metric, -np.inf)
-    order = np.lexsort((-metric, kl), axis=-1)  # by KL; among equals the largest metric first
-    kl, metric = np.take_along_axis(kl, order, -1), np.take_along_axis(metric, order, -1)
+    kl, metric, order = by_kl(kl, metric)
     position = np.broadcast_to(np.arange(kl.shape[-1]), kl.shape)
     new_kl = kl[..., 1:] > kl[..., :-1]
     starts = np.where(np.insert(new_kl, 0, True, axis=-1), position, 0)
@@ -58,9 +55,20 @@ def non_dominated(kl: Floats, metric: Floats) -> Bools:
     best_below = np.where(
         first > 0, np.take_along_axis(best_so_far, np.maximum(first - 1, 0), -1), -np.inf
     )
-    front = np.empty_like(valid)
+    front = np.empty(kl.shape, dtype=np.bool_)
     np.put_along_axis(front, order, (metric == best_at_kl) & (metric > best_below), -1)
-    return front & valid
+    return front
+
+
+def by_kl(kl: Floats, metric: Floats) -> tuple[Floats, Floats, npt.NDArray[np.int64]]:
+    """Coordinates by ascending KL, among equals the largest metric first, and their order.
+
+    Points with NaN in either come last, at infinite KL and a metric of minus infinity.
+    """
+    valid = ~(np.isnan(kl) | np.isnan(metric))
+    kl, metric = np.where(valid, kl, np.inf), np.where(valid, metric, -np.inf)
+    order = np.lexsort((-metric, kl), axis=-1)
+    return np.take_along_axis(kl, order, -1), np.take_along_axis(metric, order, -1), order
 
 
 def hypervolume(kl: Floats, metric: Floats, kl_max: float, floor: float) -> Floats | float:
@@ -82,10 +90,7 @@ def hypervolume(kl: Floats, metric: Floats, kl_max: float, floor: float) -> Floa
         >>> float(hypervolume(np.array([1.0, 2.0]), np.array([0.7, 0.9]), kl_max=4.0, floor=0.5))
         1.0
     """
-    valid = ~(np.isnan(kl) | np.isnan(metric))
-    kl, metric = np.where(valid, kl, np.inf), np.where(valid, metric, -np.inf)
-    order = np.argsort(kl, axis=-1, kind="stable")
-    kl, metric = np.take_along_axis(kl, order, -1), np.take_along_axis(metric, order, -1)
+    kl, metric, _ = by_kl(kl, metric)
     height = np.maximum(np.maximum.accumulate(metric, axis=-1) - floor, 0)
     edges = np.concatenate([kl, np.full_like(kl[..., :1], np.inf)], axis=-1)
     return (height * np.diff(np.minimum(edges, kl_max), axis=-1)).sum(axis=-1)
@@ -207,22 +212,16 @@ def _shares_and_areas(
         for resample in resamples(pool, axis, owners, replicates, rng)
     ]
     drawn_shares, drawn_areas = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
-    centred_areas = np.maximum(drawn_areas - drawn_areas.mean(axis=0) + areas, 0)
-    share_ends = percentile_interval(drawn_shares, CONFIDENCE)
-    area_ends = percentile_interval(centred_areas, CONFIDENCE)
-    return pd.DataFrame(
-        {
-            "method": list(owners),
-            "runs": [int(mask.sum()) for mask in owners.values()],
-            "on_front": counts.astype(int),
-            "share": shares,
-            "share_low": share_ends.low,
-            "share_high": share_ends.high,
-            "hypervolume": areas,
-            "hypervolume_low": area_ends.low,
-            "hypervolume_high": area_ends.high,
-        }
-    )
+    drawn_areas = np.maximum(drawn_areas - drawn_areas.mean(axis=0) + areas, 0)
+    runs = [int(mask.sum()) for mask in owners.values()]
+    table = pd.DataFrame({"method": list(owners), "runs": runs, "on_front": counts.astype(int)})
+    for name, values, drawn in (
+        ("share", shares, drawn_shares),
+        ("hypervolume", areas, drawn_areas),
+    ):
+        low, high = percentile_interval(drawn, CONFIDENCE)
+        table[name], table[f"{name}_low"], table[f"{name}_high"] = values, low, high
+    return table
 
 
 def share_replicates(
@@ -259,9 +258,7 @@ def _summaries(
     counts = np.stack([front[..., mask].sum(axis=-1) for mask in owners.values()], axis=-1)
     total = counts.sum(axis=-1, keepdims=True)
     shares = np.where(total > 0, counts / np.maximum(total, 1), np.nan)
-    areas = [
-        hypervolume(kl[..., mask], metric[..., mask], kl_max, floor) for mask in owners.values()
-    ]
+    areas = [hypervolume(kl[..., m], metric[..., m], kl_max, floor) for m in owners.values()]
     return counts, shares, np.stack(areas, axis=-1)
 
 
