@@ -73,7 +73,7 @@ def test_each_state_is_told_by_what_lies_there(sweep):
     with atomic_folder(trained[3].folder):
         found = states(trained, alive=True)
         assert list(found["state"]) == ["done", "done", "failed", "running"]
-        assert list(found["told"]) == ["", "diverged", "its process was killed", ""]
+        assert list(found["message"]) == ["", "diverged", "its process was killed", ""]
         # What a killed workflow left behind is not running.
         assert states(trained, alive=False)["state"].iloc[3] == "waiting"
 

@@ -131,7 +131,8 @@ def test_wins_are_counted_against_each_prompt_s_own_pool():
 
 
 def test_the_example_is_the_first_response_to_the_post():
-    both = [("ppo", "x", responses([1.0, 2.0, 3.0])), ("vbon", "y", responses([4.0, 5.0, 6.0]))]
+    both = [({"method": "ppo", "setting": "x"}, responses([1.0, 2.0, 3.0])),
+            ({"method": "vbon", "setting": "y"}, responses([4.0, 5.0, 6.0]))]  # fmt: skip
     table = example_table("a", both)
     assert table["summary"].tolist() == ["one", "one"]
     assert table["evaluator_reward"].tolist() == [1.0, 4.0]

@@ -34,7 +34,8 @@ def differences(a: Path, b: Path, everything: bool) -> tuple[list[str], pd.DataF
     points = [_points(folder) for folder in (a, b)]
     table, alone = compare_points(*points), runs_of_one(*points)
     lines = [f"A: {a}", f"B: {b}", "", *_files(a, b), *_origins(a, b), *_runs(*alone)]
-    lines += _claims(changed_claims(*map(_verdicts, (a, b))))
+    claims = changed_claims(*map(_verdicts, (a, b)))
+    lines += [f"claim: {row.task}: {row.claim}: {row.a} -> {row.b}" for row in claims.itertuples()]
     lines += ["", *_differences(table, everything)]
     return lines, table, bool(table["differs"].any() or any(alone))
 
@@ -47,15 +48,11 @@ def _points(folder: Path) -> pd.DataFrame:
             f"{folder}: found neither {{task}}/points.csv nor {{task}}/studies/{{name}}/points.csv;"
             " give a folder of results, such as results or published"
         )
-    return pd.concat(
-        [
-            read_copy(path, "points").assign(
-                study=path.parent.name if path.parent.parent.name == "studies" else ""
-            )
-            for path in paths
-        ],
-        ignore_index=True,
-    )
+    parts = []
+    for path in paths:
+        study = path.parent.name if path.parent.parent.name == "studies" else ""
+        parts.append(read_copy(path, "points").assign(study=study))
+    return pd.concat(parts, ignore_index=True)
 
 
 def _verdicts(folder: Path) -> pd.DataFrame:
@@ -68,7 +65,7 @@ def _verdicts(folder: Path) -> pd.DataFrame:
 
 
 def _files(a: Path, b: Path) -> Iterator[str]:
-    """Which tables are the same, byte by byte."""
+    """Line about the tables that are equal, byte by byte."""
     common = _common(a, b, _TABLES)
     same = [name for name in common if filecmp.cmp(a / name, b / name, shallow=False)]
     yield f"same bytes: {len(same)} of {len(common)} tables that both have"
@@ -79,10 +76,10 @@ def _files(a: Path, b: Path) -> Iterator[str]:
 
 def _common(a: Path, b: Path, patterns: Sequence[str]) -> list[str]:
     """Files that both folders have, relative to them."""
-    found = dict.fromkeys(
+    names = dict.fromkeys(
         str(path.relative_to(a)) for pattern in patterns for path in sorted(a.glob(pattern))
     )
-    return [name for name in found if (b / name).exists()]
+    return [name for name in names if (b / name).exists()]
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -91,7 +88,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _origins(a: Path, b: Path) -> Iterator[str]:
-    """Where the two were made differently: machine, versions, settings, code."""
+    """Lines about differences of origin: machine, versions, settings, code."""
     machines = [_machines(folder) for folder in (a, b)]
     if machines[0] != machines[1]:
         yield f"hardware: {_listed(machines[0]) or '?'} -> {_listed(machines[1]) or '?'}"
@@ -99,12 +96,8 @@ def _origins(a: Path, b: Path) -> Iterator[str]:
         [_record(folder / name) for name in _common(a, b, (*_CARDS, "*/points.parquet"))]
         for folder in (a, b)
     ]
-    versions = [dict(item for own in part for item in own["versions"].items()) for part in records]
-    moved = [
-        f"{name} {versions[0].get(name, 'none')} -> {versions[1].get(name, 'none')}"
-        for name in sorted({*versions[0], *versions[1]})
-        if versions[0].get(name) != versions[1].get(name)
-    ]
+    versions = [dict(item for row in part for item in row["versions"].items()) for part in records]
+    moved = list(_changes(*versions))
     if moved:
         yield f"versions: {', '.join(moved)}"
     pairs = list(zip(*records, strict=True))
@@ -122,17 +115,17 @@ def _origins(a: Path, b: Path) -> Iterator[str]:
 
 def _machines(folder: Path) -> list[str]:
     """Machines on which runs were trained."""
-    found = {name for path in folder.glob("*/costs.csv") for name in pd.read_csv(path)["hardware"]}
-    return sorted(found)
+    tables = map(pd.read_csv, folder.glob("*/costs.csv"))
+    return sorted({name for table in tables for name in table["hardware"]})
 
 
 def _record(path: Path) -> dict[str, Any]:
-    """What a card, a run's record or a table's footer says of settings, code and versions."""
-    made = read_provenance(path) if path.suffix == ".parquet" else json.loads(path.read_text())
+    """Settings, code and versions in a card, a run's record or a table's footer."""
+    record = read_provenance(path) if path.suffix == ".parquet" else json.loads(path.read_text())
     return {
-        "versions": made.get("versions", {}),
-        "code": made.get("code"),
-        "settings": made.get("spec", made.get("settings", {})),
+        "versions": record.get("versions", {}),
+        "code": record.get("code"),
+        "settings": record.get("spec", record.get("settings", {})),
     }
 
 
@@ -155,14 +148,8 @@ def _runs(only_a: list[str], only_b: list[str], ended: list[str]) -> Iterator[st
         yield f"diverged in one of the two: {_listed(ended)}"
 
 
-def _claims(changed: pd.DataFrame) -> Iterator[str]:
-    """Claims whose verdict is another."""
-    for row in changed.itertuples():
-        yield f"claim: {row.task}: {row.claim}: {row.a} -> {row.b}"
-
-
 def _differences(table: pd.DataFrame, everything: bool) -> Iterator[str]:
-    """A line a task, study and metric, then the rows: those that are marked, or all."""
+    """A line per task, study and metric, then the rows: those that are marked, or all."""
     if table.empty:
         yield "no setting is in both"
         return
@@ -186,10 +173,10 @@ def _summary(table: pd.DataFrame, moved: pd.DataFrame) -> pd.DataFrame:
     """Mean and largest difference by task, study and metric, where any row moved."""
     family = ["task", "study", "metric"]
     rows = []
-    for keys, own in table.merge(moved[family].drop_duplicates()).groupby(family):
-        most = own.loc[own["difference"].abs().idxmax()]
+    for keys, part in table.merge(moved[family].drop_duplicates()).groupby(family):
+        most = part.loc[part["difference"].abs().idxmax()]
         row = dict(zip(family, keys, strict=True))
-        row |= {"rows": len(own), "beyond noise": own["differs"].sum()}
-        row |= {"mean": own["difference"].mean(), "largest": most["difference"]}
+        row |= {"rows": len(part), "beyond noise": part["differs"].sum()}
+        row |= {"mean": part["difference"].mean(), "largest": most["difference"]}
         rows.append(row | {"of": f"{most['method']} {most['setting']}"})
     return pd.DataFrame(rows)

@@ -1,4 +1,4 @@
-"""Whether the reference summarizes at all: its draws against the beginning of the post."""
+"""The reference's summaries compared with the beginnings of the posts and the data's own."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,7 +14,7 @@ DRAWN, LEAD, WRITTEN = "reference", "lead", "summary"
 
 
 def rouge(texts: Sequence[str], references: Sequence[str]) -> pd.DataFrame:
-    """ROUGE F-measures of texts against references, one row a text (Lin, 2004).
+    """ROUGE F-measures of texts against references, one row per text (Lin, 2004).
 
     Example:
         >>> rouge(["my boss lied"], ["my boss lied to me"])["rouge1"].round(2).item()
@@ -44,8 +44,8 @@ def compare(
         differences.
     """
     scores = {
-        name: rouge(found, references).assign(evaluator_reward=evaluator_rewards[name])
-        for name, found in texts.items()
+        name: rouge(answers, references).assign(evaluator_reward=evaluator_rewards[name])
+        for name, answers in texts.items()
     }
     scores[f"{DRAWN}_minus_{LEAD}"] = scores[DRAWN] - scores[LEAD]
     rows = []

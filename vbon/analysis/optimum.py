@@ -66,33 +66,37 @@ def compare(run: Run, section: Mapping[str, Any], language: Language) -> dict[st
     if not method.trained or method.is_reference or method.optimum is None:
         return None
     record = read_record(Path(run.folder) / "run.json")
+    cdf = estimator = "exact"
+    if not section["exact_cdf"]:
+        settings = run.spec.get("logf", section["logf"])
+        cdf, estimator = str(settings["m"]), settings["estimator"]
     row: dict[str, Any] = {
-        "method": run.method,
-        "setting": run.setting,
-        "seed": run.seed,
+        **{name: getattr(run, name) for name in ("method", "setting", "seed")},
         "study": run.study or "main",
         "reward": section["reward"],
-        "cdf": "exact" if section["exact_cdf"] else str(_logf_settings(run, section)["m"]),
-        "estimator": _logf_settings(run, section)["estimator"],
+        "cdf": cdf,
+        "estimator": estimator,
         "policy_class": section["policy_class"],
         "status": record["status"],
     }
     if record["status"] != "ok":
         return row
     settings = method.optimum_settings(record.get("mean_nll", np.nan))
-    pools = _pools_of(run)
+    path = run.inputs().get("logf")
+    pools = [] if path is None else read_table(path, "logf")["rewards_sorted"].tolist()
     parts = []
     for index, (policy, log_ref, rewards) in _policies(run, language):
         best = oracle.optimum(method.optimum, log_ref, rewards, **settings)
         at_policy = oracle.objective(method.optimum, policy, log_ref, rewards, **settings)
         at_best = oracle.objective(method.optimum, best, log_ref, rewards, **settings)
         estimated = best
-        estimator = _logf_settings(run, section)["estimator"]
         if "logf" in method.needs and estimator in logf.POOL_ESTIMATORS:
             below = logf.estimate(rewards, pools[index], estimator)
             estimated = oracle.optimum(
                 method.optimum, log_ref, rewards, **settings, log_below=below
             )
+        metrics = oracle.metrics(policy, log_ref, rewards)
+        metrics["mean_reward"] = metrics.pop("reward")
         parts.append(
             {
                 "tv_to_optimum": oracle.total_variation(policy, best),
@@ -102,28 +106,10 @@ def compare(run: Run, section: Mapping[str, Any], language: Language) -> dict[st
                 "objective": at_policy,
                 "objective_at_optimum": at_best,
                 "gap": at_best - at_policy,
-                **{
-                    name: value
-                    for name, value in oracle.metrics(policy, log_ref, rewards).items()
-                    if name != "reward"
-                },
-                "mean_reward": oracle.metrics(policy, log_ref, rewards)["reward"],
+                **metrics,
             }
         )
     return row | pd.DataFrame(parts).mean().to_dict()
-
-
-def _logf_settings(run: Run, section: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Settings of log F of a run; those of its section if the run has none."""
-    if section["exact_cdf"]:
-        return {"estimator": "exact"}
-    return run.spec.get("logf", section["logf"])
-
-
-def _pools_of(run: Run) -> list[Draws]:
-    """Pools that a run estimates log F from; empty if it uses none."""
-    path = run.inputs().get("logf")
-    return [] if path is None else read_table(path, "logf")["rewards_sorted"].tolist()
 
 
 def _policies(run: Run, language: Language) -> Any:
@@ -171,22 +157,11 @@ def pool_study(
                 )
                 match = (trained["cdf"] == str(m)) & (trained["setting"] == f"n{n:g}")
                 match &= trained["estimator"] == estimator
-                rows.append(
-                    {
-                        "estimator": estimator,
-                        "m": m,
-                        "n": n,
-                        "pools": len(metrics),
-                        "tv": metrics["tv"].mean(),
-                        "tv_se": metrics["tv"].sem(),
-                        "kl": metrics["kl"].mean(),
-                        "win_rate": metrics["win_rate"].mean(),
-                        "win_rate_exact": metrics["win_rate_exact"].mean(),
-                        "saturation": metrics["saturation"].mean(),
-                        "saturation_continuous": n / (n + m),
-                        "trained_tv": trained.loc[match, "tv_to_optimum"].mean(),
-                    }
-                )
+                row = {"estimator": estimator, "m": m, "n": n, "pools": len(metrics)}
+                row |= {"tv": metrics["tv"].mean(), "tv_se": metrics["tv"].sem()}
+                row |= {name: values.mean() for name, values in metrics.items() if name != "tv"}
+                row["saturation_continuous"] = n / (n + m)
+                rows.append(row | {"trained_tv": trained.loc[match, "tv_to_optimum"].mean()})
     return pd.DataFrame(rows)
 
 
@@ -231,33 +206,25 @@ def exact_and_bound(section: Mapping[str, Any], seed: int) -> pd.DataFrame:
     """
     from vbon.tasks import language as enumerable
 
-    rows = []
+    rows, letters, tabular = [], section["num_letters"], {**section, "policy_class": "tabular"}
+    table = enumerable.make_prompts(letters, 1)
+    prompts = Prompts.from_lists(table["prompt_ids"].tolist(), table["prompt_id"].tolist())
     for limit in range(1, section["sampling"]["max_new_tokens"] + _LONGER + 1):
-        table = enumerable.make_prompts(section["num_letters"], 1)
-        prompts = Prompts.from_lists(table["prompt_ids"].tolist(), table["prompt_id"].tolist())
-        every = enumerable.all_responses(section["num_letters"], limit)
-        responses = [row for row in every if section["num_letters"] not in row]  # no end token
-        tabular = {**section, "policy_class": "tabular"}
+        every = enumerable.all_responses(letters, limit)
+        responses = [row for row in every if letters not in row]  # no end token
         reference = enumerable.build_reference(tabular, limit, prompts, seed)
         log_ref = enumerable.log_probs(reference, prompts, responses)[0].numpy()
         log_ref = log_ref - np.logaddexp.reduce(log_ref)
-        rewards = enumerable.make_rewards(
-            table, responses, section["num_letters"], "injective", seed
-        )["reward"].to_numpy()
+        rewards = enumerable.make_rewards(table, responses, letters, "injective", seed)
+        rewards = rewards["reward"].to_numpy()
+        largest = np.exp(log_ref.max())
         for n in (2, 4, 8, 16):
             exact = oracle.optimum("best_of_n", log_ref, rewards, n=n)
             bound = oracle.optimum("lower_bound", log_ref, rewards, n=n)
-            rows.append(
-                {
-                    "length": limit,
-                    "strings": len(responses),
-                    "largest_probability": np.exp(log_ref.max()),
-                    "n": n,
-                    "tv": oracle.total_variation(exact, bound),
-                    "kl": oracle.kl(exact, bound),
-                }
-            )
-    return pd.DataFrame(rows)
+            distances = oracle.total_variation(exact, bound), oracle.kl(exact, bound)
+            rows.append((limit, len(responses), largest, n, *distances))
+    names = ["length", "strings", "largest_probability", "n", "tv", "kl"]
+    return pd.DataFrame(rows, columns=names)
 
 
 def limits(language: Language) -> pd.DataFrame:
@@ -277,14 +244,8 @@ def limits(language: Language) -> pd.DataFrame:
             for log_ref, rewards in language:
                 policy = oracle.optimum(name, log_ref, rewards, **{parameter: value})
                 best = np.where(np.arange(len(rewards)) == rewards.argmax(), 0.0, -np.inf)
-                parts.append(
-                    (
-                        oracle.total_variation(policy, log_ref),
-                        oracle.total_variation(policy, best),
-                    )
-                )
-            reference, argmax = np.mean(parts, axis=0)
-            rows.append((name, parameter, value, reference, argmax))
+                parts.append([oracle.total_variation(policy, end) for end in (log_ref, best)])
+            rows.append((name, parameter, value, *np.mean(parts, axis=0)))
     names = ["optimum", "parameter", "value", "tv_to_reference", "tv_to_argmax"]
     return pd.DataFrame(rows, columns=names)
 
@@ -301,15 +262,10 @@ def curves(language: Language) -> pd.DataFrame:
         ("kl_rl", "kl_coef", np.geomspace(50, 0.02, 60)),
     ):
         for value in values:
-            means = pd.DataFrame(
-                [
-                    oracle.metrics(
-                        oracle.optimum(name, log_ref, rewards, **{key: float(value)}),
-                        log_ref,
-                        rewards,
-                    )
-                    for log_ref, rewards in language
-                ]
-            ).mean()
+            metrics = [
+                oracle.metrics(oracle.optimum(name, *prompt, **{key: float(value)}), *prompt)
+                for prompt in language
+            ]
+            means = pd.DataFrame(metrics).mean()
             rows.append((name, float(value), max(means["kl"], 0.0), means["win_rate"]))
     return pd.DataFrame(rows, columns=["series", "parameter", "kl", "win_rate"])

@@ -45,7 +45,7 @@ KL_POINTS = 200
 """KLs at which methods are compared, evenly spaced in the square root of KL up to the largest."""
 
 MATCHED, AREA = "mean difference at matched KL", "difference of hypervolume per nat"
-"""How two methods are compared."""
+"""Ways to compare two methods."""
 
 POSITIVE = Rule(low=0)
 
@@ -295,8 +295,8 @@ def _each(function: Callable[..., Any], *parts: tuple[Any, Any]) -> Resampled:
 
 def _mean(gaps: Floats) -> Floats:
     """Mean over the KLs that a resample covers, NaN where it covers none."""
-    known = (~np.isnan(gaps)).sum(axis=-1)
-    return np.where(known > 0, np.nansum(gaps, axis=-1) / np.maximum(known, 1), np.nan)
+    covered = (~np.isnan(gaps)).sum(axis=-1)
+    return np.where(covered > 0, np.nansum(gaps, axis=-1) / np.maximum(covered, 1), np.nan)
 
 
 def _farther(best: Floats, vbon: Floats, rival: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""How far a sweep is, from what its runs leave on disk while it goes on."""
+"""Progress of a sweep, from the files that its runs leave on disk while it goes on."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,32 +18,35 @@ from vbon.tasks.base import evaluation_splits
 from vbon.training.steps import failure_of
 
 STATES = ("done", "running", "failed", "waiting")
+_IDENTITY = ("task", "study", "method", "setting", "seed")
 QUANTITIES = ("kl", "kl_se", "win_rate", "win_rate_se", "reward", "evaluator_win_rate")
 
 
 def states(runs: list[Run], alive: bool) -> pd.DataFrame:
-    """What has become of each run.
+    """State of each run.
 
-    A run is done if its record holds the settings that the config asks for. That later changes
-    of code or inputs call for it again is not looked at: ``vbon plan`` does, in seconds.
+    A run is done if its record has the settings of the config. Later changes of code or inputs may
+    call for it again; ``vbon plan`` finds these, in seconds.
 
     Args:
-        runs: Those that the config asks for.
-        alive: Whether a workflow is running in this folder; else nothing in it is.
+        runs: Runs of the config.
+        alive: Whether a workflow is running in this folder; otherwise no run is.
 
     Returns:
-        A row a run: ``task, study, method, setting, seed``; ``trained``: whether there is anything
-        to train; ``state``, of :data:`STATES`; ``seconds`` of training where it is done; ``told``:
-        ``diverged``, or why it failed.
+        A row per run: ``task, study, method, setting, seed``; ``trained``: whether there is
+        anything to train; ``state``, of :data:`STATES`; ``seconds`` of training if it is done;
+        ``message``: ``diverged``, or why it failed.
     """
     rows = []
     for run in runs:
-        identity = {name: getattr(run, name) for name in ("task", "study", "method", "setting")}
-        state, seconds, told = _state(run, alive)
         trained = run.instance.trained and not run.instance.is_reference
-        found = {"trained": trained, "state": state, "seconds": seconds, "told": told}
-        rows.append(identity | {"seed": run.seed} | found)
-    return pd.DataFrame(rows)
+        rows.append([*_identity(run), trained, *_state(run, alive)])
+    columns = [*_IDENTITY, "trained", "state", "seconds", "message"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _identity(run: Run) -> list[Any]:
+    return [getattr(run, name) for name in _IDENTITY]
 
 
 def _state(run: Run, alive: bool) -> tuple[str, float, str]:
@@ -58,15 +61,15 @@ def _state(run: Run, alive: bool) -> tuple[str, float, str]:
         return "waiting", float("nan"), ""
     if digest(record["spec"]) != run.spec_hash:  # of another config
         return "waiting", float("nan"), ""
-    told = "" if record["status"] == "ok" else record["status"]
-    return "done", float(record["train_seconds"]), told
+    message = "" if record["status"] == "ok" else record["status"]
+    return "done", float(record["train_seconds"]), message
 
 
 def seconds_left(table: pd.DataFrame) -> float:
     """Seconds until all runs are trained, if as many train at once as now.
 
-    A run is taken to need what finished ones of its method in its task or study needed on average;
-    of its method anywhere, or of any method, where there are none. Running ones count half.
+    A run is expected to take the mean time of finished runs of its method in its task or study; of
+    its method anywhere, or of any method, if there are none. Running ones count half.
 
     Args:
         table: As of :func:`states`.
@@ -83,7 +86,7 @@ def seconds_left(table: pd.DataFrame) -> float:
     table = table[table["trained"]]
     seconds = table["seconds"].astype(float)
     expected = pd.Series(seconds.mean(), index=table.index)
-    for keys in (["method"], ["task", "study", "method"]):  # the closest that there is counts
+    for keys in (["method"], ["task", "study", "method"]):  # the closest runs count
         means = seconds.groupby([table[key] for key in keys]).transform("mean")
         expected = means.fillna(expected)
     left = table["state"].map({"waiting": 1.0, "failed": 1.0, "running": 0.5}).dropna()
@@ -101,7 +104,7 @@ class Points:
     def __init__(self, roots: Mapping[str, Root]) -> None:
         self._roots = roots
         self._pools: dict[tuple[str, int], Pool] = {}
-        self._known: dict[tuple[str, int], dict[str, Any]] = {}
+        self._numbers: dict[tuple[str, int], dict[str, Any]] = {}
 
     def of(self, runs: list[Run]) -> pd.DataFrame:
         """Rows of the runs that have responses, in the order in which they were measured.
@@ -119,21 +122,20 @@ class Points:
                     rows.append(self._point(run, split, temperature, path))
                 except (ArtifactError, FileNotFoundError):  # not yet, or just being replaced
                     continue
-        columns = ["task", "study", "method", "setting", "seed", "temperature", *QUANTITIES]
-        table = pd.DataFrame(rows, columns=[*columns, "measured"])
+        columns = [*_IDENTITY, "temperature", *QUANTITIES, "measured"]
+        table = pd.DataFrame(rows, columns=columns)
         return table.sort_values("measured", kind="stable", ignore_index=True)
 
     def _point(self, run: Run, split: str, temperature: float, path: Path) -> dict[str, Any]:
         key = (str(path), path.stat().st_mtime_ns)
-        if key not in self._known:
+        if key not in self._numbers:
             pool = self._pool(run, split, temperature)
             responses = read_table(path, "responses")
             numbers = summarise(responses, pool.rewards, pool.evaluator_rewards, pool.first)
-            known = {name: numbers.get(name, float("nan")) for name in QUANTITIES}
-            self._known[key] = known | {"measured": key[1] / 1e9}
-        names = ("task", "study", "method", "setting", "seed")
-        identity = {name: getattr(run, name) for name in names}
-        return identity | {"temperature": temperature} | self._known[key]
+            numbers = {name: numbers.get(name, float("nan")) for name in QUANTITIES}
+            self._numbers[key] = numbers | {"measured": key[1] / 1e9}
+        identity = dict(zip(_IDENTITY, _identity(run), strict=True))
+        return identity | {"temperature": temperature} | self._numbers[key]
 
     def _pool(self, run: Run, split: str, temperature: float) -> Pool:
         path = Path(run.evaluation_inputs(split)["rewards"])

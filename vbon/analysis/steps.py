@@ -28,13 +28,7 @@ from vbon.artifacts.steps import (
     step,
     table,
 )
-from vbon.artifacts.tables import (
-    read_either,
-    read_record,
-    write_both,
-    write_csv,
-    write_json,
-)
+from vbon.artifacts.tables import read_either, read_record, write_both, write_csv, write_json
 from vbon.errors import DataError
 from vbon.tasks.registry import Section
 
@@ -123,8 +117,9 @@ def convergence(runs: Runs) -> pd.DataFrame:
     """Movement of the last quarter of each training."""
     from vbon.analysis.convergence import convergence_table
 
-    records = _histories(runs)
-    return convergence_table((run["method"], run["setting"], history) for run, history in records)
+    return convergence_table(
+        (run["method"], run["setting"], rows) for run, rows in _histories(runs)
+    )
 
 
 @step(is_light=True)
@@ -254,8 +249,8 @@ def section6(
         groups = rewards[rewards["draw"] < test_draws].groupby("prompt_id")["evaluator_reward"]
         pools = {name: np.sort(group.to_numpy()) for name, group in groups}
         temperature = float(split.removeprefix("test-t"))
-        for method, setting, responses in _responses(measured, split):
-            tables[method, setting, temperature] = by_prompt(responses, pools)
+        for run, responses in _responses(measured, split):
+            tables[run["method"], run["setting"], temperature] = by_prompt(responses, pools)
     domains = test_prompts.set_index("prompt_id")["domain"].to_dict()
     return section6_table(Evidence.of(tables, domains, seed, bootstrap))
 
@@ -314,12 +309,7 @@ def excerpts(
     from vbon.analysis.excerpts import excerpts_table, shown_prompts
 
     columns = ["prompt_id", "draw", "response", "reward", "reward_prob", "evaluator_reward"]
-    runs = [
-        (record, read_table(f"{folder}/responses/{shown_split}.parquet", "responses", columns))
-        for folder, record in _records(measured)
-        if record["status"] == "ok"
-    ]
-    return excerpts_table(shown_prompts(test_prompts), runs)
+    return excerpts_table(shown_prompts(test_prompts), _responses(measured, shown_split, columns))
 
 
 @step(is_light=True)
@@ -398,17 +388,14 @@ def _histories(folders: list[str]) -> Iterator[tuple[Mapping[str, Any], pd.DataF
         yield record, read_table(f"{folder}/history.parquet", "history")
 
 
-def _responses(folders: list[str], split: str) -> list[tuple[str, str, pd.DataFrame]]:
-    """Method, setting and responses of each run that did not diverge."""
-    return [
-        (
-            record["method"],
-            record["setting"],
-            read_table(f"{folder}/responses/{split}.parquet", "responses"),
-        )
-        for folder, record in _records(folders)
-        if record["status"] == "ok"
-    ]
+def _responses(
+    folders: list[str], split: str, columns: list[str] | None = None
+) -> Iterator[tuple[Mapping[str, Any], pd.DataFrame]]:
+    """Record and responses of each run that did not diverge."""
+    for folder, record in _records(folders):
+        if record["status"] == "ok":
+            path = f"{folder}/responses/{split}.parquet"
+            yield record, read_table(path, "responses", columns)
 
 
 def _commit() -> str:

@@ -6,8 +6,9 @@ prompt, by the held-out evaluator.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -221,17 +222,18 @@ def _statistic(
 
 
 def example_table(
-    prompt_id: str, responses: Sequence[tuple[str, str, pd.DataFrame]]
+    prompt_id: str, runs: Iterable[tuple[Mapping[str, Any], pd.DataFrame]]
 ) -> pd.DataFrame:
     """Each policy's summary of one post: its first response by the first sample seed.
 
     Args:
-        prompt_id: Of the post.
-        responses: Method, setting and rows of schema "responses" of each policy.
+        prompt_id: Key of the post's prompt.
+        runs: Record and responses (schema "responses") of each run.
     """
     rows = []
-    for method, setting, table in responses:
+    for run, table in runs:
         first = table[table["prompt_id"] == prompt_id].sort_values("draw").iloc[0]
-        row = {"method": method, "setting": setting, "summary": first["response"].strip()}
+        row = {name: run[name] for name in ("method", "setting")}
+        row["summary"] = first["response"].strip()
         rows.append(row | {name: first[name] for name in ("evaluator_reward", "reward")})
     return pd.DataFrame(rows)

@@ -74,14 +74,14 @@ def _looks(
             with atomic_path(output) as temporary:
                 measured.to_csv(temporary, index=False)
         counts = table["state"].value_counts()
-        sound = table[(table["state"] == "done") & (table["told"] == "")]
+        sound = table[(table["state"] == "done") & (table["message"] == "")]
         with_points = measured.drop_duplicates(["task", "study", "method", "setting", "seed"])
         ended = counts.get("done", 0) == len(runs) and len(with_points) >= len(sound)
         parts = [_head(table, measured, alive), _by_method(table, measured)]
         if len(measured):
             parts.append(_latest(measured))
         failures = table[table["state"] == "failed"]
-        parts += [f"[red]failed[/] {_name(row)}: {row.told}" for row in failures.itertuples()]
+        parts += [f"[red]failed[/] {_name(row)}: {row.message}" for row in failures.itertuples()]
         yield Group(*parts), ended
 
 

@@ -12,8 +12,7 @@ import pandas as pd
 from jaxtyping import Int
 
 from vbon.artifacts import SCHEMAS, read_table
-from vbon.artifacts.tables import rebuilding
-from vbon.errors import ArtifactError, DataError
+from vbon.errors import DataError
 from vbon.evaluation.metrics import Pools, summarise
 
 _NAN = float("nan")
@@ -122,10 +121,8 @@ class Measurement:
         domains = ["all"] if self.domains is None else sorted(set(self.domains.values()))
         for split, pool in self.pools.items():
             for seed, domain in itertools.product(self.sample_seeds, domains):
-                yield (
-                    split,
-                    {"sample_seed": seed, "temperature": pool.temperature, "domain": domain},
-                )
+                keys = {"sample_seed": seed, "temperature": pool.temperature, "domain": domain}
+                yield split, keys
 
     def of(self, responses: pd.DataFrame, keys: Mapping[str, Any]) -> pd.DataFrame:
         """Responses that belong to the row with these keys."""
@@ -190,21 +187,14 @@ def points_of(
         base |= {"m": settings.get("m", _NAN), "estimator": settings.get("estimator")}
     if record["status"] != "ok":
         return [base | keys for _, keys in measurement.groups()]
-    tables = {split: _responses(folder / f"{split}.parquet") for split in measurement.pools}
+    paths = {split: folder / f"{split}.parquet" for split in measurement.pools}
+    tables = {split: read_table(path, "responses") for split, path in paths.items()}
     rows = []
     for split, keys in measurement.groups():
         part, pool = measurement.of(tables[split], keys), measurement.pools[split]
         measured = summarise(part, pool.rewards, pool.evaluator_rewards, pool.first)
         rows.append(base | keys | {name: x for name, x in measured.items() if name in base})
     return rows
-
-
-def _responses(path: Path) -> pd.DataFrame:
-    if not path.exists():
-        raise ArtifactError(
-            f"{path} does not exist although its run is done; make it with: {rebuilding()}"
-        )
-    return read_table(path, "responses")
 
 
 def _stored_draws(record: dict[str, Any]) -> int:

@@ -66,10 +66,9 @@ class Evaluator:
         )
         frame = rollout_rows(rollouts, self.prompts, self.tokenizer)
         prompts = self.prompts.select(rollouts.prompt_index)
-        kl, k3, log_prob_ref = _divergences(
+        frame["kl"], frame["kl_k3"], frame["log_prob_ref"] = _divergences(
             policy, self.reference, prompts, rollouts, self.temperature
         )
-        frame["kl"], frame["kl_k3"], frame["log_prob_ref"] = kl, k3, log_prob_ref
         texts = full_texts(self.tokenizer, prompts.id_lists(), frame["response_ids"])
         scores = self.reward_model(texts)
         finished = frame["finished"].to_numpy()
