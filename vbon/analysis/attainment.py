@@ -214,7 +214,10 @@ def matched_table(
             block |= {"reaches": reaches, "runs": len(status)}
             blocks.append(pd.DataFrame(block | {"diverged": (status == "diverged").sum()}))
     table = pd.concat(blocks, ignore_index=True)
-    return table.sort_values(["axes", "kl"], kind="stable", key=_in_order).reset_index(drop=True)
+    return table.sort_values(
+        ["axes", "kl"], kind="stable", ignore_index=True,
+        key=lambda column: column.map(AXES.index) if column.name == "axes" else column,
+    )  # fmt: skip
 
 
 def attainment_bands(
@@ -266,8 +269,3 @@ def all_sweeps(
     if not any(by_axis.values()):
         raise DataError(f"points: none of the columns {', '.join(axes)} has a number to compare")
     return by_axis
-
-
-def _in_order(column: pd.Series) -> pd.Series:
-    """Sort key: metrics in the order of :data:`AXES`, numbers unchanged."""
-    return column.map(AXES.index) if column.name == "axes" else column

@@ -97,7 +97,6 @@ def excerpts_table(
     Raises:
         DataError: If a run has no response to one of the prompts.
     """
-    numbers = ["reward", "reward_prob", "evaluator_reward"]
     parts = []
     for record, responses in runs:
         first = responses.sort_values("draw").drop_duplicates("prompt_id")
@@ -109,10 +108,10 @@ def excerpts_table(
                 f"responses of {name}: column 'prompt_id' lacks {missed!r}; evaluate the run again"
             )
         parts.append(rows.assign(**{name: record[name] for name in _RUN}))
-    columns = [*_RUN, "prompt_id", "prompt", "response", *numbers]
-    return (pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()).reindex(
-        columns=columns
-    )
+    columns = [*_RUN, "prompt_id", "prompt", "response"]
+    columns += ["reward", "reward_prob", "evaluator_reward"]
+    whole = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    return whole.reindex(columns=columns)
 
 
 def cards_table(cards: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
@@ -197,8 +196,7 @@ def shown_pools(rewards: pd.DataFrame, prompts: pd.DataFrame) -> pd.DataFrame:
     parts = []
     for kind, quantile in KINDS.items():
         name = order[round(quantile * (len(order) - 1))]
-        drawn = {"draw": range(sizes[-1]), "reward": pools[name][: sizes[-1]]}
-        parts.append(
-            pd.DataFrame({"kind": kind, "prompt_id": name, "prompt": texts[name], **drawn})
-        )
+        shown = {"kind": kind, "prompt_id": name, "prompt": texts[name]}
+        shown |= {"draw": range(sizes[-1]), "reward": pools[name][: sizes[-1]]}
+        parts.append(pd.DataFrame(shown))
     return pd.concat(parts, ignore_index=True)

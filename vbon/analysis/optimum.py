@@ -8,15 +8,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Float64
 
 from vbon.artifacts import read_table
 from vbon.artifacts.tables import read_record
 from vbon.batches import Prompts
+from vbon.models.language_model import load_language_model
 from vbon.objectives import oracle
 from vbon.planning.runs import Run
 from vbon.pool import logf
 from vbon.seeding import derive_seed
+from vbon.tasks import language as enumerable
 
 Strings = Float64[np.ndarray, " strings"]
 Draws = Float64[np.ndarray, " draws"]
@@ -85,7 +88,10 @@ def compare(run: Run, section: Mapping[str, Any], language: Language) -> dict[st
     path = run.inputs().get("logf")
     pools = [] if path is None else read_table(path, "logf")["rewards_sorted"].tolist()
     parts = []
-    for index, (policy, log_ref, rewards) in _policies(run, language):
+    torch.set_num_threads(1)
+    model = load_language_model(Path(run.folder) / "policy")
+    policies = enumerable.log_probs(model, language.prompts, language.responses).numpy()
+    for index, (policy, (log_ref, rewards)) in enumerate(zip(policies, language, strict=True)):
         best = oracle.optimum(method.optimum, log_ref, rewards, **settings)
         at_policy = oracle.objective(method.optimum, policy, log_ref, rewards, **settings)
         at_best = oracle.objective(method.optimum, best, log_ref, rewards, **settings)
@@ -110,19 +116,6 @@ def compare(run: Run, section: Mapping[str, Any], language: Language) -> dict[st
             }
         )
     return row | pd.DataFrame(parts).mean().to_dict()
-
-
-def _policies(run: Run, language: Language) -> Any:
-    """Iterate over prompts: index, and exact log-probs of policy and reference with rewards."""
-    import torch
-
-    from vbon.models.language_model import load_language_model
-    from vbon.tasks.language import log_probs
-
-    torch.set_num_threads(1)
-    policy = load_language_model(Path(run.folder) / "policy")
-    exact = log_probs(policy, language.prompts, language.responses).numpy()
-    return enumerate(zip(exact, language.log_ref, language.rewards, strict=True))
 
 
 def pool_study(
@@ -204,8 +197,6 @@ def exact_and_bound(section: Mapping[str, Any], seed: int) -> pd.DataFrame:
     Returns:
         Columns length, strings, largest_probability, n, tv, kl.
     """
-    from vbon.tasks import language as enumerable
-
     rows, letters, tabular = [], section["num_letters"], {**section, "policy_class": "tabular"}
     table = enumerable.make_prompts(letters, 1)
     prompts = Prompts.from_lists(table["prompt_ids"].tolist(), table["prompt_id"].tolist())

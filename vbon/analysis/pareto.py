@@ -122,16 +122,12 @@ def membership(points: pd.DataFrame, front: str, axis: str) -> pd.DataFrame:
     check_plane(points, front, axis)
     kl, metric = coordinates(points, axis)
     method = points["method"].to_numpy()
-    pooled = ~np.isin(method, list(LEFT_OUT[front]))
-    on_front = np.zeros(len(points), dtype=bool)
-    on_front[pooled] = non_dominated(kl[pooled], metric[pooled])
-    on_method_front = np.zeros(len(points), dtype=bool)
-    for name in pd.unique(method):
-        mask = method == name
-        on_method_front[mask] = non_dominated(kl[mask], metric[mask])
-    return pd.DataFrame(
-        {"on_front": on_front, "on_method_front": on_method_front}, index=points.index
-    )
+    marks = pd.DataFrame(False, points.index, ["on_front", "on_method_front"])
+    pools = [("on_front", ~np.isin(method, list(LEFT_OUT[front])))]
+    pools += [("on_method_front", method == name) for name in pd.unique(method)]
+    for column, pool in pools:
+        marks.loc[pool, column] = non_dominated(kl[pool], metric[pool])
+    return marks
 
 
 def pareto_table(

@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -256,15 +256,18 @@ def read_table(path: str | Path, schema: str, columns: list[str] | None = None) 
             f"{spec.version}; delete it and run: {rebuilding()}"
         )
     try:
-        names = pq.read_schema(path).names
-        for column in columns if columns is not None else spec.columns:
-            if column not in names:
-                raise ArtifactError(
-                    f"{path}: column {column!r} is missing; the table has {', '.join(names)}"
-                )
+        _check_columns(path, pq.read_schema(path).names, columns or spec.columns)
         return pq.read_table(path, columns=columns, use_threads=False).to_pandas()
     except (pa.ArrowInvalid, OSError) as error:
         raise _damaged(path, error) from error
+
+
+def _check_columns(path: str | Path, names: Iterable[str], needed: Iterable[str]) -> None:
+    missing = [column for column in needed if column not in names]
+    if missing:
+        raise ArtifactError(
+            f"{path}: column {missing[0]!r} is missing; the table has {', '.join(names)}"
+        )
 
 
 def read_copy(path: str | Path, schema: str) -> pd.DataFrame:
@@ -278,12 +281,7 @@ def read_copy(path: str | Path, schema: str) -> pd.DataFrame:
         ArtifactError: If a column is missing or has another type.
     """
     columns = SCHEMAS[schema].columns
-    names = pd.read_csv(path, nrows=0).columns
-    for column in columns:
-        if column not in names:
-            raise ArtifactError(
-                f"{path}: column {column!r} is missing; the table has {', '.join(names)}"
-            )
+    _check_columns(path, pd.read_csv(path, nrows=0).columns, columns)
     types = {name: _TYPES[kind] for name, kind in columns.items()}
     try:
         return pd.read_csv(path, dtype=types, float_precision="round_trip")

@@ -78,26 +78,16 @@ def as_script(value: Any) -> str:
     return text.translate(str.maketrans(signs))
 
 
-def _coloured(channel: Any, methods: Sequence[str]) -> Any:
-    """Return a channel in the colours of methods, without a legend: the buttons are one."""
+def coloured(channel: Any, methods: Sequence[str]) -> Any:
+    """Return a channel in the colours of methods, without a legend: the buttons are one.
+
+    Args:
+        channel: ``alt.Color`` for lines; ``alt.Fill`` and ``alt.Stroke`` for markers.
+        methods: Names of methods.
+    """
     looks = scales(methods)
     scale = alt.Scale(domain=looks["method"], range=looks["colour"])
     return channel("method:N", scale=scale, legend=None)
-
-
-def colour(methods: Sequence[str]) -> alt.Color:
-    """Return the colours of methods for lines."""
-    return _coloured(alt.Color, methods)
-
-
-def fill(methods: Sequence[str]) -> alt.Fill:
-    """Return the colours of methods for the inside of markers."""
-    return _coloured(alt.Fill, methods)
-
-
-def stroke(methods: Sequence[str]) -> alt.Stroke:
-    """Return the colours of methods for the outline of markers."""
-    return _coloured(alt.Stroke, methods)
 
 
 def shape(methods: Sequence[str]) -> alt.Shape:

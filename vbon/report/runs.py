@@ -11,8 +11,7 @@ from vbon.figures.temperature import LABELS
 from vbon.report.charts import (
     IS_SHOWN,
     Charts,
-    colour,
-    fill,
+    coloured,
     measured,
     parameters,
     shape,
@@ -38,9 +37,10 @@ _COUNT = "datum.value >= 1000 ? format(datum.value, '~s') : format(datum.value, 
 
 
 def labelled(frame: pd.DataFrame) -> pd.DataFrame:
-    """Add a column ``Method`` with the label of each method."""
+    """Add the columns of tooltips: ``Method`` (its label), ``Setting`` and ``Seed``, if any."""
     words = labels(frame["method"].dropna())
-    return frame.assign(Method=frame["method"].map(words).fillna(""))
+    frame = frame.assign(Method=frame["method"].map(words).fillna(""), Setting=frame["setting"])
+    return frame.assign(Seed=frame["seed"].astype(str)) if "seed" in frame else frame
 
 
 def temperatures(charts: Charts, task: Task) -> dict[str, Any]:
@@ -66,7 +66,6 @@ def _by_temperature(
     charts: Charts, task: Task, table: pd.DataFrame, figure: str, title: str
 ) -> str:
     table["Domain"] = table["domain"].map(_DOMAINS).fillna(table["domain"])
-    table["Setting"] = table["setting"]
     table["Temperature"] = [f"{value:g}" for value in table["temperature"]]
     table["Mean ± sd"] = [measured(*pair) for pair in zip(table["mean"], table["sd"], strict=True)]
     table["line"] = table["setting"] + "/" + table["domain"]
@@ -90,11 +89,11 @@ def _by_temperature(
     dashes = alt.Scale(domain=list(_DOMAINS.values()), range=[[1, 0], [5, 4]])
     legend = alt.Legend(orient="bottom", title=None)
     line = shown.mark_line(strokeWidth=1.6).encode(
-        x, y, colour(methods), alt.StrokeDash("Domain:N", scale=dashes, legend=legend),
+        x, y, coloured(alt.Color, methods), alt.StrokeDash("Domain:N", scale=dashes, legend=legend),
         alt.Detail("line:N"),
     )  # fmt: skip
     points = shown.mark_point(filled=True, size=55).encode(
-        x, y, fill(methods), alt.StrokeValue("transparent"), shape(methods),
+        x, y, coloured(alt.Fill, methods), alt.StrokeValue("transparent"), shape(methods),
         tooltip=tooltips(*words),
     )  # fmt: skip
     return charts.add(f"{task.name}-{figure}", alt.layer(line, points).add_params(*parameters()))
@@ -107,7 +106,6 @@ def training(charts: Charts, task: Task) -> dict[str, Any]:
         Names of the ``charts``, the ``methods`` to choose from, and the first one, ``selected``.
     """
     table = labelled(task.table("tables/histories"))
-    table["Setting"], table["Seed"] = table["setting"], table["seed"].astype(str)
     table["run"] = table["setting"] + "/" + table["Seed"]
     table["place"] = table.groupby("method")["setting"].transform(_places)
     table["Episodes"] = [f"{count:,.0f}" for count in table["episodes"]]
@@ -136,9 +134,8 @@ def training(charts: Charts, task: Task) -> dict[str, Any]:
             tooltip=[*tooltips(*words), alt.Tooltip(f"{quantity}:Q", format=".3f")],
         )
         selected = alt.param(name="selected", value=first)
-        names.append(
-            charts.add(f"{task.name}-training-{quantity}", chart.add_params(selected), 230)
-        )
+        chart = chart.add_params(selected)
+        names.append(charts.add(f"{task.name}-training-{quantity}", chart, 230))
     return {"charts": names, "methods": methods, "selected": first}
 
 
@@ -176,10 +173,9 @@ def costs(charts: Charts, task: Task) -> dict[str, Any]:
         [method, str(runs[method]), *(f"{value:,.0f}" for value in row[:2]), f"{row[2]:.2f}"]
         for method, row in zip(means.index, means.to_numpy(), strict=True)
     ]
-    trained = table[(table["updates"] > 0) | (table["tokens"] > 0)].copy()
+    trained = table[(table["updates"] > 0) | (table["tokens"] > 0)]
     if trained.empty:
         return {"charts": [], "header": ["Method", "Runs", *COSTS.values()], "rows": rows}
-    trained["Setting"], trained["Seed"] = trained["setting"], trained["seed"].astype(str)
     words = ["Method", "Setting", "Seed"]
     data = charts.source(f"{task.name}-costs", trained[["method", *COSTS, *words]])
     methods = scales(trained["method"])
@@ -188,7 +184,8 @@ def costs(charts: Charts, task: Task) -> dict[str, Any]:
         chart = alt.Chart(data).mark_point(size=70, opacity=0.65, filled=True).encode(
             alt.X(f"{quantity}:Q", title=title, axis=alt.Axis(tickCount=4, labelExpr=_COUNT)),
             alt.Y("Method:N", sort=methods["label"], title=None),
-            fill(methods["method"]), alt.StrokeValue("transparent"), shape(methods["method"]),
+            coloured(alt.Fill, methods["method"]), alt.StrokeValue("transparent"),
+            shape(methods["method"]),
             tooltip=[*tooltips(*words), alt.Tooltip(f"{quantity}:Q", format=",.4~r")],
         )  # fmt: skip
         names.append(charts.add(f"{task.name}-cost-{quantity}", chart, 26 * len(methods["label"])))

@@ -12,12 +12,11 @@ from vbon.report.charts import (
     IS_MARKED,
     IS_SHOWN,
     Charts,
-    fill,
+    coloured,
     measured,
     parameters,
     root_kl,
     shape,
-    stroke,
     tooltips,
 )
 from vbon.report.sources import Task
@@ -62,13 +61,10 @@ def _sampled(task: Task, points: pd.DataFrame) -> dict[str, list[str]]:
     """Return a sample prompt and response of each run, if there is a table of samples."""
     if not task.has("tables/excerpts"):
         return {}
-    samples = task.table("tables/excerpts").drop_duplicates(["method", "setting", "seed"])
-    keys = samples[["method", "setting", "seed"]].itertuples(index=False, name=None)
-    texts = dict(zip(keys, zip(samples["prompt"], samples["response"].fillna("")), strict=True))  # noqa: B905
-    runs = points[["method", "setting", "seed"]].itertuples(index=False, name=None)
-    shown = [texts.get(run, ("", "")) for run in runs]
-    return {"Prompt": [_short(prompt) for prompt, _ in shown],
-            "Response": [_short(response) for _, response in shown]}  # fmt: skip
+    keys = ["method", "setting", "seed"]
+    samples = task.table("tables/excerpts").drop_duplicates(keys)
+    shown = points[keys].merge(samples, on=keys, how="left").fillna({"prompt": "", "response": ""})
+    return {name.capitalize(): list(map(_short, shown[name])) for name in ("prompt", "response")}
 
 
 def _short(text: str) -> str:
@@ -115,12 +111,8 @@ def tradeoff(charts: Charts, task: Task) -> dict[str, Any]:
         y = alt.Y(f"{metric}:Q", title=title, scale=alt.Scale(domain=[low - pad, high + pad]))
         lines = _closed_forms(curves, x, y) if bounded else []
         chart = alt.layer(*lines, *_points(data, methods, x, y, tips)).add_params(*parameters())
-        planes.append(
-            (
-                charts.add(f"{task.name}-{metric}", chart, 400),
-                f"{title.removesuffix(' against the reference')} against KL",
-            )
-        )
+        words = f"{title.removesuffix(' against the reference')} against KL"
+        planes.append((charts.add(f"{task.name}-{metric}", chart, 400), words))
     shown = runs.drop(columns=["run", "method", "kl", "win_rate", "reward", "setting", "seed"])
     return {
         "charts": planes,
@@ -160,7 +152,7 @@ def _points(
     brush = alt.selection_interval(name="brush", encodings=["x", "y"])
     points = shown.properties(name="points").mark_point(size=60, filled=True, strokeWidth=1.4)
     points = points.encode(
-        x, y, fill(methods), stroke(methods), shape(methods),
+        x, y, coloured(alt.Fill, methods), coloured(alt.Stroke, methods), shape(methods),
         alt.condition(IS_MARKED, alt.OpacityValue(0.9), alt.OpacityValue(0.1)),
         alt.condition(is_hollow, alt.FillOpacityValue(0), alt.FillOpacityValue(1)),
         tooltip=tips,
