@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Float64
+from scipy.special import softmax
 
 from vbon.analysis.draws import QUANTILES
 from vbon.errors import ArtifactError
@@ -97,9 +98,7 @@ def _evaluated(
         estimates = logf.estimate(test_draws, pools, name, prior=prior)
     size = test_draws.shape[1]
     errors = estimates[:, [int(u * size) for u in QUANTILES]] - np.log(QUANTILES)
-    log_weights = (n - 1) * estimates
-    weights = np.exp(log_weights - log_weights.max(1, keepdims=True))
-    weights /= weights.sum(1, keepdims=True)
+    weights = softmax((n - 1) * estimates, axis=1)
     shares = (np.arange(size) + 0.5) / size
     below_best = (test_draws <= pools[:, -1:]).mean(1)  # share of draws not above the whole pool
     return {

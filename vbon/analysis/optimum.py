@@ -71,8 +71,8 @@ def compare(run: Run, section: Mapping[str, Any], language: Language) -> dict[st
     record = read_record(Path(run.folder) / "run.json")
     cdf = estimator = "exact"
     if not section["exact_cdf"]:
-        settings = run.spec.get("logf", section["logf"])
-        cdf, estimator = str(settings["m"]), settings["estimator"]
+        logf_settings = run.spec.get("logf", section["logf"])
+        cdf, estimator = str(logf_settings["m"]), logf_settings["estimator"]
     row: dict[str, Any] = {
         **{name: getattr(run, name) for name in ("method", "setting", "seed")},
         "study": run.study or "main",

@@ -18,7 +18,7 @@ ERROR = 0.05
 
 @claim("samples of M = 200 pass the nested test", "section 5.1, table 1")
 def nested_samples_pass(tables: Tables) -> Finding:
-    """A two-sample Kolmogorov-Smirnov test does not tell 200 draws from the 600 that hold them.
+    """A two-sample Kolmogorov-Smirnov test does not distinguish 200 draws from all 600.
 
     Statistic: the share of prompts at which the test rejects at 5 %; this is the paper's evidence
     that F settles by M = 200. Interval: 95 %, exact binomial (Clopper and Pearson). Rule: below
