@@ -43,6 +43,12 @@ TITLES = {
     "limits": "Exact limits",
     "curves": "Exact curves",
 }
+_HEADINGS = {
+    "estimators": "Estimators of log F",
+    "optimum": "Exact optima",
+    "overoptimisation": "Reward over-optimisation",
+}
+"""Headings of figures without a number in the paper."""
 _ELSEWHERE = ("claims", "histories", "excerpts", "cards", "missing", "attainment", "monitored")
 """Tables that have a section of their own, or are drawn."""
 _INTERACTIVE = {
@@ -160,7 +166,7 @@ def _figures(task: Task, interactive: str) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            "title": _titled(name),
+            "title": _HEADINGS.get(name, name.replace("figure", "Figure ")),
             "caption": CAPTIONS[name],
             # An image, so that its ids cannot collide with the page's.
             "printed": "data:image/svg+xml;base64," + base64.b64encode(task.svg(name)).decode(),
@@ -169,21 +175,6 @@ def _figures(task: Task, interactive: str) -> list[dict[str, Any]]:
         }
         for name in task.named("figures")
     ]
-
-
-def _titled(name: str) -> str:
-    """Return the heading of a figure: its number in the paper, or its subject.
-
-    Example:
-        >>> _titled("figure2a"), _titled("overoptimisation")
-        ('Figure 2a', 'Reward over-optimisation')
-    """
-    words = {
-        "estimators": "Estimators of log F",
-        "optimum": "Exact optima",
-        "overoptimisation": "Reward over-optimisation",
-    }
-    return words.get(name, name.replace("figure", "Figure "))
 
 
 def _tables(task: Task) -> list[dict[str, Any]]:

@@ -119,16 +119,12 @@ def sample_texts(task: Task) -> list[dict[str, Any]]:
     blocks = []
     for prompt, part in shown.groupby("prompt", sort=False):
         rows = part.sort_values("method", key=lambda names: names.map(order), kind="stable")
-        blocks.append(
-            {
-                "prompt": prompt,
-                "rows": [
-                    [words[row.method], row.setting, row.response,
-                     *map(_reward, (row.reward, row.evaluator_reward))]
-                    for row in rows.itertuples()
-                ],
-            }
-        )  # fmt: skip
+        cells = [
+            [words[row.method], row.setting, row.response,
+             *map(_reward, (row.reward, row.evaluator_reward))]
+            for row in rows.itertuples()
+        ]  # fmt: skip
+        blocks.append({"prompt": prompt, "rows": cells})
     return blocks
 
 
