@@ -207,11 +207,8 @@ def vbon_closest_to_best_of_n(data: Resamples) -> Iterator[Statistic]:
     """The nearest rival's mean distance to BoN's curve, minus vBoN's."""
     text = "smallest difference of mean distances to BoN, rival minus vBoN"
     for axis in PAPER_SHARES:
-        present = data.present(axis, RIVALS, BOTH)
-        parts = [
-            _each(_farther, *(data.levels[axis][name] for name in (*BOTH, rival)))
-            for rival in present
-        ]
+        present, levels = data.present(axis, RIVALS, BOTH), data.levels.get(axis, {})
+        parts = [_each(_farther, *(levels[name] for name in (*BOTH, rival))) for rival in present]
         yield data.smallest("vbon_closest_to_best_of_n", axis, text, parts, [*BOTH, *RIVALS])
 
 
@@ -235,10 +232,8 @@ def vbon_largest_share(data: Resamples) -> Iterator[Statistic]:
     text = "share minus the largest other share"
     for axis in PAPER_SHARES:
         present = data.present(axis, RIVALS, ["vbon"])
-        parts = [
-            _each(np.subtract, *(data.shares[axis][name] for name in ("vbon", rival)))
-            for rival in present
-        ]
+        shares = data.shares[axis] if present else {}
+        parts = [_each(np.subtract, shares["vbon"], shares[rival]) for rival in present]
         yield data.smallest("vbon_largest_share", axis, text, parts, POOL)
 
 

@@ -62,7 +62,7 @@ COMMON = {
     "diverged": "Runs that ended with non-finite numbers.",
     "domain": "`all`; of summaries `in_domain` (subreddits trained on) or `out_of_domain`.",
     "draw": "Index of the draw within its prompt, from 0.",
-    "episodes": "Responses sampled in training so far.",
+    "episodes": "Responses sampled so far, or pairs trained on by offline methods.",
     "estimator": "Estimator of log F.",
     "evaluator_reward": "Score of the held-out evaluator, which no method trains on.",
     "evaluator_win_rate": "Win rate computed from the evaluator's rewards.",
@@ -100,6 +100,7 @@ COMMON = {
     "source_id": "Key of the text that the row was made from.",
     "statistic": "Quantity in `value`.",
     "status": "`ok`, or `diverged`, in which case numbers are empty.",
+    "step": "Index of the iteration; of the measurement for offline methods.",
     "study": "Name of the study, `main` for the task itself.",
     "summary": "A summary of the post.",
     "task": "Name of the task.",
@@ -148,9 +149,7 @@ OWN = {
         "worth": "Weight of the fit, as a number of draws from the prompt's own pool.",
     },
     "history": {
-        "step": "Index of the iteration; of the measurement for offline methods.",
         "objective": "Mean return: reward minus KL penalty; for offline methods, minus the loss.",
-        "episodes": "Responses sampled so far, or pairs trained on by offline methods.",
         "clip_fraction": "Share of tokens whose probability ratio was clipped; for offline "
         "methods, share of updates whose gradient was scaled down.",
         "reward": "Mean training reward of the rollouts, before the method transforms it.",
@@ -274,7 +273,6 @@ OWN = {
     "excerpts": {"response": "Text of the run's first response to the prompt."},
     "histories": {
         "step": "Index of the last iteration of the row.",
-        "episodes": "Responses sampled so far, or pairs trained on by offline methods.",
         "reward": "Mean training reward of the rollouts.",
         "kl": "Sampled estimate of KL(policy ‖ reference), in nats; may be negative.",
         "win_rate": "Mean of the F that the method was trained on, exact or estimated.",
@@ -316,7 +314,6 @@ OWN = {
             )
         },
     },
-    "monitored": {"step": "Index of the iteration; of the measurement for offline methods."},
     "optimum": {
         "reward": "`injective` or `tied`.",
         "cdf": "`exact`, or the number of draws that F was estimated from.",

@@ -1,6 +1,6 @@
 """Responses of a policy to the test prompts, with rewards, log-probs and KL for the metrics."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -189,33 +189,25 @@ class Measure:
         Returns:
             Table ``responses``.
         """
-        answer = self._sampled(policy) if method.trained else self._selected(method)
-        parts = []
-        for block, sample_seed in enumerate(self._sample_seeds):
-            part = answer(block, sample_seed)
+        parts = self._sampled(policy) if method.trained else self._selected(method)
+        for block, (sample_seed, part) in enumerate(zip(self._sample_seeds, parts, strict=True)):
             part["draw"] += block * self._settings["responses"]
-            parts.append(part.assign(sample_seed=sample_seed))
+            part["sample_seed"] = sample_seed
         return pd.concat(parts, ignore_index=True)
 
-    def _sampled(self, folder: str) -> Callable[[int, int], pd.DataFrame]:
-        """Function from index and value of a sample seed to responses of a policy."""
+    def _sampled(self, folder: str) -> list[pd.DataFrame]:
+        """Responses of a policy by sample seed."""
         policy = load_language_model(folder)
-        return lambda _, seed: replace(self._evaluator, seed=seed).evaluate(policy)
+        return [replace(self._evaluator, seed=seed).evaluate(policy) for seed in self._sample_seeds]
 
-    def _selected(self, method: Method) -> Callable[[int, int], pd.DataFrame]:
-        """Function from index and value of a sample seed to draws that the method selects.
-
-        Each sample seed has its own block of draws.
-        """
+    def _selected(self, method: Method) -> list[pd.DataFrame]:
+        """Draws that the method selects by sample seed; each of these has its block of draws."""
         pools = read_table(self._inputs["logf"], "logf").set_index("prompt_id")["rewards_sorted"]
         samples = read_table(self._inputs["samples"], "samples")
         rewards = read_table(self._inputs["rewards"], "rewards")
         scored = samples.merge(rewards, on=["prompt_id", "draw"], validate="one_to_one")
-        first, size = self._settings["test_draws"], self._settings["fresh_draws"]
-        blocks = (scored["draw"] - first) // size
-
-        def answer(block: int, _: int) -> pd.DataFrame:
-            fresh = scored[blocks == block]
-            return select_responses(method, fresh, pools, self._settings["responses"])
-
-        return answer
+        blocks = (scored["draw"] - self._settings["test_draws"]) // self._settings["fresh_draws"]
+        return [
+            select_responses(method, scored[blocks == block], pools, self._settings["responses"])
+            for block in range(len(self._sample_seeds))
+        ]
