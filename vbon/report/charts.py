@@ -78,23 +78,19 @@ def as_script(value: Any) -> str:
     return text.translate(str.maketrans(signs))
 
 
-def coloured(channel: Any, methods: Sequence[str]) -> Any:
-    """Return a channel in the colours of methods, without a legend: the buttons are one.
+def by_method(methods: Sequence[str], *channels: Any) -> list[Any]:
+    """Return channels that show methods, without a legend: the buttons are one.
 
     Args:
-        channel: ``alt.Color`` for lines; ``alt.Fill`` and ``alt.Stroke`` for markers.
         methods: Names of methods.
+        channels: ``alt.Color`` for lines; ``alt.Fill``, ``alt.Stroke``, ``alt.Shape`` for markers.
     """
     looks = scales(methods)
-    scale = alt.Scale(domain=looks["method"], range=looks["colour"])
-    return channel("method:N", scale=scale, legend=None)
-
-
-def shape(methods: Sequence[str]) -> alt.Shape:
-    """Return the markers of methods."""
-    looks = scales(methods)
-    scale = alt.Scale(domain=looks["method"], range=looks["outline"])
-    return alt.Shape("method:N", scale=scale, legend=None)
+    ranges = [looks["outline" if channel is alt.Shape else "colour"] for channel in channels]
+    return [
+        channel("method:N", scale=alt.Scale(domain=looks["method"], range=values), legend=None)
+        for channel, values in zip(channels, ranges, strict=True)
+    ]
 
 
 def tooltips(*names: str) -> list[alt.Tooltip]:
@@ -114,8 +110,8 @@ def root_kl(right: float) -> alt.X:
     return alt.X("kl:Q", scale=scale, title=KL_TITLE, axis=ticks_at(ticks))
 
 
-def span(*values: pd.Series) -> alt.Scale:
-    """Return a fixed scale over all finite values of some columns, with a margin.
+def span(values: pd.Series) -> alt.Scale:
+    """Return a fixed scale over all finite values of a column, with a margin.
 
     A scale derived from its data would warn on the console if there were none.
 
@@ -123,7 +119,7 @@ def span(*values: pd.Series) -> alt.Scale:
         >>> span(pd.Series([0.0, 1.0, math.nan])).to_dict()["domain"]
         [-0.05, 1.05]
     """
-    finite = pd.concat(values).dropna()
+    finite = values.dropna()
     low, high = (finite.min(), finite.max()) if len(finite) else (0.0, 1.0)
     pad = 0.05 * max(high - low, 1e-6)
     return alt.Scale(domain=[float(low - pad), float(high + pad)], nice=False, zero=False)

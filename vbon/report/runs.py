@@ -11,10 +11,9 @@ from vbon.figures.temperature import LABELS
 from vbon.report.charts import (
     IS_SHOWN,
     Charts,
-    coloured,
+    by_method,
     measured,
     parameters,
-    shape,
     span,
     ticks_at,
     tooltips,
@@ -89,11 +88,11 @@ def _by_temperature(
     dashes = alt.Scale(domain=list(_DOMAINS.values()), range=[[1, 0], [5, 4]])
     legend = alt.Legend(orient="bottom", title=None)
     line = shown.mark_line(strokeWidth=1.6).encode(
-        x, y, coloured(alt.Color, methods), alt.StrokeDash("Domain:N", scale=dashes, legend=legend),
-        alt.Detail("line:N"),
+        x, y, *by_method(methods, alt.Color), alt.Detail("line:N"),
+        alt.StrokeDash("Domain:N", scale=dashes, legend=legend),
     )  # fmt: skip
     points = shown.mark_point(filled=True, size=55).encode(
-        x, y, coloured(alt.Fill, methods), alt.StrokeValue("transparent"), shape(methods),
+        x, y, *by_method(methods, alt.Fill, alt.Shape), alt.StrokeValue("transparent"),
         tooltip=tooltips(*words),
     )  # fmt: skip
     return charts.add(f"{task.name}-{figure}", alt.layer(line, points).add_params(*parameters()))
@@ -184,8 +183,7 @@ def costs(charts: Charts, task: Task) -> dict[str, Any]:
         chart = alt.Chart(data).mark_point(size=70, opacity=0.65, filled=True).encode(
             alt.X(f"{quantity}:Q", title=title, axis=alt.Axis(tickCount=4, labelExpr=_COUNT)),
             alt.Y("Method:N", sort=methods["label"], title=None),
-            coloured(alt.Fill, methods["method"]), alt.StrokeValue("transparent"),
-            shape(methods["method"]),
+            *by_method(methods["method"], alt.Fill, alt.Shape), alt.StrokeValue("transparent"),
             tooltip=[*tooltips(*words), alt.Tooltip(f"{quantity}:Q", format=",.4~r")],
         )  # fmt: skip
         names.append(charts.add(f"{task.name}-cost-{quantity}", chart, 26 * len(methods["label"])))

@@ -12,11 +12,10 @@ from vbon.report.charts import (
     IS_MARKED,
     IS_SHOWN,
     Charts,
-    coloured,
+    by_method,
     measured,
     parameters,
     root_kl,
-    shape,
     tooltips,
 )
 from vbon.report.sources import Task
@@ -152,7 +151,7 @@ def _points(
     brush = alt.selection_interval(name="brush", encodings=["x", "y"])
     points = shown.properties(name="points").mark_point(size=60, filled=True, strokeWidth=1.4)
     points = points.encode(
-        x, y, coloured(alt.Fill, methods), coloured(alt.Stroke, methods), shape(methods),
+        x, y, *by_method(methods, alt.Fill, alt.Stroke, alt.Shape),
         alt.condition(IS_MARKED, alt.OpacityValue(0.9), alt.OpacityValue(0.1)),
         alt.condition(is_hollow, alt.FillOpacityValue(0), alt.FillOpacityValue(1)),
         tooltip=tips,
