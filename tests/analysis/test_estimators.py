@@ -79,5 +79,5 @@ def test_runs_are_averaged_over_seeds(table):
 
 
 def test_too_few_draws_are_named():
-    with pytest.raises(ArtifactError, match=r"11 draws a prompt are too few.*train_draws 12"):
+    with pytest.raises(ArtifactError, match=r"11 draws per prompt are too few.*train_draws to 12"):
         estimators_table(np.zeros((4, 11)), uniform_prior, 2)

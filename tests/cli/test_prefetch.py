@@ -45,10 +45,10 @@ NOWHERE = "http://127.0.0.1:9"
 
 def building(folder: Path, **model) -> list[str]:
     (folder / "texts").mkdir(parents=True, exist_ok=True)
+    task = {"kind": "reviews", "reviews": {}, "reference": BUILD | model, "tokenizer": {}}
     return [
         *("build", "--role", "reference", "--texts", str(folder / "texts"), "--seed", "0"),
-        *("--settings", json.dumps(BUILD | model), "--tokenizer", "{}", "--prompt-tokens", "8"),
-        *("--card", str(folder / "models/reference/card.json")),
+        *("--task", json.dumps(task), "--card", str(folder / "models/reference/card.json")),
     ]
 
 
