@@ -73,7 +73,8 @@ def test_what_was_fetched_once_is_used_without_a_network(hub, tmp_path):
     settings = {"source": "me/films:train", "test_source": "me/films:test", "revision": COMMIT}
     settings |= {"num_reviews": None, "text_column": "text", "label_column": "label"}
     reviews = tmp_path / "reviews.parquet"
-    words = ["reviews", "--settings", json.dumps(settings | {"fractions": shares}), "--seed", "0"]
+    task = {"kind": "reviews", "reviews": settings | {"fractions": shares}}
+    words = ["texts", "--task", json.dumps(task), "--seed", "0"]
     done = called(home, NOWHERE, *words, "--output", str(reviews))
     assert done.returncode == 0, done.stderr
     assert pd.read_parquet(reviews)["part"].value_counts().to_dict() == {"train": 60, "test": 20}
