@@ -101,11 +101,12 @@ def _lines(path: Path, source: Path, record: Mapping[str, Any]) -> Iterator[str]
 
 def _code_today(record: Mapping[str, Any]) -> str:
     """Comparison of the recorded code with today's."""
-    modules = [Path(name) if "/" in name else name for name in record.get("modules", [])]
-    if any(isinstance(name, Path) and not name.exists() for name in modules):
+    roots = record.get("modules", [])
+    files = [Path(root.partition(":")[0]) for root in roots if "/" in root]
+    if not all(file.exists() for file in files):
         return "made with a module that is not here"
-    same = code_fingerprint(*modules) == record["code"]
-    return ("the same" if same else "not the same") + " as that of " + ", ".join(map(str, modules))
+    same = code_fingerprint(*roots) == record["code"]
+    return ("the same" if same else "not the same") + " as that of " + ", ".join(roots)
 
 
 def _input_today(path: Path, content: str) -> str:
