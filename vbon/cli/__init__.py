@@ -9,6 +9,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 from vbon.errors import VbonError
 
@@ -34,7 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one verb; errors meant for people are printed as one line, with exit code 1."""
     words = sys.argv[1:] if arguments is None else arguments
     if not words or words[0] in ("-h", "--help"):
-        _print_usage()
+        with suppress(BrokenPipeError):
+            _print_usage()
         return 0
     if words[0] == "--version":
         from vbon import __version__
