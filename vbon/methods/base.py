@@ -75,16 +75,16 @@ class Method(abc.ABC):
         return {name: value for name, value in settings.items() if value is not None}
 
     def _check_number(
-        self, field: str, low: float, high: float = math.inf, strict: bool = False
+        self, field: str, low: float = -math.inf, high: float = math.inf, strict: bool = False
     ) -> None:
         """Refuse a setting that is no finite number from ``low``, or above it, to ``high``."""
         value = getattr(self, field)
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         is_inside = is_number and math.isfinite(value) and low <= value <= high
         if not is_inside or (strict and value == low):
-            bounds = f"{'>' if strict else '>='} {low}"
-            bounds += f" and <= {high}" if math.isfinite(high) else ""
-            self._refuse(field, f"give a number {bounds}")
+            bounds = [f"{'>' if strict else '>='} {low}"] if math.isfinite(low) else ["finite"]
+            bounds += [f"<= {high}"] if math.isfinite(high) else []
+            self._refuse(field, f"give a number {' and '.join(bounds)}")
 
     def _check_whole(self, field: str, low: int) -> None:
         """Refuse a setting that is no whole number from ``low`` on."""
