@@ -82,9 +82,10 @@ class Method(abc.ABC):
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         is_inside = is_number and math.isfinite(value) and low <= value <= high
         if not is_inside or (strict and value == low):
-            bounds = [f"{'>' if strict else '>='} {low}"] if math.isfinite(low) else ["finite"]
+            bounds = [f"{'>' if strict else '>='} {low}"] if math.isfinite(low) else []
             bounds += [f"<= {high}"] if math.isfinite(high) else []
-            self._refuse(field, f"give a number {' and '.join(bounds)}")
+            range_ = f"a number {' and '.join(bounds)}" if bounds else "a finite number"
+            self._refuse(field, f"give {range_}")
 
     def _check_whole(self, field: str, low: int) -> None:
         """Refuse a setting that is no whole number from ``low`` on."""
