@@ -20,14 +20,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from vbon.errors import DataError
 from vbon.models import last_token
-from vbon.models.fitting import (
-    TransformerSettings,
-    batches,
-    fit,
-    hold_out,
-    save,
-    seed32,
-)
+from vbon.models.fitting import TransformerSettings, batches, fit, hold_out, save, seed32
 from vbon.models.tokenizer import build_tokenizer
 from vbon.seeding import derive_seed
 

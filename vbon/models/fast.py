@@ -154,11 +154,7 @@ class PrefixCache:
     """
 
     def __init__(
-        self,
-        prefix: list[tuple[Tensor, Tensor]],
-        prompts: Prompts,
-        draws: int,
-        max_new_tokens: int,
+        self, prefix: list[tuple[Tensor, Tensor]], prompts: Prompts, draws: int, max_new_tokens: int
     ) -> None:
         self._prefix, self._draws, self._step = prefix, draws, 0
         _, heads, _, size = prefix[0][0].shape

@@ -156,10 +156,7 @@ def _tilt_kl(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _piecewise(
-    x: npt.NDArray[np.float64],
-    coefficients: npt.NDArray[np.float64],
-    shift: int,
-    formula: Any,
+    x: npt.NDArray[np.float64], coefficients: npt.NDArray[np.float64], shift: int, formula: Any
 ) -> npt.NDArray[np.float64]:
     """Sum of the coefficients times x**(2k + shift) for small x, the formula elsewhere."""
     small = x < _SERIES_BELOW

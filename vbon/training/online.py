@@ -317,10 +317,7 @@ class OnlineTrainer(Trainer):
         return total
 
     def _losses(
-        self,
-        batch: Batch,
-        index: Int[Tensor, " rows"],
-        advantages: Float[Tensor, "rows tokens"],
+        self, batch: Batch, index: Int[Tensor, " rows"], advantages: Float[Tensor, "rows tokens"]
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""], Float[Tensor, ""]]:
         """Losses of policy and baseline (means over tokens of some rows), and the clipped share."""
         settings = self.settings
