@@ -1,7 +1,7 @@
 """Batches passed between sampler, scorer, methods and trainers; masks are True for used tokens."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -76,7 +76,7 @@ class Rollouts:
     response_mask: Bool[Tensor, "batch tokens"]
     finished: Bool[Tensor, " batch"]
     token_log_probs: Float64[Tensor, "batch tokens"] | Tensor
-    values: Tensor | None = field(default=None)
+    values: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.response_ids)
@@ -88,19 +88,16 @@ class Rollouts:
 
     def to(self, device: torch.device) -> "Rollouts":
         """Copy on a device."""
-        parts = {item.name: getattr(self, item.name) for item in fields(self)}
-        return Rollouts(**{k: None if v is None else v.to(device) for k, v in parts.items()})
+        return Rollouts(**{k: None if v is None else v.to(device) for k, v in vars(self).items()})
 
     def select(self, index: Int[Tensor, " rows"]) -> "Rollouts":
         """The rollouts at ``index``."""
-        parts = {item.name: getattr(self, item.name) for item in fields(self)}
-        return Rollouts(**{k: None if v is None else v[index] for k, v in parts.items()})
+        return Rollouts(**{k: None if v is None else v[index] for k, v in vars(self).items()})
 
     @classmethod
     def joined(cls, parts: Sequence["Rollouts"]) -> "Rollouts":
         """Concatenated rollouts of the same prompts; with values only if all parts have them."""
-        names = [item.name for item in fields(cls)]
-        columns = {name: [getattr(part, name) for part in parts] for name in names}
+        columns = {name: [getattr(part, name) for part in parts] for name in vars(parts[0])}
         return cls(**{k: None if any(v is None for v in column) else torch.cat(column)
                       for k, column in columns.items()})  # fmt: skip
 

@@ -137,11 +137,10 @@ def _neox_config(settings: TransformerSettings, tokenizer: PreTrainedTokenizerFa
     )
 
 
-def _neox(settings: TransformerSettings, tokenizer: PreTrainedTokenizerFast) -> Any:
-    return transformers.GPTNeoXForCausalLM(_neox_config(settings, tokenizer))
-
-
-_LANGUAGE_MODELS = {"gpt2": _gpt2, "gpt_neox": _neox}
+_LANGUAGE_MODELS = {
+    "gpt2": _gpt2,
+    "gpt_neox": lambda *size: transformers.GPTNeoXForCausalLM(_neox_config(*size)),
+}
 
 
 def build_scorer(

@@ -114,7 +114,7 @@ class Decoder:
         draws: int,
         max_new_tokens: int,
     ) -> None:
-        self._body, self._step = kind(model), 0
+        self._body = kind(model)
         starts = torch.arange(len(prompts), device=prompts.ids.device) * prompts.ids.shape[1]
         ends = starts + prompts.lengths - 1
         last, prefix = self._body.encode(prompts.ids, ends, keep_cache=True)
@@ -124,14 +124,13 @@ class Decoder:
 
     def step(self, tokens: Int[Tensor, " rows"]) -> Float[Tensor, "rows width"]:
         """Append one token to each row; return the hidden state that predicts the next."""
-        position = self._position + self._step
+        position = self._position + self._cache.step
         x, turn = self._body.embed(tokens, position), self._body.rotation(position[:, None])
         for layer, block in enumerate(self._body.blocks):
             query, key, value = self._body.qkv(block, x)
             attended = self._cache.attend(layer, turn(query), turn(key), value)
             x = self._body.add(block, x, attended)
-        self._step += 1
-        self._cache.advance()
+        self._cache.step += 1
         self.hidden = norm(self._body.final_norm, x)
         return self.hidden
 
@@ -151,21 +150,24 @@ class PrefixCache:
         prompts: The prompts, whose lengths mark padding.
         draws: Number of responses per prompt.
         max_new_tokens: Maximum number of tokens per response.
+
+    Attributes:
+        step: Number of tokens stored per response, which the decoder counts.
     """
 
     def __init__(
         self, prefix: list[tuple[Tensor, Tensor]], prompts: Prompts, draws: int, max_new_tokens: int
     ) -> None:
-        self._prefix, self._draws, self._step = prefix, draws, 0
+        self._prefix, self._draws, self.step = prefix, draws, 0
         _, heads, _, size = prefix[0][0].shape
         self._scale = size**-0.5
-        self._bias = _padding_bias(prompts, prefix[0][0].dtype)
+        tokens = torch.arange(prompts.ids.shape[1], device=prompts.ids.device)
+        padded, self._bias = tokens >= prompts.lengths[:, None], None
+        if padded.any():
+            bias = prefix[0][0].new_zeros(padded.shape).masked_fill_(padded, -torch.inf)
+            self._bias = bias[:, None, None]
         shape = (len(prefix), 2, len(prompts) * draws, heads, max_new_tokens, size)
         self._own = prefix[0][0].new_empty(shape)
-
-    def advance(self) -> None:
-        """Advance to the next token."""
-        self._step += 1
 
     def attend(
         self,
@@ -175,9 +177,9 @@ class PrefixCache:
         value: Float[Tensor, "rows heads size"],
     ) -> Float[Tensor, "rows width"]:
         """Store key and value of one new token per row; return what it attends to in a layer."""
-        rows, heads, now = query.shape[0], query.shape[1], self._step + 1
+        rows, heads, now = query.shape[0], query.shape[1], self.step + 1
         keys, values = self._own[layer]
-        keys[:, :, self._step], values[:, :, self._step] = key, value
+        keys[:, :, self.step], values[:, :, self.step] = key, value
         prefix_keys, prefix_values = self._prefix[layer]
         prompts, prefix_length = prefix_keys.shape[0], prefix_keys.shape[2]
         query = query * self._scale
@@ -209,13 +211,3 @@ def attend_once(
     seen = torch.arange(length, device=at.device) <= position[:, None]
     query = query[row, :, position].unsqueeze(2)
     return F.scaled_dot_product_attention(query, key, value, seen[:, None, None]).flatten(1)
-
-
-def _padding_bias(prompts: Prompts, dtype: torch.dtype) -> Tensor | None:
-    """-inf at padded prompt positions, [prompts, 1, 1, tokens]; None if there is no padding."""
-    tokens = prompts.ids.shape[1]
-    padded = torch.arange(tokens, device=prompts.ids.device) >= prompts.lengths[:, None]
-    if not padded.any():
-        return None
-    bias = torch.zeros(padded.shape, dtype=dtype, device=prompts.ids.device)
-    return bias.masked_fill_(padded, -torch.inf)[:, None, None]

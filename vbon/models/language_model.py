@@ -60,8 +60,7 @@ def load_pretrained(auto: Any, path: str | Path, what: str, **options: Any) -> A
         ArtifactError: If there is nothing to load or it is damaged.
     """
     try:
-        folder = resolve(path)
-        return auto.from_pretrained(folder, local_files_only=True, **options)
+        return auto.from_pretrained(resolve(path), local_files_only=True, **options)
     except ArtifactError as error:
         raise ArtifactError(f"{path}: {error}") from error
     except (OSError, ValueError, SafetensorError) as error:
@@ -172,9 +171,8 @@ class ValueHead(nn.Module):
         self.inner, self.outer = nn.Linear(width, 2 * width), nn.Linear(2 * width, 1)
         with torch.no_grad():
             self.inner.weight.normal_(0.0, width**-0.5, generator=generator)
-            self.inner.bias.zero_()
-            self.outer.weight.zero_()
-            self.outer.bias.zero_()
+            for part in (self.inner.bias, self.outer.weight, self.outer.bias):
+                part.zero_()
 
     def forward(self, hidden: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch"]:
         """Value of each state."""
@@ -236,9 +234,8 @@ def response_states(
 ) -> Tensor:
     """Hidden states that predict each unmasked token, in row-major order."""
     packed, index = pack(prompts, response_ids)
-    needed = (
-        int((prompts.lengths + response_mask.sum(1)).max()) - 1
-    )  # the last token is not an input
+    # The last token is not an input.
+    needed = int((prompts.lengths + response_mask.sum(1)).max()) - 1
     rows, columns = response_mask.nonzero(as_tuple=True)
     return hidden_states(model, packed[:, :needed], rows * needed + index[rows, columns])
 

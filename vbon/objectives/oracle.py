@@ -244,19 +244,6 @@ def _normalised(log_weights: np.ndarray) -> np.ndarray:
     return log_weights - logsumexp(log_weights)
 
 
-def _best_of_n(problem: Problem) -> np.ndarray:
-    return _normalised(problem.log_ref + log_bon_ratio(*problem.masses(), problem.require("n")))
-
-
-def _kl_rl(problem: Problem) -> np.ndarray:
-    return _normalised(problem.log_ref + problem.rewards / _positive_kl_coef(problem))
-
-
-def _lower_bound(problem: Problem) -> np.ndarray:
-    power = problem.require("n") - 1
-    return _normalised(problem.log_ref + power * problem.bounded_below())
-
-
 def _lower_bound_l1(problem: Problem) -> np.ndarray:
     _, beta, gamma = bounds.l1_coefficients(problem.require("n"))
     return _normalised(beta * problem.log_ref + gamma * problem.bounded_below())
@@ -347,13 +334,6 @@ def _positive_kl_coef(problem: Problem) -> float:
     return value
 
 
-def _kl_rl_value(problem: Problem, log_policy: np.ndarray) -> float:
-    return float(
-        np.sum(np.exp(log_policy) * problem.rewards)
-        - _positive_kl_coef(problem) * kl(log_policy, problem.log_ref)
-    )
-
-
 def _bonbon_value(problem: Problem, log_policy: np.ndarray) -> float:
     _check_bonbon(problem)
     pairs = best_worst(problem.log_ref, problem.rewards, problem.n)
@@ -363,9 +343,15 @@ def _bonbon_value(problem: Problem, log_policy: np.ndarray) -> float:
 
 OPTIMA: dict[str, Callable[[Problem], np.ndarray]] = {
     "reference": lambda problem: problem.log_ref,
-    "best_of_n": _best_of_n,
-    "kl_rl": _kl_rl,
-    "lower_bound": _lower_bound,
+    "best_of_n": lambda problem: _normalised(
+        problem.log_ref + log_bon_ratio(*problem.masses(), problem.require("n"))
+    ),
+    "kl_rl": lambda problem: _normalised(
+        problem.log_ref + problem.rewards / _positive_kl_coef(problem)
+    ),
+    "lower_bound": lambda problem: _normalised(
+        problem.log_ref + (problem.require("n") - 1) * problem.bounded_below()
+    ),
     "lower_bound_l1": _lower_bound_l1,
     "bonbon": _bonbon,
 }
@@ -376,7 +362,10 @@ OBJECTIVES: dict[str, Callable[[Problem, np.ndarray], float]] = {
     "best_of_n": lambda problem, policy: bounds.vbon_objective(
         policy, problem.log_ref, *problem.masses(), problem.require("n")
     ),
-    "kl_rl": _kl_rl_value,
+    "kl_rl": lambda problem, policy: float(
+        np.sum(np.exp(policy) * problem.rewards)
+        - _positive_kl_coef(problem) * kl(policy, problem.log_ref)
+    ),
     "lower_bound": lambda problem, policy: bounds.lower_bound(
         policy, problem.log_ref, problem.bounded_below(), problem.require("n")
     ),

@@ -126,7 +126,5 @@ class ExactCDF:
                 f"reward: {rewards[unknown][0].item()} is no reward of this enumerable language; "
                 "its log F table is of another reward model or rewards.transform"
             )
-        return (
-            self.log_below[prompt_index].gather(1, row).squeeze(1),
-            self.log_level[prompt_index].gather(1, row).squeeze(1),
-        )
+        masses = self.log_below[prompt_index], self.log_level[prompt_index]
+        return tuple(mass.gather(1, row).squeeze(1) for mass in masses)

@@ -122,8 +122,8 @@ def _shared(
     """Posterior mean of log F, with a Beta prior whose mean is the prior's share."""
     if prior is None:
         raise ConfigError("logf.estimator: shared needs the fit to all prompts; give prior")
-    share = torch.as_tensor(prior[0], dtype=torch.float64, device=below.device)
-    worth = torch.as_tensor(prior[1], dtype=torch.float64, device=below.device)
+    options = {"dtype": torch.float64, "device": below.device}
+    share, worth = (torch.as_tensor(value, **options) for value in prior)
     if share.shape != below.shape or not ((share > 0) & (share < 1)).all() or not worth > 0:
         raise DataError(
             f"prior: expected shares between 0 and 1 of shape {tuple(below.shape)} and a positive "

@@ -85,6 +85,17 @@ class Pairing:
         return np.concatenate(parts)
 
 
+def check_finite(rewards: pd.DataFrame, where: str = "") -> None:
+    """Raise ``DataError``, beginning with ``where``, if a reward is not finite."""
+    bad = rewards[~np.isfinite(rewards["reward"])]
+    if len(bad):
+        row = bad.iloc[0]
+        raise DataError(
+            f"{where}column 'reward' is {row['reward']} for prompt {row['prompt_id']}, "
+            f"draw {row['draw']}; rewards must be finite"
+        )
+
+
 def make_pairs(rewards: pd.DataFrame, pairing: Pairing, seed: int) -> pd.DataFrame:
     """Pairs of every prompt, by key.
 
@@ -102,13 +113,7 @@ def make_pairs(rewards: pd.DataFrame, pairing: Pairing, seed: int) -> pd.DataFra
         ArtifactError: If a prompt lacks a draw.
         DataError: If a reward is not finite.
     """
-    bad = rewards[~np.isfinite(rewards["reward"])]
-    if len(bad):
-        row = bad.iloc[0]
-        raise DataError(
-            f"column 'reward' is {row['reward']} for prompt {row['prompt_id']}, draw "
-            f"{row['draw']}; rewards must be finite"
-        )
+    check_finite(rewards)
     used = rewards[rewards["draw"] < pairing.num_draws].sort_values(["prompt_id", "draw"])
     parts = []
     for prompt, group in used.groupby("prompt_id", sort=True):

@@ -4,13 +4,16 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float64
 
-from vbon.models.language_model import load_language_model, load_tokenizer
-from vbon.pool.features import PromptFeatures, prompt_features
+from vbon.models.language_model import hidden_states, load_language_model, load_tokenizer
 from vbon.pool.table import load_prompts
 from vbon.rewards import full_texts, load_reward_model, replace_unfinished
+
+_ROWS = 64  # prompts per forward pass
 
 
 def scorer(
@@ -54,21 +57,35 @@ def scorer(
     return score
 
 
+@torch.no_grad()
 def features_of(
     prompts: str, reference: str, reward_model: str, settings: Mapping[str, Any]
-) -> PromptFeatures:
-    """Features of a table's prompts in its order.
+) -> tuple[
+    Float64[np.ndarray, " prompts"],
+    Float64[np.ndarray, " prompts"],
+    Float64[np.ndarray, "prompts width"],
+]:
+    """Features of a table's prompts in its order, without responses.
 
     Args:
         prompts: Table of schema "prompts".
         reference: Model folder.
         reward_model: Model folder.
         settings: Section ``rewards`` of the configuration.
+
+    Returns:
+        Arguments of :func:`vbon.pool.shared.fit_shared` besides the pools: reward of each prompt's
+        bare text, tokens of each prompt, and the reference's last hidden state.
     """
     torch.set_num_threads(1)
-    return prompt_features(
-        load_prompts(prompts),
-        load_language_model(reference),
-        load_tokenizer(reference),
-        load_reward_model(reward_model, settings["batch_size"], settings["transform"]),
-    )
+    table, size = load_prompts(prompts), settings["batch_size"]
+    model, tokenizer = load_language_model(reference), load_tokenizer(reference)
+    texts = full_texts(tokenizer, table.id_lists(), [[] for _ in table.prompt_id])
+    rewards = load_reward_model(reward_model, size, settings["transform"])(texts).reward
+    states = []
+    for rows in torch.arange(len(table)).split(_ROWS):
+        batch = table.select(rows)
+        last = torch.arange(len(rows)) * batch.ids.shape[1] + batch.lengths - 1
+        ids = batch.ids.to(model.device)
+        states.append(hidden_states(model, ids, last.to(ids.device)).double().cpu())
+    return rewards, table.lengths.double().numpy(), torch.cat(states).numpy()

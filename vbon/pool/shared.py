@@ -101,9 +101,8 @@ def fit_shared(
         below = np.searchsorted(residuals, scores - location[:, None])
         return (below + 0.5) / (residuals.size + 1)
 
-    ranks = pools.argsort(1, kind="stable").argsort(
-        1
-    )  # number of the prompt's other draws below each draw
+    # Number of the prompt's other draws below each draw.
+    ranks = pools.argsort(1, kind="stable").argsort(1)
     worth = _worth(ranks, size - 1, share_of(scores))
     knots = np.unique(every[(ndtr(np.linspace(-4, 4, _KNOTS)) * every.size).astype(np.int64)])
     # The score of a cell is that of its middle draw.
@@ -124,11 +123,7 @@ def _predictions(
     few: Float64[np.ndarray, "prompts features"],
     states: Float64[np.ndarray, "prompts width"],
 ) -> Float64[np.ndarray, " prompts"]:
-    """Predicted mean of each prompt from a regression without it.
-
-    Least squares on the few features, then ridge regression of the residuals on the states with the
-    penalty of the least error, possibly infinite.
-    """
+    """Leave-one-out predictions: least squares on ``few``, then ridge regression on states."""
     basis = orth(few)  # of lower rank if all prompts have one length
     left, leverage = means - basis @ (basis.T @ means), (basis**2).sum(1)
     spread = states.std(0)

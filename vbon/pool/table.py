@@ -8,9 +8,8 @@ from transformers import PreTrainedTokenizerBase
 
 from vbon.artifacts import read_table
 from vbon.batches import Prompts, Rollouts
-from vbon.errors import ArtifactError, DataError
-
-_COLUMNS = ("prompt_id", "draw", "response", "response_ids", "finished", "log_prob")
+from vbon.errors import ArtifactError
+from vbon.pool.pairs import check_finite
 
 
 def load_prompts(path: str | Path) -> Prompts:
@@ -27,8 +26,9 @@ def rollout_rows(
     draws = np.arange(len(rollouts)) % (len(rollouts) // len(prompts)) + first_draw
     names = [prompts.prompt_id[index] for index in rollouts.prompt_index.tolist()]
     texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
-    columns = (names, draws, texts, ids, rollouts.finished.numpy(), rollouts.log_prob.numpy())
-    return pd.DataFrame(dict(zip(_COLUMNS, columns, strict=True)))
+    columns = {"prompt_id": names, "draw": draws, "response": texts, "response_ids": ids}
+    columns |= {"finished": rollouts.finished.numpy(), "log_prob": rollouts.log_prob.numpy()}
+    return pd.DataFrame(columns)
 
 
 def first_rewards(path: str, draws: int) -> pd.Series:
@@ -39,13 +39,7 @@ def first_rewards(path: str, draws: int) -> pd.Series:
         DataError: If a reward is not finite.
     """
     rewards = read_table(path, "rewards", ["prompt_id", "draw", "reward"])
-    bad = rewards[~np.isfinite(rewards["reward"])]
-    if len(bad):
-        row = bad.iloc[0]
-        raise DataError(
-            f"{path}: column 'reward' is {row['reward']} for prompt {row['prompt_id']}, "
-            f"draw {row['draw']}; rewards must be finite"
-        )
+    check_finite(rewards, f"{path}: ")
     kept = rewards[rewards["draw"] < draws]
     pools = kept.groupby("prompt_id", sort=False)["reward"].agg(np.sort)
     short = pools[pools.map(len) < draws]

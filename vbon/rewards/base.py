@@ -10,10 +10,8 @@ from numpy.typing import NDArray
 
 from vbon.errors import DataError
 
-TRANSFORMS: dict[str, Callable[[NDArray], NDArray]] = {
-    "identity": lambda reward: reward,
-    "exp": np.exp,
-}
+Transform = Callable[[NDArray], NDArray]
+TRANSFORMS: dict[str, Transform] = {"identity": lambda reward: reward, "exp": np.exp}
 """Strictly increasing maps of the training reward, in float64."""
 
 

@@ -4,15 +4,13 @@ Only this file uses vLLM, and imports it only if a config has ``backend: vllm``.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from vbon.batches import Prompts, Rollouts
 from vbon.errors import ConfigError, missing_vllm
@@ -136,12 +134,7 @@ def _as_rollouts(
         count = len(draw.token_ids)
         ids[row, :count] = torch.tensor(draw.token_ids)
         mask[row, :count] = True
-        log_probs[row, :count] = _log_probs(draw.token_ids, draw.logprobs)
+        pairs = zip(draw.token_ids, draw.logprobs, strict=True)
+        log_probs[row, :count] = torch.tensor([options[token].logprob for token, options in pairs])
     finished = (mask & (ids == eos_token_id)).any(1)
     return Rollouts(torch.arange(len(outputs)) // draws, ids, mask, finished, log_probs)
-
-
-def _log_probs(tokens: list[int], candidates: list[Mapping[int, Any]]) -> Float[Tensor, " tokens"]:
-    """Log-prob of each sampled token."""
-    pairs = zip(tokens, candidates, strict=True)
-    return torch.tensor([options[token].logprob for token, options in pairs])

@@ -62,10 +62,8 @@ def all_responses(num_letters: int, max_new_tokens: int) -> list[list[int]]:
         for length in range(max_new_tokens)
         for letters in itertools.product(range(num_letters), repeat=length)
     ]
-    cut = [
-        list(letters) for letters in itertools.product(range(num_letters), repeat=max_new_tokens)
-    ]
-    return finished + cut
+    cut = itertools.product(range(num_letters), repeat=max_new_tokens)
+    return finished + [list(letters) for letters in cut]
 
 
 def padded(responses: Sequence[Sequence[int]]) -> tuple[Int[Tensor, "strings tokens"], Tensor]:

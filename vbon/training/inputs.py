@@ -41,21 +41,20 @@ def load_cdf(paths: dict[str, str], settings: dict[str, Any], prompts: Prompts) 
         return ExactCDF(*(_padded(table[name]) for name in ("levels", "log_below", "log_level")))
     pools = torch.from_numpy(np.stack(table["rewards_sorted"].to_list()))
     fitted = torch.from_numpy(table[["exp_a", "exp_b"]].to_numpy(np.float64, copy=True))
-    kind = {name: settings[name] for name in ("estimator", "pooled_ties")}
     missing = int(fitted.isnan().any(1).sum())
-    if kind["estimator"] == "exponential" and missing:
+    if settings["estimator"] == "exponential" and missing:
         warnings.warn(
             f"{paths['logf']}: {missing} of {len(table)} prompts have no exponential fit; add1 "
             "replaces it",
             FitWarning,
             stacklevel=2,
         )
-    if "prior" not in paths:
-        return EstimatedCDF(pools, fitted, **kind)
-    learned = _rows_of(prompts, paths["prior"], "prior")
-    knots, worth = np.array(learned["knots"].iloc[0]), float(learned["worth"].iloc[0])
-    prior = SharedCDF(knots, np.stack(learned["shares"].to_list()), worth)
-    return EstimatedCDF(pools, fitted, **kind, prior=prior)
+    prior = None
+    if "prior" in paths:
+        learned = _rows_of(prompts, paths["prior"], "prior")
+        knots, worth = np.array(learned["knots"].iloc[0]), float(learned["worth"].iloc[0])
+        prior = SharedCDF(knots, np.stack(learned["shares"].to_list()), worth)
+    return EstimatedCDF(pools, fitted, settings["estimator"], settings["pooled_ties"], prior)
 
 
 def _rows_of(prompts: Prompts, path: str, schema: str) -> pd.DataFrame:
@@ -96,11 +95,7 @@ class Inputs:
         return read_table(self._paths["samples"], "samples", columns)
 
     def examples(self, path: str) -> Examples:
-        """Training pairs of an offline run.
-
-        Args:
-            path: Table of pairs.
-        """
+        """Training pairs of an offline run, from their table."""
         pairs = read_table(path, "pairs")
         return Examples.from_tables(pairs, self.samples, self.environment.prompts)
 
@@ -112,9 +107,8 @@ class Inputs:
         rewards = self._spec["rewards"]
         size, transform = rewards["batch_size"], rewards["transform"]
         reward_model = load_reward_model(self._paths["reward_model"], size, transform)
-        evaluator = None
-        if "evaluator" in self._paths:
-            evaluator = load_reward_model(self._paths["evaluator"], size)
+        watching = self._paths.get("evaluator")
+        evaluator = None if watching is None else load_reward_model(watching, size)
 
         def texts(prompts: Prompts, rollouts: Rollouts) -> list[str]:
             return full_texts(tokenizer, prompts.id_lists(), rollouts.response_lists())
@@ -127,18 +121,8 @@ class Inputs:
             return torch.from_numpy(evaluator(texts(prompts, rollouts)).reward)
 
         prompts = load_prompts(self._paths["prompts"])
-        cdf = None
-        if "logf" in self._paths:
-            cdf = load_cdf(self._paths, self._spec["logf"], prompts)
-        limits = self._spec["sampling"]
-        return Environment(
-            prompts,
-            self.reference,
-            score,
-            cdf,
-            eos_token_id,
-            limits["max_new_tokens"],
-            limits["temperature"],
-            None if evaluator is None else evaluate,
-            rewards.get("monitored", 0),
-        )
+        cdf = load_cdf(self._paths, self._spec["logf"], prompts) if "logf" in self._paths else None
+        sampling = self._spec["sampling"]
+        limits = eos_token_id, sampling["max_new_tokens"], sampling["temperature"]
+        monitoring = None if evaluator is None else evaluate, rewards.get("monitored", 0)
+        return Environment(prompts, self.reference, score, cdf, *limits, *monitoring)

@@ -209,10 +209,7 @@ class OfflineTrainer(Trainer):
         return torch.stack([x.detach().double() for x in (-loss, norm, norm > self._limit)])
 
     def _add_gradients(self, index: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
-        """Add the gradients of the mean loss of some pairs, pass by pass; return that loss.
-
-        Each of several processes adds its share of gradients and loss.
-        """
+        """Add gradients of this process's share of the pairs' mean loss by pass; return it."""
         weights = self.method.pair_weights(self.examples.lengths[self.examples.chosen[index]])
         total = 0.0
         for rows, share in self.compute.passes(weights):
@@ -226,9 +223,7 @@ class OfflineTrainer(Trainer):
     def batch(self, index: Int[Tensor, " batch"]) -> OfflineBatch:
         """Log-probs of some pairs, all responses in one forward pass cut to the longest."""
         examples, chosen = self.examples, self.examples.chosen[index]
-        rows = chosen
-        if self.method.contrastive:
-            rows = torch.cat((chosen, examples.rejected[index]))
+        rows = torch.cat((chosen, examples.rejected[index])) if self.method.contrastive else chosen
         lengths = examples.lengths[rows]
         longest = int(lengths.max())
         ids = examples.response_ids[rows, :longest]

@@ -154,13 +154,17 @@ class OnlineTrainer(Trainer):
         return self._finish(index, prompts, rollouts, reward)
 
     def _sample(self, step: int) -> tuple[Int[Tensor, " count"], Prompts, Rollouts]:
-        """Rows of the next prompts, these prompts, and responses of the policy to them."""
+        """Rows of the next prompts, these prompts, and the policy's responses with values."""
         draws = self.settings.draws_per_prompt
         index = self._next_prompts(self.settings.rollouts // draws)
         prompts = self.environment.prompts.select(index)
         with self._timed("sample"):
-            seed = derive_seed(self.seed, "rollouts", step)
-            rollouts = self._draw_from_policy(prompts, draws, seed)
+            seed, model = derive_seed(self.seed, "rollouts", step), self.baseline.model
+            head = self.baseline.head if model is None else None
+            rollouts = self._draw(self.policy, prompts, draws, seed, head)
+            if model is not None:
+                values = self._values(prompts.select(rollouts.prompt_index), rollouts)
+                rollouts = replace(rollouts, values=values)
         self.episodes += len(rollouts)
         self.sampled_tokens += int(rollouts.response_mask.sum())
         return index, prompts, rollouts
@@ -174,10 +178,7 @@ class OnlineTrainer(Trainer):
         anchor: PreTrainedModel | None = None,
         anchor_rewards: Float64[Tensor, "batch draws"] | None = None,
     ) -> tuple[Batch, dict[str, float]]:
-        """Advantages of scored rollouts, and their row of the history.
-
-        Tokens pay for leaving the reference, or the anchor if there is one.
-        """
+        """Advantages, with tokens that pay for leaving reference or anchor, and history's row."""
         env, prompts = self.environment, prompts.select(rollouts.prompt_index)
         with self._timed("score"):
             log_probs_ref = home = self._log_probs_under(env.reference, prompts, rollouts)
@@ -202,14 +203,6 @@ class OnlineTrainer(Trainer):
         prompts = prompts.select(rollouts.prompt_index)
         log_probs = self._log_probs_under(model, prompts, rollouts)
         return replace(rollouts, token_log_probs=log_probs)
-
-    def _draw_from_policy(self, prompts: Prompts, draws: int, seed: int) -> Rollouts:
-        """Responses of the policy, with the values that the baseline needs."""
-        if self.baseline.model is None:
-            return self._draw(self.policy, prompts, draws, seed, self.baseline.head)
-        rollouts = self._draw(self.policy, prompts, draws, seed)
-        values = self._values(prompts.select(rollouts.prompt_index), rollouts)
-        return replace(rollouts, values=values)
 
     @torch.no_grad()
     def _values(self, prompts: Prompts, rollouts: Rollouts) -> Float[Tensor, "batch tokens"]:
@@ -245,14 +238,11 @@ class OnlineTrainer(Trainer):
         rollouts: Rollouts,
         scored: Scored,
         log_probs_ref: Tensor,
-        log_probs_home: Tensor | None = None,
+        home: Tensor | None = None,
     ) -> tuple[Batch, dict[str, float]]:
-        """Token rewards and advantages, and statistics of the rollouts for the history.
-
-        Tokens pay for leaving ``log_probs_home``, by default those of the reference.
-        """
+        """Advantages and history's row; tokens pay for leaving ``home`` (default: reference)."""
         mask, settings = rollouts.response_mask, self.settings
-        home = log_probs_ref if log_probs_home is None else log_probs_home
+        home = log_probs_ref if home is None else home
         terminal = self.method.reward(scored)
         limit = settings.clip_reward
         clipped = terminal if limit is None else terminal.clamp(-limit, limit)
@@ -300,10 +290,7 @@ class OnlineTrainer(Trainer):
     def _add_gradients(
         self, batch: Batch, index: Int[Tensor, " minibatch"]
     ) -> Float[Tensor, " losses"]:
-        """Add the gradients of the minibatch's mean losses, pass by pass; return these losses.
-
-        Each of several processes adds its share of gradients and losses.
-        """
+        """Add gradients of this process's share of the mean losses by pass; return that share."""
         _, _, mask = batch.rows(index)
         advantages, tokens = batch.advantages[index, : mask.shape[1]], mask.sum(1)
         if self.settings.whiten == "minibatch":

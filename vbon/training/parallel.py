@@ -77,8 +77,7 @@ def explain(code: int) -> str:
         'was stopped by SIGKILL, possibly for lack of memory'
     """
     if code < 0:
-        name = signal.Signals(-code).name
-        return f"was stopped by {name}, possibly for lack of memory"
+        return f"was stopped by {signal.Signals(-code).name}, possibly for lack of memory"
     return f"ended with code {code}, see above"
 
 

@@ -77,12 +77,10 @@ def carry_out(
     return record["status"]
 
 
-Outcome = tuple[dict[str, Any], list[dict[str, float]], PreTrainedModel | None]
-"""Record of the training, rows of the history, and a policy to save."""
-
-
-def _outcome(run: dict[str, Any], method: Method, inputs: Inputs) -> Outcome:
-    """Train the method's policy, unless it has none or it is the reference."""
+def _outcome(
+    run: dict[str, Any], method: Method, inputs: Inputs
+) -> tuple[dict[str, Any], list[dict[str, float]], PreTrainedModel | None]:
+    """Record of the training, if any is needed, rows of its history, and the policy to save."""
     if method.is_reference or not method.trained:
         policy = "reference" if method.trained else None
         return {"status": "ok", "policy": policy, "trainable_parameters": 0}, [], None
@@ -99,8 +97,8 @@ def _outcome(run: dict[str, Any], method: Method, inputs: Inputs) -> Outcome:
             if not np.isfinite([row[name] for name in SCHEMAS["history"].columns]).all():
                 raise Diverged(f"step {row['step']}: a statistic is not finite")
     except Diverged as error:
-        name = f"{run['method']} {run['setting']} seed {run['seed']}"
         if parallel.is_main():
+            name = f"{run['method']} {run['setting']} seed {run['seed']}"
             print(f"{name} diverged: {error}", flush=True)
         status = "diverged"
     cdf = trainer.environment.cdf  # may have drawn from the reference
