@@ -92,7 +92,6 @@ def fit(
             train_sampling_strategy="group_by_length" if loss is None else "random",
             seed=seed32(seed, "order"),
             use_cpu=not torch.cuda.is_available(),
-            dataloader_num_workers=0,
             dataloader_pin_memory=False,
             save_strategy="no",
             logging_strategy="no",

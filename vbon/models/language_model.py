@@ -42,9 +42,8 @@ def resolve(path: str | Path) -> Path:
     if not pointer.exists():
         return Path(path)
     target = json.loads(pointer.read_text())
-    if Path(target["id"]).expanduser().is_dir():
-        return Path(target["id"]).expanduser()
-    return snapshot(target["id"], target.get("revision"))
+    folder = Path(target["id"]).expanduser()
+    return folder if folder.is_dir() else snapshot(target["id"], target.get("revision"))
 
 
 def load_pretrained(auto: Any, path: str | Path, what: str, **options: Any) -> Any:

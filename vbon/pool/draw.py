@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -37,30 +38,19 @@ def draw(
     backend = make_backend(settings, reference, model)
     # Prompts of one length go together, so that no padding is decoded; a prompt's draws depend
     # on its id alone, and the original order is restored below.
-    order = table["prompt_ids"].map(len).argsort(kind="stable")
-    position = {name: index for index, name in enumerate(table["prompt_id"])}
+    order = table["prompt_ids"].map(len).to_numpy().argsort(kind="stable")
+    options = {"max_new_tokens": settings["max_new_tokens"], "eos_token_id": eos_token_id}
+    options |= {"draws": draws, "seed": derive_seed(seed, "pool")}
     for temperature in settings["temperatures"]:
         parts, seconds = [], 0.0
         for start in range(0, len(table), settings["prompts_per_batch"]):
-            rows = table.iloc[order.iloc[start : start + settings["prompts_per_batch"]]]
+            rows = table.iloc[order[start : start + settings["prompts_per_batch"]]]
             prompts = Prompts.from_lists(rows["prompt_ids"].tolist(), rows["prompt_id"].tolist())
             started = time.perf_counter()
-            rollouts = backend(
-                prompts,
-                draws=draws,
-                max_new_tokens=settings["max_new_tokens"],
-                eos_token_id=eos_token_id,
-                seed=derive_seed(seed, "pool"),
-                temperature=temperature,
-            )
+            rollouts = backend(prompts, temperature=temperature, **options)
             seconds += time.perf_counter() - started
             parts.append(rollout_rows(rollouts, prompts, tokenizer))
             print(f"{start + len(rows)}/{len(table)} prompts sampled", flush=True)
         frame = pd.concat(parts, ignore_index=True)
-        ordered = frame.sort_values(
-            ["prompt_id", "draw"],
-            key=lambda column: column.map(position) if column.name == "prompt_id" else column,
-            kind="stable",
-            ignore_index=True,
-        )
-        yield temperature, ordered, seconds
+        rows = np.arange(len(frame)).reshape(-1, draws)[order.argsort()].ravel()
+        yield temperature, frame.iloc[rows].reset_index(drop=True), seconds

@@ -72,11 +72,9 @@ OPEN = {
 }
 """Words that every subreddit uses; the last three classes occur only in irrelevant sentences."""
 
-EVENTS = (
-    "my {who} {did} the {what}",
-    "my {who} just {did} the {what}",
-    "so my {who} {did} the {what}",
-)
+_EVENT = "{who} {did} the {what}"
+TITLES = ("need help with my {who}", f"my {_EVENT}", "am i wrong to {plan}", "i feel {feeling}")
+EVENTS = (f"my {_EVENT}", "my {who} just {did} the {what}", f"so my {_EVENT}")
 """Beginnings of a summary."""
 
 CLAUSES = {
@@ -121,33 +119,19 @@ class _Writer:
             (f"we had {food} on {day}.", f"it was {weather} here.", f"i do like {food}.")
         )
 
-    def title(self, subreddit: str, facts: Mapping[str, str]) -> str:
-        choose = self.random.choice
-        return choose(
-            (
-                f"need help with my {facts['who']}",
-                f"my {facts['who']} {facts['did']} the {facts['what']}",
-                f"am i wrong to {facts['plan']}",
-                f"i feel {facts['feeling']}",
-            )
-        )
+    def title(self, facts: Mapping[str, str]) -> str:
+        return self.random.choice(TITLES).format(**facts)
 
     def post(self, facts: Mapping[str, str]) -> str:
         """Two paragraphs with all facts in random order and the question last."""
-        long = f"{facts['span']} {facts['unit']}"
-        first = self.random.choice(
-            (f"i met my {facts['who']} {long} ago.", f"my {facts['who']} came {long} ago.")
-        )
-        event = f"then my {facts['who']} {facts['did']} the {facts['what']}."
-        feeling = self.random.choice(
-            (f"now i feel {facts['feeling']}.", f"it makes me {facts['feeling']}.")
-        )
+        choose, event = self.random.choice, "then my {who} {did} the {what}."
+        first = choose(("i met my {who} {span} {unit} ago.", "my {who} came {span} {unit} ago."))
+        feeling = choose(("now i feel {feeling}.", "it makes me {feeling}."))
         sentences = [first, event, feeling, self.aside()]
         self.random.shuffle(sentences)
-        question = self.random.choice(
-            (f"should i {facts['plan']}?", f"is it time to {facts['plan']}?")
-        )
-        return "\n".join((" ".join(sentences[:2]), " ".join((*sentences[2:], question))))
+        question = choose(("should i {plan}?", "is it time to {plan}?"))
+        text = "\n".join((" ".join(sentences[:2]), " ".join((*sentences[2:], question))))
+        return text.format(**facts)
 
     def summary(self, subreddit: str, facts: Mapping[str, str]) -> tuple[str, float]:
         """A summary by a writer of random skill, and its hidden quality."""
@@ -212,7 +196,7 @@ def write_posts(num_posts: int, seed: int) -> pd.DataFrame:
     while len(rows) < num_posts:
         subreddit = writer.random.choices(subreddits, shares)[0]
         facts = writer.facts(subreddit)
-        title, post = writer.title(subreddit, facts), writer.post(facts)
+        title, post = writer.title(facts), writer.post(facts)
         summary, _ = writer.summary(subreddit, facts)
         rated = _rated(writer, subreddit, facts, post)
         row = {"subreddit": subreddit, "title": title, "post": post, "summary": summary, **rated}

@@ -71,17 +71,11 @@ class Environment:
         value_head: nn.Module | None = None,
     ) -> Rollouts:
         """Responses of a model to some prompts, within the environment's limits."""
-        draw = functools.partial(
-            sample,
-            model,
-            draws=draws,
-            max_new_tokens=self.max_new_tokens,
-            eos_token_id=self.eos_token_id,
-            seed=seed,
-            temperature=self.temperature,
-            value_head=value_head,
+        limits = {"max_new_tokens": self.max_new_tokens, "eos_token_id": self.eos_token_id}
+        options = {"draws": draws, "seed": seed, "temperature": self.temperature, **limits}
+        return by_prompts(
+            functools.partial(sample, model, value_head=value_head, **options), prompts
         )
-        return by_prompts(draw, prompts)
 
     def log_probs_under(
         self, model: PreTrainedModel, prompts: Prompts, rollouts: Rollouts
