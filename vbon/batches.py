@@ -159,7 +159,5 @@ class OfflineBatch:
         """
         if self.log_prob_rejected is None:
             raise TypeError("a method that compares responses must be `contrastive`")
-        return (
-            self.log_prob_chosen - self.log_prob_chosen_ref,
-            self.log_prob_rejected - self.log_prob_rejected_ref,
-        )
+        chosen = self.log_prob_chosen - self.log_prob_chosen_ref
+        return chosen, self.log_prob_rejected - self.log_prob_rejected_ref

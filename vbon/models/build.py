@@ -109,18 +109,14 @@ def _gpt2(settings: TransformerSettings, tokenizer: PreTrainedTokenizerFast) -> 
             n_embd=settings.width,
             n_layer=settings.layers,
             n_head=settings.heads,
-            resid_pdrop=0.0,
-            embd_pdrop=0.0,
-            attn_pdrop=0.0,
-            bos_token_id=tokenizer.eos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
+            **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0),
+            **dict.fromkeys(("bos_token_id", "eos_token_id"), tokenizer.eos_token_id),
             pad_token_id=tokenizer.pad_token_id,
         )
     )
 
 
 def _neox_config(settings: TransformerSettings, tokenizer: PreTrainedTokenizerFast) -> Any:
-    end = tokenizer.eos_token_id
     return transformers.GPTNeoXConfig(
         vocab_size=len(tokenizer),
         max_position_embeddings=settings.max_tokens,
@@ -131,8 +127,7 @@ def _neox_config(settings: TransformerSettings, tokenizer: PreTrainedTokenizerFa
         num_attention_heads=settings.heads,
         num_labels=1,
         rotary_pct=1.0,
-        bos_token_id=end,
-        eos_token_id=end,
+        **dict.fromkeys(("bos_token_id", "eos_token_id"), tokenizer.eos_token_id),
         pad_token_id=tokenizer.pad_token_id,
     )
 
@@ -311,9 +306,7 @@ def _classifier(settings: TransformerSettings, tokenizer: PreTrainedTokenizerFas
                 hidden_dim=4 * settings.width,
                 n_layers=settings.layers,
                 n_heads=settings.heads,
-                dropout=0.0,
-                attention_dropout=0.0,
-                seq_classif_dropout=0.0,
+                **dict.fromkeys(("dropout", "attention_dropout", "seq_classif_dropout"), 0.0),
                 **shared,
             )
         )
@@ -324,8 +317,7 @@ def _classifier(settings: TransformerSettings, tokenizer: PreTrainedTokenizerFas
             intermediate_size=4 * settings.width,
             num_hidden_layers=settings.layers,
             num_attention_heads=settings.heads,
-            hidden_dropout_prob=0.0,
-            attention_probs_dropout_prob=0.0,
+            **dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), 0.0),
             **shared,
         )
     )

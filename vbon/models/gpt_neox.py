@@ -60,11 +60,9 @@ class _Body(fast.Body):
         return joined.view(len(x), self.body.config.num_attention_heads, -1).chunk(3, -1)
 
     def add(self, block: GPTNeoXLayer, x: Tensor, attended: Tensor) -> Tensor:
-        attended = block.attention.dense(attended)
-        if not block.use_parallel_residual:
-            x = x + attended
-            return x + block.mlp(fast.norm(block.post_attention_layernorm, x))
-        return x + attended + block.mlp(fast.norm(block.post_attention_layernorm, x))
+        total = x + block.attention.dense(attended)
+        inner = x if block.use_parallel_residual else total
+        return total + block.mlp(fast.norm(block.post_attention_layernorm, inner))
 
 
 hidden_states, Decoder = partial(fast.hidden_states, _Body), partial(fast.Decoder, _Body)

@@ -52,5 +52,5 @@ def draw(
             parts.append(rollout_rows(rollouts, prompts, tokenizer))
             print(f"{start + len(rows)}/{len(table)} prompts sampled", flush=True)
         frame = pd.concat(parts, ignore_index=True)
-        rows = np.arange(len(frame)).reshape(-1, draws)[order.argsort()].ravel()
-        yield temperature, frame.iloc[rows].reset_index(drop=True), seconds
+        restored = np.arange(len(frame)).reshape(-1, draws)[order.argsort()].ravel()
+        yield temperature, frame.iloc[restored].reset_index(drop=True), seconds

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float64
 
 from vbon.models.language_model import hidden_states, load_language_model, load_tokenizer
 from vbon.pool.table import load_prompts
@@ -60,11 +59,7 @@ def scorer(
 @torch.no_grad()
 def features_of(
     prompts: str, reference: str, reward_model: str, settings: Mapping[str, Any]
-) -> tuple[
-    Float64[np.ndarray, " prompts"],
-    Float64[np.ndarray, " prompts"],
-    Float64[np.ndarray, "prompts width"],
-]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Features of a table's prompts in its order, without responses.
 
     Args:
@@ -74,8 +69,9 @@ def features_of(
         settings: Section ``rewards`` of the configuration.
 
     Returns:
-        Arguments of :func:`vbon.pool.shared.fit_shared` besides the pools: reward of each prompt's
-        bare text, tokens of each prompt, and the reference's last hidden state.
+        Arguments of :func:`vbon.pool.shared.fit_shared` besides the pools, float64: reward of each
+        prompt's bare text ``[prompts]``, tokens of each prompt ``[prompts]``, and the reference's
+        last hidden state ``[prompts, width]``.
     """
     torch.set_num_threads(1)
     table, size = load_prompts(prompts), settings["batch_size"]

@@ -75,12 +75,6 @@ def prompt_seeds(prompts: Prompts, seed: int) -> list[int]:
     return seeds
 
 
-def _uniforms(prompts: Prompts, draws: int, tokens: int, seed: int) -> Float[Tensor, "rows tokens"]:
-    """One uniform number per token of each draw."""
-    generators = (torch.Generator().manual_seed(each) for each in prompt_seeds(prompts, seed))
-    return torch.cat([torch.rand(draws, tokens, generator=each) for each in generators])
-
-
 @torch.no_grad()
 def sample(
     model: PreTrainedModel,
@@ -114,7 +108,9 @@ def sample(
     prompts, home = prompts.to(model.device), prompts.ids.device
     decoder = make_decoder(model, prompts, draws, max_new_tokens)
     rows, device = len(prompts) * draws, prompts.ids.device
-    uniforms = _uniforms(prompts, draws, max_new_tokens, seed).to(device)
+    generators = (torch.Generator().manual_seed(each) for each in prompt_seeds(prompts, seed))
+    uniforms = [torch.rand(draws, max_new_tokens, generator=each) for each in generators]
+    uniforms = torch.cat(uniforms).to(device)
     ids = torch.zeros(rows, max_new_tokens, dtype=torch.long, device=device)
     mask = torch.zeros(rows, max_new_tokens, dtype=torch.bool, device=device)
     log_probs = torch.zeros(rows, max_new_tokens, device=device)

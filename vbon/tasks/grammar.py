@@ -9,7 +9,6 @@ The reviews are synthetic: only results that do not depend on English carry over
 
 import math
 import random
-from collections.abc import Callable
 from functools import lru_cache
 
 import pandas as pd
@@ -113,6 +112,13 @@ NEUTRAL = {
         "honestly, frankly, overall, in short, to be fair, in my opinion, as expected, again"
     ),
 }
+FACTS = (
+    "it takes place in {where} in the {era}.",
+    "it runs about {length} hours.",
+    "a {trait} {person} {does} the {trait} {person}.",
+    "the director made a {kind} about a {person} in the {era}.",
+    "{who} {watched} it {when}.",
+)
 
 Clause = tuple[str, float]
 
@@ -134,6 +140,8 @@ class _Writer:
 
     def neutral(self, category: str) -> str:
         return self.random.choice(NEUTRAL[category])
+
+    __getitem__ = neutral  # each field of a format draws a word
 
     def among(self, table: dict[str, float]) -> Clause:
         return self.random.choice(list(table.items()))
@@ -188,21 +196,7 @@ class _Writer:
 
     def fact(self) -> Clause:
         """A sentence without sentiment."""
-        neutral = self.neutral
-        templates: tuple[Callable[[], str], ...] = (
-            lambda: f"it takes place in {neutral('where')} in the {neutral('era')}.",
-            lambda: f"it runs about {neutral('length')} hours.",
-            lambda: (
-                f"a {neutral('trait')} {neutral('person')} {neutral('does')} the "
-                f"{neutral('trait')} {neutral('person')}."
-            ),
-            lambda: (
-                f"the director made a {neutral('kind')} about a {neutral('person')} in the "
-                f"{neutral('era')}."
-            ),
-            lambda: f"{neutral('who')} {neutral('watched')} it {neutral('when')}.",
-        )
-        return self.random.choice(templates)(), 0.0
+        return self.random.choice(FACTS).format_map(self), 0.0
 
     def opening(self) -> Clause:
         """The first sentence: mostly neutral, from many templates."""

@@ -115,11 +115,8 @@ def build_reference(
                 n_embd=settings["width"],
                 n_head=2,
                 n_positions=longest + 1,
-                resid_pdrop=0.0,
-                embd_pdrop=0.0,
-                attn_pdrop=0.0,
-                bos_token_id=letters,
-                eos_token_id=letters,
+                **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0),
+                **dict.fromkeys(("bos_token_id", "eos_token_id"), letters),
             )
         )
     _fit(small, table, prompts, all_responses(letters, max_new_tokens), settings["fit_steps"])

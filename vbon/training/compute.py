@@ -51,9 +51,8 @@ class Compute:
 
     def forward(self, device: torch.device) -> AbstractContextManager[Any]:
         """Context of forward passes of policy and reference."""
-        if self.precision == "bf16":
-            return torch.autocast(device.type, torch.bfloat16)
-        return nullcontext()
+        half = self.precision == "bf16"
+        return torch.autocast(device.type, torch.bfloat16) if half else nullcontext()
 
     @contextmanager
     def update(self, *models: PreTrainedModel) -> Iterator[None]:

@@ -65,8 +65,7 @@ def carry_out(
         record |= {
             **{name: value for name, value in provenance.items() if name != "settings"},
             **{name: run[name] for name in ("task", "study", "method", "setting", "seed", "spec")},
-            "n": getattr(method, "n", None),
-            "kl_coef": getattr(method, "kl_coef", None),
+            **{name: getattr(method, name, None) for name in ("n", "kl_coef")},
             "train_seconds": usage.pop("seconds"),
             **usage,
         }

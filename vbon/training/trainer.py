@@ -73,9 +73,8 @@ class Environment:
         """Responses of a model to some prompts, within the environment's limits."""
         limits = {"max_new_tokens": self.max_new_tokens, "eos_token_id": self.eos_token_id}
         options = {"draws": draws, "seed": seed, "temperature": self.temperature, **limits}
-        return by_prompts(
-            functools.partial(sample, model, value_head=value_head, **options), prompts
-        )
+        draw = functools.partial(sample, model, value_head=value_head, **options)
+        return by_prompts(draw, prompts)
 
     def log_probs_under(
         self, model: PreTrainedModel, prompts: Prompts, rollouts: Rollouts
