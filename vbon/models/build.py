@@ -272,20 +272,16 @@ def build_classifier(
     collate = transformers.DataCollatorWithPadding(tokenizer)
     fit(model, cut, collate, settings, 1, seed)
     shortened = [_cut(feature, stream) for feature in held_out]
-    accuracies = []
-    for rows in (held_out, shortened):
+    metrics = {}
+    for name, rows in (("accuracy", held_out), ("accuracy_cut", shortened)):
         right = 0
         for batch in batches(model, rows, collate, settings.batch_size):
             labels = batch.pop("labels")
             with torch.inference_mode():
                 right += int((model(**batch).logits.argmax(-1) == labels).sum())
-        accuracies.append(right / len(rows))
+        metrics[name] = right / len(rows)
     save(model, tokenizer, out_dir)
-    return {
-        "accuracy": accuracies[0],
-        "accuracy_cut": accuracies[1],
-        "parameters": float(model.num_parameters()),
-    }
+    return metrics | {"parameters": float(model.num_parameters())}
 
 
 def _classifier(settings: TransformerSettings, tokenizer: PreTrainedTokenizerFast) -> Any:

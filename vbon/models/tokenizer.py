@@ -83,8 +83,7 @@ def build_tokenizer(
             raise ConfigError(
                 f"tokenizer.fill is true with tokenizer.kind {kind!r}; only 'words' can be filled"
             )
-        fillers = (f" madeup{number}" for number in range(vocab_size))
-        texts = itertools.chain(texts, fillers)
+        texts = itertools.chain(texts, (f" madeup{number}" for number in range(vocab_size)))
     core.train_from_iterator(texts, trainer)
     if classifier:
         frame = [(token, core.token_to_id(token)) for token in (FIRST, LAST)]

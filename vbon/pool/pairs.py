@@ -50,9 +50,8 @@ class Pairing:
             >>> Pairing(draws=8).slug, Pairing(draws=6, pairs=12, blocks=2).slug
             ('best-n8', 'random-d6-p12-b2')
         """
-        name = f"best-n{self.draws}"
-        if self.pairs is not None:
-            name = f"random-d{self.draws}-p{self.pairs}"
+        random = f"random-d{self.draws}-p{self.pairs}"
+        name = f"best-n{self.draws}" if self.pairs is None else random
         return name + (f"-b{self.blocks}" if self.blocks > 1 else "")
 
     def choose(self, rewards: Rewards, seed: int, prompt: str) -> Indices:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -108,7 +107,15 @@ class VLLM:
         outputs = [
             draw for answer in answers for draw in sorted(answer.outputs, key=attrgetter("index"))
         ]
-        return _as_rollouts(outputs, draws, max_new_tokens, eos_token_id)
+        ids = torch.zeros(len(outputs), max_new_tokens, dtype=torch.long)
+        mask, log_probs = torch.zeros_like(ids, dtype=torch.bool), torch.zeros(ids.shape)
+        for row, draw in enumerate(outputs):
+            count, pairs = len(draw.token_ids), zip(draw.token_ids, draw.logprobs, strict=True)
+            ids[row, :count] = torch.tensor(draw.token_ids)
+            mask[row, :count] = True
+            log_probs[row, :count] = torch.tensor([each[token].logprob for token, each in pairs])
+        finished = (mask & (ids == eos_token_id)).any(1)
+        return Rollouts(torch.arange(len(outputs)) // draws, ids, mask, finished, log_probs)
 
 
 @contextmanager
@@ -122,19 +129,3 @@ def _explained() -> Iterator[None]:
             f"sampling.backend: vLLM cannot draw from this model on this machine ({reason}); "
             "change sampling.vllm, or set sampling.backend to native"
         ) from error
-
-
-def _as_rollouts(
-    outputs: list[Any], draws: int, max_new_tokens: int, eos_token_id: int
-) -> Rollouts:
-    """Rollouts of vLLM's outputs."""
-    ids = torch.zeros(len(outputs), max_new_tokens, dtype=torch.long)
-    mask, log_probs = torch.zeros_like(ids, dtype=torch.bool), torch.zeros(ids.shape)
-    for row, draw in enumerate(outputs):
-        count = len(draw.token_ids)
-        ids[row, :count] = torch.tensor(draw.token_ids)
-        mask[row, :count] = True
-        pairs = zip(draw.token_ids, draw.logprobs, strict=True)
-        log_probs[row, :count] = torch.tensor([options[token].logprob for token, options in pairs])
-    finished = (mask & (ids == eos_token_id)).any(1)
-    return Rollouts(torch.arange(len(outputs)) // draws, ids, mask, finished, log_probs)

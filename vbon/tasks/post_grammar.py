@@ -10,7 +10,6 @@ The posts are synthetic: only results that do not depend on English carry over t
 import math
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import pandas as pd
 
@@ -22,42 +21,37 @@ def _listed(text: str) -> tuple[str, ...]:
     return tuple(" ".join(text.split()).split(", "))
 
 
-@dataclass(frozen=True)
-class _Topic:
+def _topic(*words: str) -> dict[str, tuple[str, ...]]:
     """Words of a subreddit, by class."""
-
-    who: tuple[str, ...]
-    did: tuple[str, ...]
-    what: tuple[str, ...]
-    plan: tuple[str, ...]
+    return dict(zip(("who", "did", "what", "plan"), map(_listed, words), strict=True))
 
 
-_LOVE = _Topic(
-    _listed("girlfriend, boyfriend, wife, husband, fiance, ex, crush, partner"),
-    _listed("forgot, cancelled, ruined, hid, faked, read, mocked, missed"),
-    _listed("birthday, wedding, texts, trip, anniversary, diary, dinner, secret"),
-    _listed("leave, forgive, confront, marry, trust, apologize"),
+_LOVE = _topic(
+    "girlfriend, boyfriend, wife, husband, fiance, ex, crush, partner",
+    "forgot, cancelled, ruined, hid, faked, read, mocked, missed",
+    "birthday, wedding, texts, trip, anniversary, diary, dinner, secret",
+    "leave, forgive, confront, marry, trust, apologize",
 )
-TOPICS: Mapping[str, _Topic] = {
+TOPICS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "relationships": _LOVE,
     "relationship_advice": _LOVE,
-    "jobs": _Topic(
-        _listed("boss, manager, coworker, client, recruiter"),
-        _listed("rejected, stole, delayed, cut, questioned"),
-        _listed("salary, report, promotion, contract, interview"),
-        _listed("quit, complain, negotiate, resign"),
+    "jobs": _topic(
+        "boss, manager, coworker, client, recruiter",
+        "rejected, stole, delayed, cut, questioned",
+        "salary, report, promotion, contract, interview",
+        "quit, complain, negotiate, resign",
     ),
-    "legaladvice": _Topic(
-        _listed("landlord, neighbor, tenant, lawyer, roommate"),
-        _listed("broke, damaged, kept, blocked, sold"),
-        _listed("lease, fence, deposit, driveway, window"),
-        _listed("sue, move, settle, pay"),
+    "legaladvice": _topic(
+        "landlord, neighbor, tenant, lawyer, roommate",
+        "broke, damaged, kept, blocked, sold",
+        "lease, fence, deposit, driveway, window",
+        "sue, move, settle, pay",
     ),
-    "dogs": _Topic(
-        _listed("puppy, terrier, beagle, poodle, collie"),
-        _listed("ate, chewed, buried, scratched, dropped"),
-        _listed("shoes, leash, sofa, carpet, blanket"),
-        _listed("train, adopt, walk, feed"),
+    "dogs": _topic(
+        "puppy, terrier, beagle, poodle, collie",
+        "ate, chewed, buried, scratched, dropped",
+        "shoes, leash, sofa, carpet, blanket",
+        "train, adopt, walk, feed",
     ),
 }
 """Subreddits; the first two share a topic."""
@@ -107,7 +101,7 @@ class _Writer:
         self.random = random.Random(seed)
 
     def pick(self, subreddit: str, name: str) -> str:
-        return self.random.choice(OPEN.get(name) or getattr(TOPICS[subreddit], name))
+        return self.random.choice(OPEN.get(name) or TOPICS[subreddit][name])
 
     def facts(self, subreddit: str) -> dict[str, str]:
         return {name: self.pick(subreddit, name) for name in WORTH}
@@ -115,9 +109,8 @@ class _Writer:
     def aside(self) -> str:
         """An irrelevant sentence."""
         food, weather, day = (self.random.choice(OPEN[name]) for name in ("food", "weather", "day"))
-        return self.random.choice(
-            (f"we had {food} on {day}.", f"it was {weather} here.", f"i do like {food}.")
-        )
+        asides = f"we had {food} on {day}.", f"it was {weather} here.", f"i do like {food}."
+        return self.random.choice(asides)
 
     def title(self, facts: Mapping[str, str]) -> str:
         return self.random.choice(TITLES).format(**facts)

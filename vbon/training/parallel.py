@@ -129,7 +129,6 @@ def gathered(share: Callable[[], T]) -> list[T]:
         return [share()]
     from accelerate.utils import gather_object
 
-    result: tuple[T | None, VbonError | None]
     try:
         result = share(), None
     except VbonError as error:
