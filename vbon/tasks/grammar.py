@@ -32,85 +32,62 @@ def _listed(text: str) -> tuple[str, ...]:
 
 
 GRADED = {
-    "adjective": _graded(
-        """flawless 3, brilliant 2.8, superb 2.6, excellent 2.4, wonderful 2.3, gripping 2,
-        moving 1.8, charming 1.6, clever 1.5, funny 1.3, fresh 1.2, good 1, pleasant 0.9,
-        solid 0.8, decent 0.5, fine 0.4, average 0, ordinary -0.2, uneven -0.5, slow -0.7,
-        thin -0.9, weak -1.1, tired -1.3, flat -1.4, silly -1.5, clumsy -1.6, bad -1.8,
-        boring -1.9, painful -2.3, awful -2.5, dreadful -2.6, terrible -2.7, hopeless -2.9"""
-    ),
-    "verb": _graded(
-        """dazzles 2.6, soars 2.4, delights 2.1, shines 1.8, convinces 1.3, works 0.9,
+    name: _graded(text)
+    for name, text in {
+        "adjective": """flawless 3, brilliant 2.8, superb 2.6, excellent 2.4, wonderful 2.3,
+        gripping 2, moving 1.8, charming 1.6, clever 1.5, funny 1.3, fresh 1.2, good 1,
+        pleasant 0.9, solid 0.8, decent 0.5, fine 0.4, average 0, ordinary -0.2, uneven -0.5,
+        slow -0.7, thin -0.9, weak -1.1, tired -1.3, flat -1.4, silly -1.5, clumsy -1.6,
+        bad -1.8, boring -1.9, painful -2.3, awful -2.5, dreadful -2.6, terrible -2.7,
+        hopeless -2.9""",
+        "verb": """dazzles 2.6, soars 2.4, delights 2.1, shines 1.8, convinces 1.3, works 0.9,
         improves 0.6, survives 0.2, fades -0.4, wanders -0.6, sags -0.9, drags -1.1,
-        disappoints -1.6, fails -2, collapses -2.4"""
-    ),
-    "feeling": _graded(
-        """adored 2.7, loved 2.3, admired 1.7, enjoyed 1.4, liked 1, accepted 0.2, noticed 0,
-        tolerated -0.5, disliked -1.2, endured -1.5, regretted -1.8, hated -2.4, despised -2.8"""
-    ),
-    "noun": _graded(
-        """triumph 2.8, gem 2.5, delight 2.2, treat 1.9, surprise 1.1, success 1.4, puzzle -0.1,
-        muddle -1, letdown -1.5, bore -1.9, mess -2.2, waste -2.4, disaster -2.8"""
-    ),
-    "score": _graded(
-        "zero -2.9, one -2.3, two -1.7, three -1.2, four -0.6, five 0, six 0.6, seven 1.1, "
-        "eight 1.7, nine 2.3, ten 2.9"
-    ),
-    "advice": _graded(
-        "gladly 2.2, happily 1.8, certainly 1.5, probably 0.8, perhaps 0.2, barely -0.9, never -2.2"
-    ),
-    "fate": _graded(
-        """an award 2.5, praise 1.8, a sequel 1.3, a second chance 0.3, a shrug -0.4, neglect -1.4,
-        contempt -2.3"""
-    ),
+        disappoints -1.6, fails -2, collapses -2.4""",
+        "feeling": """adored 2.7, loved 2.3, admired 1.7, enjoyed 1.4, liked 1, accepted 0.2,
+        noticed 0, tolerated -0.5, disliked -1.2, endured -1.5, regretted -1.8, hated -2.4,
+        despised -2.8""",
+        "noun": """triumph 2.8, gem 2.5, delight 2.2, treat 1.9, surprise 1.1, success 1.4,
+        puzzle -0.1, muddle -1, letdown -1.5, bore -1.9, mess -2.2, waste -2.4, disaster -2.8""",
+        "score": """zero -2.9, one -2.3, two -1.7, three -1.2, four -0.6, five 0, six 0.6,
+        seven 1.1, eight 1.7, nine 2.3, ten 2.9""",
+        "advice": """gladly 2.2, happily 1.8, certainly 1.5, probably 0.8, perhaps 0.2,
+        barely -0.9, never -2.2""",
+        "fate": """an award 2.5, praise 1.8, a sequel 1.3, a second chance 0.3, a shrug -0.4,
+        neglect -1.4, contempt -2.3""",
+    }.items()
 }
-ASPECTS = _graded(
-    """plot 1.3, story 1.3, acting 1.2, ending 1.2, script 1.1, direction 1.1, cast 1, finale 1,
-    pace 0.9, dialogue 0.9, romance 0.8, action 0.8, humor 0.8, premise 0.8, tone 0.8, hero 0.8,
-    villain 0.7, music 0.7, camera work 0.7, soundtrack 0.6, editing 0.6, opening 0.6, dancing 0.5,
-    scenery 0.5, lighting 0.4"""
-)
-INTENSITY = _graded(
-    """absolutely 1.4, utterly 1.4, remarkably 1.3, truly 1.25, really 1.2, very 1.2, simply 1.1,
-    quite 1, rather 0.8, fairly 0.7, somewhat 0.6, slightly 0.5"""
-)
+ASPECTS = _graded("""plot 1.3, story 1.3, acting 1.2, ending 1.2, script 1.1, direction 1.1,
+    cast 1, finale 1, pace 0.9, dialogue 0.9, romance 0.8, action 0.8, humor 0.8, premise 0.8,
+    tone 0.8, hero 0.8, villain 0.7, music 0.7, camera work 0.7, soundtrack 0.6, editing 0.6,
+    opening 0.6, dancing 0.5, scenery 0.5, lighting 0.4""")
+INTENSITY = _graded("""absolutely 1.4, utterly 1.4, remarkably 1.3, truly 1.25, really 1.2,
+    very 1.2, simply 1.1, quite 1, rather 0.8, fairly 0.7, somewhat 0.6, slightly 0.5""")
 NEGATION = _graded("not -0.7, never -0.8, hardly -0.6")
 NEUTRAL = {
-    "who": _listed(
-        """i, we, my sister, my brother, my husband, my daughter, a friend, our neighbor,
-        a colleague, the critics, the children, my wife"""
-    ),
-    "whom": _listed(
-        "my sister, my brother, a friend, our neighbor, a colleague, the children, a stranger"
-    ),
-    "watched": _listed("watched, saw, rented, finished, borrowed, caught, streamed, bought"),
-    "kind": _listed(
-        """comedy, drama, thriller, western, mystery, musical, documentary, cartoon, sequel,
-        remake, film, movie, picture, production"""
-    ),
-    "when": _listed(
-        """last night, yesterday, on sunday, on a plane, after dinner, at home, at a festival,
-        this morning, with friends, alone, in a small theater, years ago, during the holidays,
-        in the summer"""
-    ),
-    "where": _listed(
-        """paris, london, tokyo, rome, berlin, texas, chicago, mexico, india, norway,
-        a village, a castle, a prison, a hospital"""
-    ),
-    "era": _listed("twenties, thirties, fifties, sixties, seventies, eighties, nineties"),
-    "person": _listed(
-        """detective, farmer, doctor, soldier, singer, teacher, pilot, widow, thief, boxer,
-        painter, sailor, lawyer, robot, ghost, banker, stranger, king"""
-    ),
-    "does": _listed(
-        """meets, fights, follows, marries, betrays, protects, hires, robs, rescues, teaches,
-        hides from, runs from, searches for, falls for"""
-    ),
-    "trait": _listed("young, shy, rich, poor, lonely, famous, foreign, quiet, retired, blind"),
-    "length": _listed("one, two, three, four"),
-    "adverb": _listed(
-        "honestly, frankly, overall, in short, to be fair, in my opinion, as expected, again"
-    ),
+    name: _listed(text)
+    for name, text in {
+        "who": """i, we, my sister, my brother, my husband, my daughter, a friend, our neighbor,
+        a colleague, the critics, the children, my wife""",
+        "whom": """my sister, my brother, a friend, our neighbor, a colleague, the children,
+        a stranger""",
+        "watched": "watched, saw, rented, finished, borrowed, caught, streamed, bought",
+        "kind": """comedy, drama, thriller, western, mystery, musical, documentary, cartoon,
+        sequel, remake, film, movie, picture, production""",
+        "when": """last night, yesterday, on sunday, on a plane, after dinner, at home,
+        at a festival, this morning, with friends, alone, in a small theater, years ago,
+        during the holidays, in the summer""",
+        "where": """paris, london, tokyo, rome, berlin, texas, chicago, mexico, india, norway,
+        a village, a castle, a prison, a hospital""",
+        "era": "twenties, thirties, fifties, sixties, seventies, eighties, nineties",
+        "person": """detective, farmer, doctor, soldier, singer, teacher, pilot, widow, thief,
+        boxer, painter, sailor, lawyer, robot, ghost, banker, stranger, king""",
+        "does": """meets, fights, follows, marries, betrays, protects, hires, robs, rescues,
+        teaches, hides from, runs from, searches for, falls for""",
+        "trait": "young, shy, rich, poor, lonely, famous, foreign, quiet, retired, blind",
+        "length": "one, two, three, four",
+        "adverb": """honestly, frankly, overall, in short, to be fair, in my opinion,
+        as expected, again""",
+    }.items()
 }
 FACTS = (
     "it takes place in {where} in the {era}.",
