@@ -19,7 +19,7 @@ from vbon.planning.config import tasks_of
 from vbon.planning.drawing import Drawing
 from vbon.planning.runs import Root, Run, expand, file_of, language_of, pair_files, roots
 from vbon.planning.workflow import SPLITS, Plan
-from vbon.tasks.base import ROLES, evaluation_splits
+from vbon.tasks.base import ROLES
 
 STAGES: dict[str, tuple[str, ...]] = {
     "tasks": ("tasks", "pool"),
@@ -82,11 +82,8 @@ def _specs_of(
     for root in sources:
         shared.setdefault(root.shared, language_of(root.section))
     measuring = {name: section[name] for name in ("evaluation", "rewards", "sampling")}
-    results = {
-        "runs": [run.to_json() for run in runs],
-        "section": section,
-        "figures": config["figures"],
-    }
+    results = {"section": section, "figures": config["figures"]}
+    results["runs"] = [run.to_json() for run in runs]
     specs = {
         "tasks": {"sections": shared},
         "pool": {
@@ -156,13 +153,10 @@ def _data(plan: Plan, task: str) -> list[str]:
 def _pool(plan: Plan, task: str) -> list[str]:
     """Everything below the ``reference`` folders that some run or table reads."""
     runs = [run for run in plan.runs if run.task == task]
-    paths = [path for run in runs for path in run.inputs().values()]
-    for run in runs:
-        for split in evaluation_splits(plan.root_of(run).section):
-            paths += run.evaluation_inputs(split).values()
-    train = f"{plan.folder(task)}/reference/{{}}/train.parquet"
-    files = {file_of(path) for path in paths if "/reference/" in path}
-    return sorted({*files, train.format("samples"), train.format("rewards")})
+    paths = [file_of(path) for run in runs for path in run.inputs().values()]
+    files = {path for path in [*paths, *plan.evaluation_inputs(runs)] if "/reference/" in path}
+    folder = f"{plan.folder(task)}/reference"
+    return sorted({*files, f"{folder}/samples/train.parquet", f"{folder}/rewards/train.parquet"})
 
 
 def check_recording(plan: Plan) -> None:

@@ -115,14 +115,11 @@ class Plan:
     def marks(self, runs: Iterable[Run]) -> list[str]:
         """Files that exist once runs are measured: one per job."""
         folders = {run.folder for run in runs}
-        return [
-            f"{self.results}/{group[0].task}/evaluated/{name}"
-            for name, group in self.jobs.items()
-            if folders & {run.folder for run in group}
-        ]
+        jobs = [k for k, group in self.jobs.items() if folders & {run.folder for run in group}]
+        return [f"{self.results}/{self.jobs[name][0].task}/evaluated/{name}" for name in jobs]
 
     def measured(self, root: str) -> list[str]:
-        """Records of the runs of a task or study, and files that exist once they are measured."""
+        """Records and marks of the runs of a task or study."""
         runs = self.runs_of(root)
         return [*self.records(runs), *self.marks(runs)]
 
@@ -242,29 +239,18 @@ class Plan:
     def _pool_draws(self, root: Root) -> int:
         """Reference draws of one task or study, at all temperatures."""
         if root.task in self.text_tasks:
-            return sum(
-                self.tasks[root.task].num_prompts[prompts] * len(splits)
-                * self.draws(root.task, prompts)
-                for prompts, splits in self.drawn_together(root.task).items()
-            )  # fmt: skip
-        sampling = root.section["sampling"]
-        names = ("train_draws", "test_draws", "fresh_draws")
+            counts, sets = self.tasks[root.task].num_prompts, self.drawn_together(root.task)
+            return sum(counts[p] * len(sets[p]) * self.draws(root.task, p) for p in sets)
+        names, sampling = ("train_draws", "test_draws", "fresh_draws"), root.section["sampling"]
         return root.section["num_prompts"] * sum(sampling[name] for name in names)
 
     # Languages
 
     @property
-    def languages(self) -> dict[str, Mapping[str, Any]]:
-        """Section of each task and study that writes a language, by its folder."""
-        return {
-            root.folder: root.section
-            for root in self.roots.values()
-            if root.task not in self.text_tasks
-        }
-
-    def language_settings(self) -> dict[str, Any]:
-        """The part of each language's section that its data and pool depend on."""
-        return {folder: language_of(section) for folder, section in self.languages.items()}
+    def languages(self) -> dict[str, dict[str, Any]]:
+        """Settings of data and pool of each task and study that writes a language, by folder."""
+        languages = [root for root in self.roots.values() if root.task not in self.text_tasks]
+        return {root.folder: language_of(root.section) for root in languages}
 
     # Runs
 
@@ -277,14 +263,11 @@ class Plan:
 
     def evaluation_inputs(self, runs: Iterable[Run]) -> list[str]:
         """Files that measuring some runs reads, beside the runs."""
-        return sorted(
-            {
-                file_of(path)
-                for run in runs
-                for split in evaluation_splits(self.root_of(run).section)
-                for path in run.evaluation_inputs(split).values()
-            }
-        )
+        paths: set[str] = set()
+        for run in runs:
+            for split in evaluation_splits(self.root_of(run).section):
+                paths.update(map(file_of, run.evaluation_inputs(split).values()))
+        return sorted(paths)
 
     def root_of(self, run: Run) -> Root:
         """The task or study of a run."""
@@ -298,20 +281,13 @@ class Plan:
         splits = evaluation_splits(root.section)
         return {**evaluation, **root.section["rewards"], **sampling, "splits": splits}
 
-    def measuring_of_group(self, group: list[Run]) -> str:
-        """Settings of the measurement of a job's runs, by root."""
-        return as_json({run.root: self.measuring(self.root_of(run)) for run in group})
-
     # Points
 
     def seconds(self, root: Root) -> list[str]:
         """Times of drawing and scoring the training prompts' pool."""
         count = self.num_shards(root.task, "train") if root.task in self.text_tasks else 1
-        return [
-            f"{root.shared}/reference/seconds/{kind}-train-{shard}.json"
-            for kind in ("samples", "rewards")
-            for shard in range(count)
-        ]
+        stems = [f"{root.shared}/reference/seconds/{k}-train" for k in ("samples", "rewards")]
+        return [f"{stem}-{shard}.json" for stem in stems for shard in range(count)]
 
     def test_rewards(self, root: Root) -> dict[str, str]:
         """The reference's rewards of each set of draws for the test prompts."""
@@ -347,12 +323,9 @@ class Plan:
     def has_equivalence(self, task: str) -> bool:
         """Return True if vBoN and its L bound are trained at the same n and seed."""
         studies = {"vbon": ("", "equivalence"), "vbon_l": ("equivalence",)}
+        runs = [run for run in self.runs if run.task == task]
         exact, bound = (
-            {
-                (run.instance.n, run.seed)
-                for run in self.runs
-                if run.task == task and run.method == method and run.study in where
-            }
+            {(r.instance.n, r.seed) for r in runs if r.method == method and r.study in where}
             for method, where in studies.items()
         )
         return any(n > 1 for n, _ in exact & bound)
@@ -395,17 +368,16 @@ class Plan:
 
     def params(self, step: Step) -> dict[str, Any]:
         """Parameters of the rule of a table's step: its settings, named files, and code."""
-        named = [
-            name
-            for name, parameter in step.parameters.items()
-            if parameter.kind.role == "setting" or get_origin(parameter.type) is dict
+        settings = step.named("setting")
+        names = [
+            n for n, p in step.parameters.items() if n in settings or get_origin(p.type) is dict
         ]
-        code: Any = (
-            (lambda wildcards: self.code(step.name, task=self.tasks[wildcards.task]))
-            if "task" in step.parameters
-            else self.code(step.name)
-        )
-        return {**{name: self._function(name) for name in named}, "code": code}
+
+        def code_of(wildcards: Wildcards) -> str | None:
+            return self.code(step.name, task=self.tasks[wildcards.task])
+
+        code = code_of if "task" in settings else self.code(step.name)
+        return {**{name: self._function(name) for name in names}, "code": code}
 
     def _function(self, name: str, as_files: bool = False) -> Callable[[Wildcards], Any]:
         """A function of wildcards: the value of a name for their task."""
@@ -437,12 +409,8 @@ class Plan:
         return [run for run in self.runs if run.task == task and run.study not in SAME_RANKS]
 
     def _optimised_sections(self, task: str) -> dict[str, Any]:
-        return {
-            folder: language_of(section)
-            for folder, section in self.languages.items()
-            if self.roots[folder.removeprefix(f"{self.results}/")].task == task
-            and os.path.basename(folder) not in SAME_RANKS
-        }
+        roots = [root for root in self.roots.values() if root.task == task]
+        return {r.folder: language_of(r.section) for r in roots if r.study not in SAME_RANKS}
 
     def _served(self, task: str) -> list[Run]:
         """The first run of each setting of a task's methods."""
@@ -475,11 +443,8 @@ class Plan:
 
     def _config_hash(self, task: str) -> str:
         """Hash of the configuration of one task."""
-        shared = {
-            key: value
-            for key, value in self.config.items()
-            if key not in _HOW_IT_RUNS and key not in self.config["tasks"]
-        }
+        omitted = {*_HOW_IT_RUNS, *self.config["tasks"]}
+        shared = {key: value for key, value in self.config.items() if key not in omitted}
         return digest({**shared, "task": self.config[task]})
 
     def _shown_split(self, task: str) -> str:

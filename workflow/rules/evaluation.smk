@@ -17,7 +17,7 @@ for name, group in PLAN.jobs.items():
             gpu=PLAN.gpu if any(run.instance.trained for run in group) else 0,
         params:
             runs=as_json([run.to_json() for run in group]),
-            measuring=PLAN.measuring_of_group(group),
+            measuring=as_json({run.root: PLAN.measuring(PLAN.root_of(run)) for run in group}),
             seed=PLAN.seed,
             code=PLAN.code_of_group("evaluate", group),
         shell:

@@ -100,7 +100,7 @@ if PLAN.languages:
         log:
             "logs/languages.log",
         params:
-            roots=as_json(PLAN.language_settings()),
+            roots=as_json(PLAN.languages),
             seed=PLAN.seed,
             code=PLAN.code_of_languages(),
         shell:
