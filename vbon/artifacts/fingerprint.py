@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
@@ -101,7 +100,7 @@ def uses_of(root: str) -> set[str]:
     """Names, and attributes of names, that one definition mentions, including its arguments."""
     [(file, name)] = _places(root)
     node = next(node for node in ast.parse(file.read_text()).body if name in _defined(node))
-    return _uses(node, hidden=())
+    return _uses(node, with_arguments=True)
 
 
 def _original(place: tuple[Path, str]) -> tuple[Path, str]:
@@ -136,11 +135,9 @@ def _places(root: str) -> list[tuple[Path, str]]:
     module_name, _, name = root.partition(":")
     if name and _file(f"{module_name}.{name}") is not None:  # a module of a package
         module_name, name = f"{module_name}.{name}", ""
-    file = _file(module_name)
-    if file is None:
+    if (file := _file(module_name)) is None:
         return []
-    module = _module(file)
-    names = [name] if name else [*module.hashes, *module.imported]
+    names = [name] if name else [*_module(file).hashes, *_module(file).imported]
     return [(file, name) for name in names if name != _LOOK]
 
 
@@ -152,30 +149,20 @@ def _file(module: str) -> Path | None:
     if first != PACKAGE.name or not rest or rest in _PLUMBING:  # vbon/__init__.py: the version
         return None
     path = PACKAGE.joinpath(*rest.split("."))
-    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
-        if candidate.is_file():
-            return candidate
-    return None
+    return next(filter(Path.is_file, (path.with_suffix(".py"), path / "__init__.py")), None)
 
 
 @dataclass
 class _Module:
-    """Top-level statements of a file.
-
-    Attributes:
-        hashes: Hash of each definition, and of each other statement under a name ``<number>``.
-        uses: Names and ``name.attribute`` that each mentions, and ``module:name`` of each import
-            inside it.
-        imported: Source (``module:name``) of each name imported from this package.
-        statements: Names ``<number>`` of the statements that are not definitions.
-        bases: Bases of each class, whose methods are definitions as well (``Class.method``).
-    """
+    """Top-level statements of a file; methods (``Class.method``) are definitions as well."""
 
     hashes: dict[str, str] = field(default_factory=dict)
+    """Hash of each definition, and of each other statement under a name ``<number>``."""
     uses: dict[str, set[str]] = field(default_factory=dict)
-    imported: dict[str, str] = field(default_factory=dict)
-    statements: list[str] = field(default_factory=list)
-    bases: dict[str, list[str]] = field(default_factory=dict)
+    """Names, ``name.attribute`` and ``module:name`` of imports that each mentions."""
+    imported: dict[str, str] = field(default_factory=dict)  # source (`module:name`) by name
+    statements: list[str] = field(default_factory=list)  # names `<number>`
+    bases: dict[str, list[str]] = field(default_factory=dict)  # of each class
 
 
 @cache
@@ -186,9 +173,8 @@ def _module(file: Path) -> _Module:
         if _is_docstring(node):
             continue
         _resolve(node, file)
-        imported = _imported(node) if isinstance(node, ast.ImportFrom) else {}
-        module.imported |= imported
-        if imported:
+        if imported := _imported(node) if isinstance(node, ast.ImportFrom) else {}:
+            module.imported |= imported
             continue
         if isinstance(node, ast.ClassDef) and (is_registered(node) or file.stem == "base"):
             module.hashes[_LOOK] = _hash(*(part for part in node.body if assigned(part) in LOOK))
@@ -198,13 +184,10 @@ def _module(file: Path) -> _Module:
         if not names:
             names = [f"<{number}>"]
             module.statements += names
-        uses = _uses(node)
+        module.uses |= dict.fromkeys(names, _uses(node))
         if isinstance(node, ast.ClassDef):
             _add_methods(module, node)
-        text = _hash(_bare(node))
-        for name in names:
-            module.hashes[name] = text
-            module.uses[name] = uses
+        module.hashes |= dict.fromkeys(names, _hash(_bare(node)))
     return module
 
 
@@ -218,7 +201,7 @@ def _add_methods(module: _Module, node: ast.ClassDef) -> None:
         name = f"{node.name}.{child.name}"
         uses = {use for part in (*rest, *child.decorator_list) for use in _uses(part)}
         uses |= _uses(child) | {f"{node.name}!__init__"}
-        for use in _uses(child, hidden=()):
+        for use in _uses(child, with_arguments=True):
             owner, _, attribute = use.partition(".")
             if owner in ("self", "cls") and attribute:
                 uses.add(f"{node.name}!{attribute}")  # of the same object
@@ -278,16 +261,12 @@ def _defined(node: ast.stmt) -> list[str]:
     return []
 
 
-def _uses(node: ast.AST, hidden: Iterable[str] | None = None) -> set[str]:
-    """Names that a statement mentions, and sources that it imports from this package.
-
-    Args:
-        node: The statement.
-        hidden: Names that refer to no definition; by default the arguments of a function.
-    """
+def _uses(node: ast.AST, with_arguments: bool = False) -> set[str]:
+    """Names that a statement mentions, and sources that it imports from this package."""
     uses: set[str] = set()
-    arguments = {argument.arg for argument in _arguments(node)}
-    local = arguments if hidden is None else {*hidden}
+    is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    signature = ast.walk(node.args) if is_function and not with_arguments else ()
+    local = {argument.arg for argument in signature if isinstance(argument, ast.arg)}
     bases: set[ast.expr] = set()  # names of which only an attribute is used
     for inner in ast.walk(node):
         if isinstance(inner, ast.Attribute) and isinstance(inner.value, ast.Name):
@@ -300,15 +279,6 @@ def _uses(node: ast.AST, hidden: Iterable[str] | None = None) -> set[str]:
         elif isinstance(inner, ast.Import):
             uses |= {f"{alias.name}:" for alias in inner.names}
     return {use for use in uses if use.partition(".")[0] not in local}
-
-
-def _arguments(node: ast.AST) -> list[ast.arg]:
-    """Arguments of a function; they shadow definitions of the same name."""
-    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-        return []
-    signature = node.args
-    rest = [argument for argument in (signature.vararg, signature.kwarg) if argument is not None]
-    return [*signature.posonlyargs, *signature.args, *signature.kwonlyargs, *rest]
 
 
 def _bare(node: ast.AST) -> ast.AST:
@@ -383,13 +353,13 @@ def _table_hash(path: str) -> str:
 
 def data_hash(data: bytes, schema: pa.Schema) -> str:
     """Hash of a table: the bytes before the parquet footer, and the columns' names and types."""
-    columns = [[field.name, _type_name(field.type)] for field in schema]
+    columns = []
+    for name, kind in zip(schema.names, schema.types, strict=True):
+        # Parquet gives a name to the elements of a list.
+        columns.append(
+            [name, f"list of {kind.value_type}" if pa.types.is_list(kind) else str(kind)]
+        )
     return digest([hashlib.sha256(data).hexdigest(), columns])
-
-
-def _type_name(kind: pa.DataType) -> str:
-    """Name of a type, without the name that parquet gives to the elements of a list."""
-    return f"list of {kind.value_type}" if pa.types.is_list(kind) else str(kind)
 
 
 def provenance(

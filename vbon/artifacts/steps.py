@@ -19,8 +19,7 @@ from typing import Annotated, Any, get_args, get_origin
 import pandas as pd
 
 from vbon.artifacts.fingerprint import PACKAGE, code_fingerprint, provenance, uses_of
-from vbon.artifacts.schemas import SCHEMAS
-from vbon.artifacts.tables import read_copy, read_table, write_csv
+from vbon.artifacts.tables import read_either, write_csv
 from vbon.errors import VbonError
 
 PHASES = ("tasks", "pool", "training", "evaluation", "analysis", "figures", "report")
@@ -68,21 +67,13 @@ def table(schema: str, columns: list[str] | None = None) -> Any:
         schema: Name in :data:`vbon.artifacts.SCHEMAS`, or of a small table that is CSV alone.
         columns: Columns to read from a Parquet file; all by default.
     """
-
-    def load(path: str) -> pd.DataFrame:
-        if path.endswith(".parquet"):
-            return read_table(path, schema, columns)
-        return read_copy(path, schema) if schema in SCHEMAS else pd.read_csv(path)
-
-    return Annotated[pd.DataFrame, Kind("input", load)]
+    return Annotated[pd.DataFrame, Kind("input", lambda path: read_either(path, schema, columns))]
 
 
 def optional_table(schema: str) -> Any:
     """As :func:`table`, for a file that need not exist."""
-    load = get_args(table(schema))[1].load
-    return Annotated[
-        pd.DataFrame | None, Kind("input", lambda path: None if path is None else load(path))
-    ]
+    kind = Kind("input", lambda path: None if path is None else read_either(path, schema))
+    return Annotated[pd.DataFrame | None, kind]
 
 
 @dataclass(frozen=True)
@@ -142,9 +133,7 @@ def _pair(word: str) -> tuple[str, str]:
 
 
 def _folder(path: str) -> str:
-    for record in _RECORDS:
-        path = path.removesuffix(record)
-    return path
+    return path.removesuffix(_RECORDS[0]).removesuffix(_RECORDS[1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,11 +176,8 @@ class Step:
     def parameters(self) -> dict[str, Parameter]:
         """Parameters by name; a step that returns a table also has ``output``."""
         signature = inspect.signature(self.function)
-        parameters = {
-            name: _parameter(name, parameter)
-            for name, parameter in signature.parameters.items()
-            if parameter.annotation is not Job
-        }
+        declared = [p for p in signature.parameters.values() if p.annotation is not Job]
+        parameters = {parameter.name: _parameter(parameter) for parameter in declared}
         if signature.return_annotation is pd.DataFrame:
             parameters["output"] = Parameter("output", Kind("output"), str, True)
         return parameters
@@ -224,16 +210,11 @@ class Step:
             objects: Values of parameters whose methods it calls; these count as well.
         """
         root = self.work or f"{self.function.__module__}:{self.name}"
-        uses = uses_of(root)
-        return (
-            root,
-            *(
-                f"{_place(type(value))}.{use.partition('.')[2]}"
-                for name, value in objects.items()
-                for use in sorted(uses)
-                if use.startswith(f"{name}.")
-            ),
-        )
+        uses, places = sorted(uses_of(root)), []
+        for name, value in objects.items():
+            called = [use.partition(".")[2] for use in uses if use.startswith(f"{name}.")]
+            places += [f"{_place(type(value))}.{method}" for method in called]
+        return (root, *places)
 
     def code(self, *more: str | Path, **objects: Any) -> str:
         """Hash of the code of :meth:`roots`, and of more."""
@@ -241,9 +222,8 @@ class Step:
 
     def parser(self) -> argparse.ArgumentParser:
         """Parser of the verb's options."""
-        parser = argparse.ArgumentParser(
-            prog=f"vbon {self.verb}", description=inspect.getdoc(self.function)
-        )
+        summary = inspect.getdoc(self.function)
+        parser = argparse.ArgumentParser(prog=f"vbon {self.verb}", description=summary)
         for parameter in self.parameters.values():
             parameter.add_to(parser)
         return parser
@@ -259,26 +239,15 @@ class Step:
             VbonError: If a parameter is missing or unknown.
         """
         unknown = [name for name in values if name not in self.parameters]
-        missing = [
-            name
-            for name, parameter in self.parameters.items()
-            if parameter.is_required and name not in values
-        ]
+        missing = [n for n, p in self.parameters.items() if p.is_required and n not in values]
         if unknown or missing:
             raise VbonError(f"step {self.name}: unknown {unknown}, missing {missing}")
-        parsed = {
-            name: parameter.parsed(values.get(name, parameter.default))
-            for name, parameter in self.parameters.items()
-        }
+        parameters = self.parameters.items()
+        parsed = {name: p.parsed(values.get(name, p.default)) for name, p in parameters}
         job = Job(self, parsed)
+        loaded = {n: p.kind.load(parsed[n]) if p.kind.load else parsed[n] for n, p in parameters}
         names = inspect.signature(self.function).parameters
-        arguments = {
-            name: parameter.kind.load(parsed[name]) if parameter.kind.load else parsed[name]
-            for name, parameter in self.parameters.items()
-            if name in names
-        }
-        if "job" in names:
-            arguments["job"] = job
+        arguments = {name: value for name, value in {**loaded, "job": job}.items() if name in names}
         result = self.function(**arguments)
         if isinstance(result, pd.DataFrame):
             write_csv(parsed["output"], result, job.provenance(**_objects(arguments)))
@@ -298,17 +267,13 @@ class Job:
             changes: Values that differ for one of several outputs; None omits a parameter. Objects
                 whose methods the step calls are given by the name of their parameter.
         """
-        roles = {name: parameter.kind.role for name, parameter in self.step.parameters.items()}
         objects = _objects(changes)
         values = {**self.values, **{k: v for k, v in changes.items() if k not in objects}}
         inputs: dict[str, str | Path] = {}
         for name in self.step.named("input"):
             inputs |= _files(name, values[name])
-        settings = {
-            name: value
-            for name, value in values.items()
-            if roles.get(name, "setting") == "setting" and value is not None
-        }
+        others = {*self.step.named("input"), *self.step.named("output")}
+        settings = {k: v for k, v in values.items() if k not in others and v is not None}
         return provenance(settings, inputs, self.step.roots(**objects))
 
 
@@ -331,12 +296,13 @@ def _files(name: str, value: Any) -> dict[str, str]:
     return {f"{name}{number}": path for number, path in enumerate(value)}
 
 
-def _parameter(name: str, parameter: inspect.Parameter) -> Parameter:
-    kind, type_ = Kind("setting"), parameter.annotation
+def _parameter(declared: inspect.Parameter) -> Parameter:
+    kind, type_ = Kind("setting"), declared.annotation
     if get_origin(type_) is Annotated:
         type_, kind = get_args(type_)[:2]
-    has_default = parameter.default is not inspect.Parameter.empty
-    return Parameter(name, kind, type_, not has_default, parameter.default if has_default else None)
+    is_required = declared.default is inspect.Parameter.empty
+    default = None if is_required else declared.default
+    return Parameter(declared.name, kind, type_, is_required, default)
 
 
 def _place(cls: type) -> str:

@@ -100,13 +100,8 @@ def damaged_parts(path: str | Path) -> list[str]:
     Raises:
         ArtifactError: If the record itself is missing or damaged.
     """
-    path = Path(path)
-    names = read_record(path).get("parts", {}).items()
-    return [name for name, content in names if _content(path.parent / name) != content]
-
-
-def _content(path: Path) -> str | None:
-    return content_hash(path) if path.exists() else None
+    parts = {Path(path).parent / k: v for k, v in read_record(path).get("parts", {}).items()}
+    return [p.name for p in parts if not p.exists() or content_hash(p) != parts[p]]
 
 
 def write_csv(path: str | Path, frame: pd.DataFrame, provenance: dict[str, Any]) -> None:
@@ -174,9 +169,8 @@ def write_table(
                 f"{path}: column {column!r} is not {wanted} ({error}); nothing written"
             ) from error
     footer = {"schema": schema, "version": spec.version, "file": Path(path).name}
-    footer |= provenance or {}
     with atomic_path(path) as temporary:
-        _write_parquet(temporary, pa.table(arrays), footer)
+        _write_parquet(temporary, pa.table(arrays), footer | (provenance or {}))
 
 
 def _write_parquet(path: Path, table: pa.Table, footer: dict[str, Any]) -> None:
@@ -291,12 +285,14 @@ def read_copy(path: str | Path, schema: str) -> pd.DataFrame:
         ) from error
 
 
-def read_either(path: str | Path) -> pd.DataFrame:
-    """Read a table artifact, its CSV copy or a small table, according to the file's name."""
-    path = Path(path)
-    if path.suffix == ".parquet":
-        return read_table(path, path.stem)
-    return read_copy(path, path.stem) if path.stem in SCHEMAS else pd.read_csv(path)
+def read_either(
+    path: str | Path, schema: str | None = None, columns: list[str] | None = None
+) -> pd.DataFrame:
+    """Read a table artifact, its CSV copy or a small table; its schema is by default its name."""
+    schema = schema or Path(path).stem
+    if Path(path).suffix == ".parquet":
+        return read_table(path, schema, columns)
+    return read_copy(path, schema) if schema in SCHEMAS else pd.read_csv(path)
 
 
 def write_both(path: str, frame: pd.DataFrame, schema: str, record: dict[str, Any]) -> None:

@@ -21,19 +21,12 @@ _LOGITS = 3  # copies of the logits that a softmax or its gradient makes
 
 @dataclass(frozen=True)
 class Shape:
-    """A transformer, as far as costs depend on it.
-
-    Attributes:
-        layers: Blocks.
-        width: Size of the hidden states.
-        vocab_size: Tokens.
-        tied: Whether input and output embeddings are one matrix.
-    """
+    """A transformer, as far as costs depend on it."""
 
     layers: int
-    width: int
+    width: int  # of the hidden states
     vocab_size: int
-    tied: bool = True
+    tied: bool = True  # input and output embeddings are one matrix
 
     @property
     def body(self) -> int:
@@ -103,12 +96,7 @@ def shape_of(section: Mapping[str, Any], role: str, has_head: bool = True) -> Sh
 
 @dataclass(frozen=True)
 class Hardware:
-    """Assumed sustained speed of one device.
-
-    Attributes:
-        tflops: Operations per second, in 1e12.
-        bandwidth: Bytes per second, in 1e12.
-    """
+    """Assumed sustained speed of one device, in 1e12 operations and bytes per second."""
 
     tflops: float = 100.0
     bandwidth: float = 2.0
@@ -136,32 +124,16 @@ class Work:
 
 @dataclass(frozen=True)
 class Estimate:
-    """The cost of a task.
+    """The cost of a task; numbers are bytes."""
 
-    Attributes:
-        pool: Drawing and scoring the reference's responses.
-        training: All runs, without their measurement.
-        evaluation: Drawing and scoring every policy's responses.
-        longest: Training of the costliest run.
-        memory: Bytes on the device while a run is trained.
-        downloads: Bytes fetched from the hub.
-        policies: Bytes of all trained policies.
-        tables: Bytes of the reference's draws.
-    """
-
-    pool: Work
-    training: Work
-    evaluation: Work
-    longest: Work
-    memory: float
-    downloads: float
-    policies: float
-    tables: float
-
-    @property
-    def disk(self) -> float:
-        """Bytes on disk after all runs."""
-        return self.downloads + self.policies + self.tables
+    pool: Work  # drawing and scoring the reference's responses
+    training: Work  # of all runs, without their measurement
+    evaluation: Work  # drawing and scoring every policy's responses
+    longest: Work  # training of the costliest run
+    memory: float  # on the device while a run is trained
+    downloads: float  # from the hub
+    policies: float  # of all trained runs
+    tables: float  # with the reference's draws
 
 
 @dataclass(frozen=True)
@@ -305,10 +277,9 @@ def _memory(task: _Task, run: Run) -> float:
     kept = shape.layers * _ACTIVATIONS
     if loop["activation_checkpointing"]:
         kept = shape.layers + _ACTIVATIONS  # what enters each block, and one block's insides
-    passes = 1
+    update = tokens * shape.width * kept
     if _has_value_model(run):  # all of it trained, and kept for the gradient beside the policy
-        models, trained, passes = models + shape.parameters, trained + shape.parameters, 2
-    update = passes * tokens * shape.width * kept
+        models, trained, update = models + shape.parameters, trained + shape.parameters, 2 * update
     update += rows * task.response * shape.vocab_size * _LOGITS
     drawn = loop.get("rollouts") or loop["monitor_rollouts"]
     cache = drawn * (task.prompt + task.response) * 2 * shape.layers * shape.width
@@ -328,7 +299,7 @@ def described(name: str, cost: Estimate, hardware: Hardware) -> list[str]:
         f"{hardware.tflops:g} TFLOP/s and {hardware.bandwidth:g} TB/s",
         f"{name}: {cost.longest.hours(hardware):.2g} hours for the longest run, about "
         f"{_short(cost.memory)}B of device memory",
-        f"{name}: about {_short(cost.disk)}B of disk ({_listed(stored, 'B')})",
+        f"{name}: about {_short(sum(stored.values()))}B of disk ({_listed(stored, 'B')})",
     ]
 
 

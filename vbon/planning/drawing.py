@@ -96,19 +96,14 @@ class Drawing:
 
     def drawable(self, folder: str = "") -> list[str]:
         """Figures and rendered tables below a folder whose tables exist."""
-        return [
-            output
-            for output, paths in self.lacking.items()
-            if output.startswith(folder) and not paths
-        ]
+        complete = [output for output, paths in self.lacking.items() if not paths]
+        return [output for output in complete if output.startswith(folder)]
 
     def notes(self) -> tuple[list[str], list[str]]:
         """Lines about the copies in use, and warnings about omitted figures and tables."""
         folder = self.plan.folder
-        copies = [
-            f"{task}: {folder(task)} has no tables; using published/{task}"
-            for task in self.published
-        ]
+        words = "has no tables; using published"
+        copies = [f"{task}: {folder(task)} {words}/{task}" for task in self.published]
         left_out = [
             f"left out: {os.path.splitext(output)[0]}, since {' and '.join(paths)} is missing;"
             " get it with `dvc pull`, or compute it with `make benchmark`"

@@ -39,10 +39,9 @@ def hub_sources(config: Mapping[str, Any]) -> dict[str, tuple[str, str, str | No
         place = getattr(KINDS.get(section["kind"]), "texts_key", "")
         texts = section.get(place) or {}
         for key in ("source", "test_source"):
-            source = texts.get(key)
-            if source is None or source == "grammar" or source.endswith((".jsonl", ".jsonl.gz")):
-                continue
-            sources[f"{task}.{place}.{key}"] = ("dataset", source, texts.get("revision"))
+            source = texts.get(key) or "grammar"
+            if source != "grammar" and not source.endswith((".jsonl", ".jsonl.gz")):
+                sources[f"{task}.{place}.{key}"] = ("dataset", source, texts.get("revision"))
     return sources
 
 

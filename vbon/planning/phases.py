@@ -66,9 +66,8 @@ def phase_specs(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def write_phases(config: Mapping[str, Any], folder: str) -> None:
     """Write the files of :func:`phase_specs`, and delete those of phases that are gone."""
     specs = phase_specs(config)
-    for path in Path(folder).glob("*/*.json"):
-        if str(path.relative_to(folder)) not in specs:
-            path.unlink()
+    for path in {*Path(folder).glob("*/*.json")} - {Path(folder, name) for name in specs}:
+        path.unlink()
     for name, spec in specs.items():
         write_json(Path(folder) / name, spec)
 

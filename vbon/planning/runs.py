@@ -197,27 +197,25 @@ def advice(runs: list[Run]) -> list[str]:
     Of best-of-n's responses a share of :math:`n / (n + m)` lies above a pool of m draws, where
     estimates by rank are all equal.
     """
-    lines: dict[str, None] = {}
+    lines = []
     for run in runs:
         m, n = run.spec.get("logf", {}).get("m"), getattr(run.instance, "n", None)
         if m is not None and n is not None and m < n:
             where = f"{run.task}.studies.{run.study}" if run.study else run.task
-            lines[
+            lines.append(
                 f"{where}: {run.method} {run.setting} estimates log F from m = {m} draws for n = "
                 f"{n:g}, above which {n / (n + m):.0%} of best-of-n's responses lie; raise logf.m "
                 "to n or more"
-            ] = None
-    return list(lines)
+            )
+    return list(dict.fromkeys(lines))
 
 
 def _check_names(where: str, methods: Mapping[str, Any]) -> None:
     """Refuse settings of a method that does not exist: they would be ignored."""
     names = sorted(method_modules())
-    for name in methods:
-        if name not in names:
-            raise ConfigError(
-                f"{where}.{name}: unknown method; {hint(name, names)}known: {', '.join(names)}"
-            )
+    for name in (name for name in methods if name not in names):
+        known = f"{hint(name, names)}known: {', '.join(names)}"
+        raise ConfigError(f"{where}.{name}: unknown method; {known}")
 
 
 def _runs_of(config: Mapping[str, Any], root: Root, method: str) -> list[Run]:
@@ -310,12 +308,11 @@ def _logf_keys(root: Root, method: str) -> list[str]:
 
 def _check(run: Run, root: Root) -> None:
     """Refuse leave-one-out with one response per prompt, and pairs of more draws than stored."""
-    online = run.spec.get("online")
-    if online and run.instance.leave_one_out and online["draws_per_prompt"] < 2:
+    draws = run.spec.get("online", {}).get("draws_per_prompt", 2)
+    if draws < 2 and run.instance.leave_one_out:
         raise ConfigError(
-            f"{root.path}.budgets.{run.method}.draws_per_prompt: {online['draws_per_prompt']} is "
-            "not allowed, since a response is compared with the others to its prompt; give 2 or "
-            "more"
+            f"{root.path}.budgets.{run.method}.draws_per_prompt: {draws} is not allowed, since a "
+            "response is compared with the others to its prompt; give 2 or more"
         )
     stored = root.section["sampling"]["train_draws"]
     if run.pairing is not None and run.pairing.num_draws > stored:
@@ -330,12 +327,9 @@ def _settings(root: Root, method: str, grid: Mapping[str, Any]) -> list[dict[str
     """Every combination of the listed values, each checked by the method itself."""
     names = [item.name for item in fields(get_method(method)) if item.init]
     accepted = [*names, *_logf_keys(root, method)]
-    for name in grid:
-        if name not in accepted:
-            raise ConfigError(
-                f"methods.{method}.{name}: unknown setting; accepted: "
-                f"{', '.join([*accepted, 'seeds'])}"
-            )
+    for name in (name for name in grid if name not in accepted):
+        listed = ", ".join([*accepted, "seeds"])
+        raise ConfigError(f"methods.{method}.{name}: unknown setting; accepted: {listed}")
     lists = [value if isinstance(value, list) else [value] for value in grid.values()]
     combinations = [dict(zip(grid, cell, strict=True)) for cell in itertools.product(*lists)]
     for values in combinations:
