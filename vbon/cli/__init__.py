@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
+import vbon
 from vbon.errors import VbonError
 
 VERBS = {
@@ -39,9 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
             _print_usage()
         return 0
     if words[0] == "--version":
-        from vbon import __version__
-
-        print(__version__)
+        print(vbon.__version__)
         return 0
     if words[0] not in _ONLINE:
         for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
@@ -66,8 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         from vbon.artifacts.storage import explain
 
-        message = explain(error)
-        if message is None:
+        if (message := explain(error)) is None:
             raise
         print(f"vbon {words[0]}: {message}", file=sys.stderr)
         return 1

@@ -102,8 +102,7 @@ def _lines(path: Path, source: Path, record: Mapping[str, Any]) -> Iterator[str]
 def _code_today(record: Mapping[str, Any]) -> str:
     """Comparison of the recorded code with today's."""
     roots = record.get("modules", [])
-    files = [Path(root.partition(":")[0]) for root in roots if "/" in root]
-    if not all(file.exists() for file in files):
+    if not all(Path(root.partition(":")[0]).exists() for root in roots if "/" in root):
         return "made with a module that is not here"
     same = code_fingerprint(*roots) == record["code"]
     return ("the same" if same else "not the same") + " as that of " + ", ".join(roots)

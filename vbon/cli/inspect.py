@@ -1,6 +1,5 @@
 """Verbs that print runs, settings and kinds: ``plan``, ``check-config``, ``methods``, ``tasks``."""
 
-import argparse
 import csv
 import subprocess
 import sys
@@ -22,12 +21,6 @@ from vbon.tasks.base import ROLES
 from vbon.tasks.registry import KINDS
 
 _CHANGED = ("params changed", "rule implementation changed", "set of input files changed")
-
-
-def _load(args: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
-    """The configuration of a verb's arguments, and its overlays."""
-    overlays = [*args.config, *args.configfile]
-    return load(["config.yaml", *overlays]), overlays
 
 
 def _advise(lines: list[str]) -> None:
@@ -53,7 +46,8 @@ def plan(arguments: list[str]) -> None:
     options = config_parser("plan", plan.__doc__)
     options.add_argument("--output", help="only write what each phase depends on, to this folder")
     args = options.parse_args(arguments)
-    config, overlays = _load(args)
+    overlays = [*args.config, *args.configfile]
+    config = load(["config.yaml", *overlays])
     runs = expand(config)
     _advise(advice(runs))
     if args.output:
@@ -75,16 +69,10 @@ def plan(arguments: list[str]) -> None:
 
 
 def _outdated_files(overlays: list[str]) -> set[str]:
-    """Results on disk that a changed setting or code makes obsolete, and all that depends on them.
+    """Results that a changed setting or code makes obsolete, and all that depends on them.
 
-    Times of files do not count: a checkout or a copy changes them and no result.
-
-    Args:
-        overlays: Overlays on ``config.yaml``.
-
-    Returns:
-        Paths as the workflow names them; none if this folder has no workflow, or it cannot be
-        parsed (with a warning).
+    Times of files do not count: a checkout or a copy changes them and no result. There are none if
+    this folder has no workflow, or it cannot be parsed (with a warning).
     """
     if not Path("Snakefile").exists():
         return set()
@@ -103,8 +91,7 @@ def _outdated_files(overlays: list[str]) -> set[str]:
     outdated: set[str] = set()
     queue = [row["output_file"] for row in rows if row["status"] in _CHANGED]
     while queue:
-        path = queue.pop()
-        if path not in outdated:
+        if (path := queue.pop()) not in outdated:
             outdated.add(path)
             queue += readers.get(path, [])
     return outdated
@@ -117,7 +104,7 @@ def check_config(arguments: list[str]) -> None:
         usual, text = getattr(Hardware(), field), f"1e12 {unit} per second of a device"
         options.add_argument(f"--{field}", type=float, default=usual, help=text)
     args = options.parse_args(arguments)
-    config, _ = _load(args)
+    config = load(["config.yaml", *args.config, *args.configfile])
     runs = expand(config)
     _advise(advice(runs) + unpinned(config) + uninstalled(config))
     print(yaml.safe_dump(config, sort_keys=False, default_flow_style=None, width=100), end="")
@@ -135,10 +122,8 @@ def _cost(task: str, section: Mapping[str, Any], runs: list[Run], hardware: Hard
     shapes = {role: shape_of(section, role, role == "reference") for role in ROLES}
     for role in ROLES:
         if shapes[role] is None and section[role].get("callable") is None:
-            return [
-                f"{task}: no estimate, since {section[role]['id']} is not at hand; describe it by "
-                f"{task}.{role}.size"
-            ]
+            name, key = section[role]["id"], f"{task}.{role}.size"
+            return [f"{task}: no estimate, since {name} is not at hand; describe it by {key}"]
     hubs = [role for role in ROLES if is_hub_id(section[role]["id"])]
     return described(task, estimate(section, runs, shapes, hubs), hardware)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
@@ -63,9 +63,7 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _looks(
-    runs: list[Run], points: Points, output: str | None
-) -> Iterator[tuple[RenderableType, bool]]:
+def _looks(runs: list[Run], points: Points, output: str | None) -> Iterator[tuple[Group, bool]]:
     """Yield the view of each look, and whether all runs are done and measured."""
     while True:
         alive = _is_running()
@@ -78,8 +76,7 @@ def _looks(
         with_points = measured.drop_duplicates(["task", "study", "method", "setting", "seed"])
         ended = counts.get("done", 0) == len(runs) and len(with_points) >= len(sound)
         parts = [_head(table, measured, alive), _by_method(table, measured)]
-        if len(measured):
-            parts.append(_latest(measured))
+        parts += [_latest(measured)] * bool(len(measured))
         failures = table[table["state"] == "failed"]
         parts += [f"[red]failed[/] {_name(row)}: {row.message}" for row in failures.itertuples()]
         yield Group(*parts), ended
@@ -87,16 +84,14 @@ def _looks(
 
 def _is_running() -> bool:
     """Return True if a workflow runs in this folder: ``vbon workflow`` locks a file meanwhile."""
-    if any(Path(".snakemake/locks").glob("*")):  # of bare Snakemake
-        return True
-    if not LOCK.exists():
-        return False
-    with open(LOCK) as lock:
-        try:
+    try:
+        with open(LOCK) as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        pass
+    return any(Path(".snakemake/locks").glob("*"))  # of bare Snakemake
 
 
 def _head(table: Any, measured: Any, alive: bool) -> str:
@@ -133,27 +128,20 @@ def _by_method(table: Any, measured: Any) -> Table:
             continue
         task, study, method = keys
         points = measured[(measured[["task", "study", "method"]] == keys).all(axis=1)]
+        busy = (str(counts[state] or "") for state in ("running", "failed"))
+        seconds = f"{part['seconds'].mean():.1f}" if part["seconds"].sum() else ""
         shown.add_row(
-            f"{task}/{study}" if study else task,
-            method,
-            f"{counts['done']}/{len(part)}",
-            *(str(counts[state] or "") for state in ("running", "failed")),
-            f"{part['seconds'].mean():.1f}" if part["seconds"].sum() else "",
-            str(len(points) or ""),
-            _range(points["kl"]),
-            _range(points["win_rate"]),
-        )
+            f"{task}/{study}" if study else task, method, f"{counts['done']}/{len(part)}", *busy,
+            seconds, str(len(points) or ""), _range(points["kl"]), _range(points["win_rate"]),
+        )  # fmt: skip
     shown.caption = f"and {waiting} runs of methods that wait" if waiting else None
     return shown
 
 
 def _range(values: Any) -> str:
     """Smallest and largest measured value."""
-    values = values.dropna()
-    if values.empty:
-        return ""
-    low, high = f"{values.min():.2f}", f"{values.max():.2f}"
-    return low if low == high else f"{low}-{high}"
+    ends = dict.fromkeys(f"{end:.2f}" for end in (values.min(), values.max()))
+    return "" if values.isna().all() else "-".join(ends)
 
 
 def _latest(measured: Any) -> Table:

@@ -63,16 +63,15 @@ def workflow(arguments: list[str]) -> None:
         subprocess.run([*snakemake, "--unlock", *_config_files(arguments)], check=True,
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
         print("resuming after an interrupted run", flush=True)
-    bin_folder = str(Path(sys.executable).parent)
+    started = time.time()
     environment = {
         **os.environ,
-        "PATH": f"{bin_folder}{os.pathsep}{os.environ.get('PATH', '')}",
-        "VBON_STARTED": str(time.time()),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        "VBON_STARTED": str(started),
         "VBON_COMMAND": shlex.join(["vbon", "workflow", *arguments]),
         "VBON_REBUILD": json.dumps(requests),
         _MARK: str(Path.cwd()),
     }
-    started = time.time()
     # `all` requests damaged files itself; the figures-only graph has no rules to make them.
     named = requests and "--" in arguments and not {"-s", "--snakefile"} & set(arguments)
     targets = ["rebuild"] if named else []
