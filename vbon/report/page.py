@@ -51,10 +51,7 @@ _HEADINGS = {
 """Headings of figures without a number in the paper."""
 _ELSEWHERE = ("claims", "histories", "excerpts", "cards", "missing", "attainment", "monitored")
 """Tables that have a section of their own, or are drawn."""
-_INTERACTIVE = {
-    "tradeoff": ("figure2a", "figure2b"),
-    "temperature": ("figure5a", "figure5b"),
-}
+_INTERACTIVE = {"tradeoff": ("figure2a", "figure2b"), "temperature": ("figure5a", "figure5b")}
 """Figures that each kind of interactive chart replaces."""
 
 
@@ -97,11 +94,7 @@ def render(tasks: Sequence[Task], missing: Sequence[str] = ()) -> str:
             for task in tasks
             if task.has("tables/histories") and len(task.table("tables/histories"))
         ],
-        "costs": [
-            {"task": task.name, **costs(charts, task)}
-            for task in tasks
-            if task.has("points", "costs")
-        ],
+        "costs": [{"task": t.name, **costs(charts, t)} for t in tasks if t.has("points", "costs")],
         "models": [
             {"task": task.name, "cards": cards_of(task), "samples": sample_texts(task)}
             for task in tasks
@@ -110,13 +103,10 @@ def render(tasks: Sequence[Task], missing: Sequence[str] = ()) -> str:
         "missing": list(missing),
     }
     html, css, js = (path.read_text() for path in FILES)
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {
-        "spoken": _spoken,
-        "lower_first": lambda text: text[0].lower() + text[1:],
-    }
+    options = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True}
+    environment = Environment(undefined=StrictUndefined, **options)
+    environment.filters["lower_first"] = lambda text: text[0].lower() + text[1:]
+    environment.filters["spoken"] = _spoken
     # No string in the library may end its script element.
     vega = vl_convert.javascript_bundle().replace("</script", "<\\/script")
     payload = {"specs": charts.specs, "data": charts.data, "dark": DARK}
@@ -143,13 +133,10 @@ def _partial(task: Task) -> str:
 
 
 def _interactive(charts: Charts, task: Task) -> dict[str, Any] | None:
-    """Return the interactive charts that the tables of a task allow, if any.
-
-    Where exact optima are known, the figure ``optimum`` shows the trade-off.
-    """
+    """Return the interactive charts that the tables of a task allow, if any."""
     if task.has("figures/figure5a") or task.has("figures/figure5b"):
         kind, block = "temperature", temperatures(charts, task)
-    elif task.has("points") and not task.has("tables/optimum"):
+    elif task.has("points") and not task.has("tables/optimum"):  # its figure shows the trade-off
         kind, block = "tradeoff", tradeoff(charts, task)
     else:
         return None
@@ -157,12 +144,7 @@ def _interactive(charts: Charts, task: Task) -> dict[str, Any] | None:
 
 
 def _figures(task: Task, interactive: str) -> list[dict[str, Any]]:
-    """Return every figure of a task as it is printed.
-
-    Args:
-        task: Task whose figures are shown.
-        interactive: Kind of the task's interactive charts, or empty.
-    """
+    """Return every figure of a task as it is printed; some repeat its interactive charts."""
     return [
         {
             "name": name,

@@ -49,14 +49,12 @@ def temperatures(charts: Charts, task: Task) -> dict[str, Any]:
         Names and titles of the ``charts``, the ``methods`` of the buttons, and the ``csv``.
     """
     names, methods, files = [], [], []
-    for figure, metric in (("figure5a", "evaluator_win_rate"), ("figure5b", "evaluator_reward")):
-        if not task.has(f"figures/{figure}"):
-            continue
-        table = labelled(task.table(f"figures/{figure}"))
+    figures = {"figure5a": "evaluator_win_rate", "figure5b": "evaluator_reward"}
+    for figure in (name for name in figures if task.has(f"figures/{name}")):
+        table, metric = labelled(task.table(f"figures/{figure}")), figures[figure]
         methods = scales(table["method"])["method"]
         drawn = _by_temperature(charts, task, table, figure, LABELS[metric])
-        words = metric.replace("_", " ").capitalize()
-        names.append((drawn, f"{words} by sampling temperature"))
+        names.append((drawn, f"{metric.replace('_', ' ').capitalize()} by sampling temperature"))
         files.append(f"{task.name}/figures/{figure}.csv")
     return {"charts": names, "methods": buttons(methods), "csv": ", ".join(files)}
 
@@ -116,15 +114,13 @@ def training(charts: Charts, task: Task) -> dict[str, Any]:
     shades = alt.Scale(range=list(RAMP), domain=[0, 1], interpolate="lab")
     recorded = table.groupby("method", sort=False)[drawn].count().gt(0).sum(axis=1)
     ends = json.dumps(table.groupby("method")["episodes"].max().astype(int).to_dict())
-    few = alt.Axis(tickCount=5)
+    # Fixed scales: a method that never recorded the quantity would have none.
+    until = alt.Scale(domain=[0, {"expr": f"({ends})[selected]"}], nice=False)
+    few, names = alt.Axis(tickCount=5), []
     first = recorded.idxmax()  # the method with the most recorded quantities
-    names = []
     for quantity in drawn:
-        # Fixed scales: a method that never recorded the quantity would have none.
-        until = alt.Scale(domain=[0, {"expr": f"({ends})[selected]"}], nice=False)
-        shown = alt.Chart(data).transform_filter(
-            f"datum.method == selected && isValid(datum.{quantity})"
-        )
+        is_shown = f"datum.method == selected && isValid(datum.{quantity})"
+        shown = alt.Chart(data).transform_filter(is_shown)
         chart = shown.mark_line(strokeWidth=1.3, point={"size": 12}).encode(
             alt.X("episodes:Q", title="Episodes (or examples seen)", scale=until, axis=few),
             alt.Y(f"{quantity}:Q", title=QUANTITIES[quantity], scale=span(table[quantity])),
@@ -132,8 +128,7 @@ def training(charts: Charts, task: Task) -> dict[str, Any]:
             alt.Detail("run:N"),
             tooltip=[*tooltips(*words), alt.Tooltip(f"{quantity}:Q", format=".3f")],
         )
-        selected = alt.param(name="selected", value=first)
-        chart = chart.add_params(selected)
+        chart = chart.add_params(alt.param(name="selected", value=first))
         names.append(charts.add(f"{task.name}-training-{quantity}", chart, 230))
     return {"charts": names, "methods": methods, "selected": first}
 

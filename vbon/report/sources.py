@@ -51,21 +51,18 @@ class Task:
     def cards(self) -> dict[str, dict[str, Any]]:
         """Provenance of each table that has one. Figures are skipped: redrawing changes theirs."""
         cards = {}
-        tables = {name: path for name, path in self.paths.items() if name[:8] != "figures/"}
-        for name, path in tables.items():
-            beside = path.with_suffix(".json")
+        for name, path in self.paths.items():
             if path.suffix == ".parquet":
                 cards[name] = read_provenance(path)
-            elif beside.exists():
-                cards[name] = json.loads(beside.read_text())
+            elif name[:8] != "figures/" and path.with_suffix(".json").exists():
+                cards[name] = json.loads(path.with_suffix(".json").read_text())
         return cards
 
     @cached_property
     def models(self) -> pd.DataFrame:
         """The table ``cards``; empty if the task has none."""
-        columns = ["role", "kind", "quantity", "value"]
         if not self.has("tables/cards"):
-            return pd.DataFrame(columns=columns)
+            return pd.DataFrame(columns=["role", "kind", "quantity", "value"])
         return pd.read_csv(self.paths["tables/cards"], dtype=str)
 
     def setting(self, role: str, quantity: str) -> str | None:

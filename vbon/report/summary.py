@@ -4,6 +4,7 @@ A sentence whose table or row is missing is left out, so that the page of one ta
 run reads well too.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -43,12 +44,10 @@ def verdicts(claims: pd.DataFrame) -> str:
     """
     if claims.empty:
         return ""
-    yes, no, unknown = (
-        int((claims["verdict"] == word).sum()) for word in (SUPPORTED, NOT_SUPPORTED, UNDECIDED)
-    )
+    counts = Counter(claims["verdict"])
     return (
-        f"These runs support {yes} of the paper's claims, do not support {no} and leave "
-        f"{unknown} undecided."
+        f"These runs support {counts[SUPPORTED]} of the paper's claims, do not support "
+        f"{counts[NOT_SUPPORTED]} and leave {counts[UNDECIDED]} undecided."
     )
 
 

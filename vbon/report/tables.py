@@ -119,11 +119,10 @@ def sample_texts(task: Task) -> list[dict[str, Any]]:
     blocks = []
     for prompt, part in shown.groupby("prompt", sort=False):
         rows = part.sort_values("method", key=lambda names: names.map(order), kind="stable")
-        cells = [
-            [words[row.method], row.setting, row.response,
-             *map(_reward, (row.reward, row.evaluator_reward))]
-            for row in rows.itertuples()
-        ]  # fmt: skip
+        cells = []
+        for row in rows.itertuples():
+            rewards = map(_reward, (row.reward, row.evaluator_reward))
+            cells.append([words[row.method], row.setting, row.response, *rewards])
         blocks.append({"prompt": prompt, "rows": cells})
     return blocks
 

@@ -98,11 +98,9 @@ def tradeoff(charts: Charts, task: Task) -> dict[str, Any]:
     reward_title = "Mean probability of the positive class"
     if task.table("points")["reward_prob"].isna().all():
         reward_title = "Mean reward"
-    planes = []
-    for metric, title, bounded in (
-        ("win_rate", "Win rate against the reference", True),
-        ("reward", reward_title, False),
-    ):
+    titles, planes = {"win_rate": "Win rate against the reference", "reward": reward_title}, []
+    for metric, title in titles.items():
+        bounded = metric == "win_rate"
         low, high = runs[metric].min(), runs[metric].max()
         if bounded:
             low, high = min(low, 0.5), 1.0
