@@ -12,16 +12,15 @@ from vbon.figures.temperature import figure5, overoptimisation
 from vbon.figures.tradeoff import figure2, figure6
 
 Tables = Mapping[str, pd.DataFrame]
+Draw = Callable[[Tables, Path], pd.DataFrame]
 
 
-def _tradeoff(
-    axis: str, words: str, without: frozenset[str] = frozenset()
-) -> Callable[[Tables, Path], pd.DataFrame]:
-    """Figure 2 or 7 of every method except those in ``without``."""
+def _tradeoff(axis: str, words: str, without: str = "") -> Draw:
+    """Figure 2 or 7 of every method except the one in ``without``."""
 
     def draw(tables: Tables, out_stem: Path) -> pd.DataFrame:
         points, about = tables["points"], words
-        methods = [name for name in points["method"].unique() if name not in without]
+        methods = [name for name in points["method"].unique() if name != without]
         extra = {name: tables.get(name) for name in ("attainment", "pareto")}
         if axis == "reward_prob" and points[axis].isna().all():
             # The reward has no probability (a function's, for example): draw the reward itself,
@@ -42,21 +41,15 @@ def _exact_and_bound(tables: Tables, out_stem: Path) -> pd.DataFrame:
 
 
 def _titled(points: pd.DataFrame, words: str) -> str:
-    """Return a title with the name of the task.
-
-    Example:
-        >>> _titled(pd.DataFrame({"task": ["sentiment"]}), "win rate")
-        'Sentiment: win rate'
-    """
+    """Title with the name of the task, as "Sentiment: win rate"."""
     return f"{points['task'].iloc[0].replace('_', ' ').capitalize()}: {words}"
 
 
 _WIN_RATE, _REWARD = "win rate", "mean probability of positive"
-_FIGURE_7_ONLY = frozenset({"bon_sft"})
 
-FIGURES: dict[str, Callable[[Tables, Path], pd.DataFrame]] = {
-    "figure2a": _tradeoff("win_rate", _WIN_RATE, _FIGURE_7_ONLY),
-    "figure2b": _tradeoff("reward_prob", _REWARD, _FIGURE_7_ONLY),
+FIGURES: dict[str, Draw] = {
+    "figure2a": _tradeoff("win_rate", _WIN_RATE, "bon_sft"),
+    "figure2b": _tradeoff("reward_prob", _REWARD, "bon_sft"),
     "figure3": lambda tables, stem: figure3(tables["shown_pools"], stem),
     "figure4": lambda tables, stem: figure4(tables["points"], tables["costs"], stem),
     "figure5a": lambda tables, stem: figure5(tables["points"], "evaluator_win_rate", stem),

@@ -96,9 +96,8 @@ def _attained(axes: Axes, table: pd.DataFrame, metric: str, label: str) -> None:
             fmt="o", color=shade, markersize=5, elinewidth=0.9, capsize=2.5, zorder=3,
         )  # fmt: skip
         side = (4, 6) if index % 2 else (4, -11)  # alternate: small M are close together
-        axes.annotate(
-            f"{m:g}", (row["minutes"], row[metric]), side, textcoords="offset points", size=7
-        )
+        place = (row["minutes"], row[metric])
+        axes.annotate(f"{m:g}", place, side, textcoords="offset points", size=7)
     axes.set(xlabel="Minutes, on one core", ylabel=label)
     axes.margins(x=0.12, y=0.15)
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.transforms import Bbox, BboxBase
+from numpy.typing import NDArray
 
 # Direction from point to label (right, up), in order of preference.
 _DIRECTIONS = [(1, -1), (1, 1), (-1, 1), (-1, -1), (0, -1), (0, 1), (1, 0), (-1, 0)]
@@ -25,9 +25,7 @@ class Label:
     colour: Any
 
 
-def place_labels(
-    axes: Axes, labels: list[Label], obstacles: npt.NDArray[np.float64]
-) -> list[Label]:
+def place_labels(axes: Axes, labels: list[Label], obstacles: NDArray[np.float64]) -> list[Label]:
     """Write labels beside their points, each at the first free place of a fixed list.
 
     A label that fits nowhere is omitted: a missing label loses information, an overlapping one
@@ -41,9 +39,7 @@ def place_labels(
     Returns:
         The labels that were written.
     """
-    figure = axes.figure
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    unit = figure.dpi / 72
+    renderer, unit = FigureCanvasAgg(axes.figure).get_renderer(), axes.figure.dpi / 72
     frame = axes.get_window_extent(renderer)
     blocked = axes.transData.transform(obstacles)
     taken: list[Bbox] = []
@@ -52,16 +48,12 @@ def place_labels(
         x, y = axes.transData.transform((label.x, label.y))
         text = axes.text(label.x, label.y, label.text, size=7.0, color=label.colour, zorder=9)
         extent = text.get_window_extent(renderer)
-        place = next(
-            (
-                box
-                for box in _places(x, y, extent, unit)
-                if frame.contains(box.x0, box.y0) and frame.contains(box.x1, box.y1)
-                # No closer than the radius of a marker to any point.
-                if not (box.count_overlaps(taken) or box.padded(2.5 * unit).count_contains(blocked))
-            ),
-            None,
-        )
+        boxes = _places(x, y, extent, unit)
+        inside = (b for b in boxes if frame.contains(b.x0, b.y0) and frame.contains(b.x1, b.y1))
+        free = (box for box in inside if not box.count_overlaps(taken))
+        # No closer than the radius of a marker to any point.
+        clear = (box for box in free if not box.padded(2.5 * unit).count_contains(blocked))
+        place = next(clear, None)
         if place is None:
             text.remove()
             continue

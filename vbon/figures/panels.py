@@ -119,9 +119,8 @@ class Differences:
         for y, verdict in zip(position, self.verdicts, strict=True):
             axes.text(1.48 * reach, y, verdict, ha="right", va="center", size=7.5)
         axes.set_xlabel("Win rate of vBoN minus its L bound's (90 % interval)")
-        axes.text(
-            0.985 * self.margin, -0.62, f"margin ± {self.margin:g}", ha="right", va="bottom", size=7
-        )
+        text, corner = f"margin ± {self.margin:g}", {"ha": "right", "va": "bottom"}
+        axes.text(0.985 * self.margin, -0.62, text, size=7, **corner)
 
 
 def _setting_text(setting: str) -> str:

@@ -66,8 +66,7 @@ class MethodStyle:
     @property
     def text_colour(self) -> tuple[float, float, float]:
         """Darker shade of the colour, readable in small text on white."""
-        red, green, blue = (0.62 * part for part in to_rgb(self.colour))
-        return red, green, blue
+        return tuple(0.62 * part for part in to_rgb(self.colour))
 
 
 # The paper's methods have Okabe and Ito's colours, which stay apart under the common colour

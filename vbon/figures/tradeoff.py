@@ -241,9 +241,8 @@ def _draw_curves(axes: Axes, curves: pd.DataFrame) -> None:
         axes.plot(frontier["kl"], frontier["metric"], color=INK, linewidth=1.1, zorder=1)
     for series, dashes in (("best_of_n_analytic", (0, (4, 2))), ("best_of_n_mean", "-")):
         curve = curves[curves["series"] == series]
-        axes.plot(
-            curve["kl"], curve["metric"], color="#4d4d4d", linewidth=0.8, linestyle=dashes, zorder=2
-        )
+        look = {"color": "#4d4d4d", "linewidth": 0.8, "linestyle": dashes, "zorder": 2}
+        axes.plot(curve["kl"], curve["metric"], **look)
 
 
 def _draw_method(axes: Axes, runs: pd.DataFrame, style: MethodStyle) -> None:
@@ -300,21 +299,14 @@ def _legend(
     for name, style in styles.items():
         joined = name == "best_of_n" or name in banded
         colour = "#4d4d4d" if name == "best_of_n" else style.colour
-        handles.append(
-            Line2D(
-                [], [], label=style.label + words.get(name, ""), color=colour, linewidth=1.0,
-                linestyle=style.dashes if joined else "none", **marker_settings(style),
-            )
-        )  # fmt: skip
-    series = set(curves["series"])
-    if "best_of_n_analytic" in series:
+        look = {"linestyle": style.dashes if joined else "none", **marker_settings(style)}
+        text = style.label + words.get(name, "")
+        handles.append(Line2D([], [], label=text, color=colour, linewidth=1.0, **look))
+    if "frontier" in set(curves["series"]):  # and with it the closed form
         line = Line2D([], [], color="#4d4d4d", linewidth=0.8, linestyle=(0, (4, 2)))
         line.set_label("BoN, closed form")
-        handles.append(line)
-    if "frontier" in series:
-        handles.append(
-            Patch(facecolor="#f1f1f1", edgecolor=INK, label="no policy can be here", hatch="////")
-        )
+        hatched = {"facecolor": "#f1f1f1", "edgecolor": INK, "hatch": "////"}
+        handles += [line, Patch(label="no policy can be here", **hatched)]
     off = Line2D([], [], marker="o", color=INK, linestyle="none", alpha=FAINT, markersize=5)
     off.set_label("off its method's front")
     bars = Line2D([], [], marker="|", color=INK, linestyle="none", markersize=7, label="± 1 SE")
@@ -336,11 +328,10 @@ def _setting_labels(drawn: pd.DataFrame, styles: dict[str, MethodStyle]) -> list
     moved = drawn["kl"] > 2 * drawn["kl_se"].fillna(0)  # a label on the reference says nothing
     shown = drawn[moved & (drawn["kl"] <= KL_LIMIT) & drawn["on_method_front"].astype(bool)]
     for name, style in reversed(styles.items()):  # vBoN before its baselines
-        front = shown[shown["method"] == name].sort_values("kl")
+        front = shown[(shown["method"] == name) & (name != "reference")].sort_values("kl")
         ends = front.iloc[[0, -1]] if len(front) > 1 else front
         for row in ends.itertuples():
-            if name != "reference":
-                labels.append(Label(_setting_text(row), row.kl, row.metric, style.text_colour))
+            labels.append(Label(_setting_text(row), row.kl, row.metric, style.text_colour))
     return labels
 
 
