@@ -15,7 +15,7 @@ from vbon.artifacts import SCHEMAS, read_table
 from vbon.errors import DataError
 from vbon.evaluation.metrics import Pools, summarise
 
-_NAN = float("nan")
+_IDENTITY, _NAN = ("task", "method", "setting", "seed"), float("nan")
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,11 @@ class Pool:
         ranking = table[table["draw"] < draws]
         grouped = ranking.groupby("prompt_id", sort=False)
         first = ranking[ranking["draw"] == 0].set_index("prompt_id")["reward"]
-        return cls(
-            {name: np.sort(group.to_numpy()) for name, group in grouped["reward"]},
-            {name: np.sort(group.to_numpy()) for name, group in grouped["evaluator_reward"]},
-            first.to_dict(),
-            temperature,
+        ours, evaluated = (
+            {name: np.sort(group.to_numpy()) for name, group in grouped[column]}
+            for column in ("reward", "evaluator_reward")
         )
+        return cls(ours, evaluated, first.to_dict(), temperature)
 
 
 @dataclass(frozen=True)
@@ -153,10 +152,6 @@ def _seconds_per_draw(files: Sequence[str]) -> dict[str, float]:
     return total
 
 
-def _identity(record: dict[str, Any]) -> dict[str, Any]:
-    return {name: record[name] for name in ("task", "method", "setting", "seed")}
-
-
 def points_of(
     record: dict[str, Any], folder: Path, measurement: Measurement
 ) -> list[dict[str, Any]]:
@@ -170,17 +165,13 @@ def points_of(
     Raises:
         ArtifactError: If a run with status ``ok`` has no responses.
     """
+    pool_tokens = int(measurement.train_tokens[_stored_draws(record)])
     base = {
         **dict.fromkeys(SCHEMAS["points"].columns, _NAN),
-        **_identity(record),
-        "status": record["status"],
-        "n": _NAN if record["n"] is None else float(record["n"]),
-        "kl_coef": _NAN if record["kl_coef"] is None else float(record["kl_coef"]),
-        "num_prompts": 0,
-        "num_responses": 0,
-        "sampled_tokens": record.get("sampled_tokens", 0)
-        + int(measurement.train_tokens[_stored_draws(record)]),
-        "trainable_parameters": record["trainable_parameters"],
+        **{name: record[name] for name in (*_IDENTITY, "status", "trainable_parameters")},
+        **{k: _NAN if record[k] is None else float(record[k]) for k in ("n", "kl_coef")},
+        **{"num_prompts": 0, "num_responses": 0},
+        "sampled_tokens": record.get("sampled_tokens", 0) + pool_tokens,
     }
     if record["study"]:
         settings = record["spec"].get("logf", {})
@@ -211,17 +202,15 @@ def cost_of(record: dict[str, Any], measurement: Measurement) -> dict[str, Any]:
     every training prompt as the run used.
     """
     seconds, stored = record.get("seconds", {}), _stored_draws(record)
+    measured = ("train_seconds", "peak_memory_mb", "hardware")
     return {
-        **_identity(record),
+        **{name: record[name] for name in (*_IDENTITY, *measured)},
         "sample_seed": measurement.seed,
         "temperature": measurement.temperature,
         "domain": "all",
-        "train_seconds": record["train_seconds"],
         "sample_seconds": seconds.get("sample", 0.0),
         "score_seconds": seconds.get("score", 0.0),
         "pool_sample_seconds": stored * measurement.seconds["samples"],
         "pool_score_seconds": stored * measurement.seconds["rewards"],
-        "peak_memory_mb": record["peak_memory_mb"],
         "updates": record.get("updates", 0),
-        "hardware": record["hardware"],
     }

@@ -1,4 +1,4 @@
-"""Steps that measure runs: responses to the test prompts, and the points card of them."""
+"""Steps that measure runs: responses to the test prompts, and the points made of them."""
 
 import shutil
 import sys
@@ -21,7 +21,7 @@ MEASURE = "vbon.evaluation.policy:Measure"
 
 @step(work=MEASURE, needs_gpu=True)
 def evaluate(runs: list, measuring: dict[str, Any], seed: int) -> None:
-    """Sample and score what the runs of one job card, on the test prompts.
+    """Sample and score responses of the runs of one job to the test prompts.
 
     Args:
         runs: Runs as plain values.
@@ -41,7 +41,7 @@ def evaluate(runs: list, measuring: dict[str, Any], seed: int) -> None:
 def _measure(
     run: Any, split: str, settings: dict[str, Any], seed: int, loaded: dict[tuple[str, str], Any]
 ) -> None:
-    """Sample and score what one run card at one temperature, unless that is on disk already."""
+    """Sample and score responses of one run at one temperature, unless they are on disk."""
     start_clock()
     folder = Path(run.folder)
     output, record = folder / "responses" / f"{split}.parquet", read_record(folder / "run.json")
@@ -78,17 +78,9 @@ def _key(path: Path) -> str | None:
 
 @step(is_light=True)
 def aggregate(
-    runs: Runs,
-    specs: list[str],
-    samples: Input,
-    prompts: Input,
-    rewards: Named,
-    seconds: Inputs,
-    measuring: dict[str, Any],
-    points: Output,
-    costs: Output,
-    job: Job,
-) -> None:
+    runs: Runs, specs: list[str], samples: Input, prompts: Input, rewards: Named, seconds: Inputs,
+    measuring: dict[str, Any], points: Output, costs: Output, job: Job,
+) -> None:  # fmt: skip
     """Gather the points and costs of all runs of a task or study."""
     from vbon.evaluation.points import Measurement, cost_of, points_of
 
@@ -99,11 +91,8 @@ def aggregate(
         rows["points"] += points_of(record, Path(folder) / "responses", measurement)
         rows["costs"].append(cost_of(record, measurement))
     # A run that diverged has no responses.
-    responses = {
-        f"{'/'.join(Path(folder).parts[-3:])} responses": f"{folder}/responses"
-        for folder in runs
-        if Path(folder, "responses").exists()
-    }
+    folders = [path for path in (Path(run, "responses") for run in runs) if path.exists()]
+    responses = {f"{'/'.join(path.parts[-4:-1])} responses": str(path) for path in folders}
     record = job.provenance(specs=None, seconds=None, rewards={**rewards, **responses})
     for path, schema in ((points, "points"), (costs, "costs")):
         write_both(path, pd.DataFrame(rows[schema]), schema, record)

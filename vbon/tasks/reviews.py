@@ -26,17 +26,9 @@ class Reviews(TextTask):
 
     def texts(self, seed: int) -> pd.DataFrame:
         """Labelled reviews."""
-        settings = self.section["reviews"]
-        reviews = load_reviews(
-            settings["source"],
-            settings["num_reviews"],
-            settings["text_column"],
-            settings["label_column"],
-            seed,
-            settings.get("revision"),
-            settings.get("test_source"),
-        )
-        return self.divided(reviews, seed)
+        names = ("source", "num_reviews", "text_column", "label_column", "revision", "test_source")
+        settings = {name: self.section["reviews"].get(name) for name in names}
+        return self.divided(load_reviews(**settings, seed=seed), seed)
 
     def quantities(self, texts: pd.DataFrame) -> dict[str, float]:
         """Number of reviews and share of positive ones."""
@@ -91,13 +83,9 @@ def load_reviews(
         return reviews
 
     def read(source: str, key: str) -> pd.DataFrame:
-        reviews = pd.DataFrame(
-            [
-                (name, *_checked(row, where, text_column, label_column))
-                for name, where, row in read_rows(source, key, revision)
-            ],
-            columns=["source_id", "text", "label"],
-        )
+        rows = read_rows(source, key, revision)
+        checked = [(name, *_checked(row, at, text_column, label_column)) for name, at, row in rows]
+        reviews = pd.DataFrame(checked, columns=["source_id", "text", "label"])
         if reviews.empty:
             raise DataError(f"{source} holds no reviews; one JSON object per line is expected")
         return reviews

@@ -112,24 +112,15 @@ def _pool(folder: str, split: str, section: dict[str, Any], seed: int) -> None:
     rewards = f"{pools}/rewards/{split}.parquet"
     models = {role: f"{folder}/models/{role}" for role in ROLES}
     pool.sample(
-        prompts=shown,
-        reference=models["reference"],
-        drawing=sampling,
+        prompts=shown, reference=models["reference"], drawing=sampling, shard=0, seed=seed,
         draws=sampling["train_draws"] if split == "train" else test_draws,
-        shard=0,
-        seed=seed,
-        temperatures=[sampling["temperature"]],
-        samples=[samples],
+        temperatures=[sampling["temperature"]], samples=[samples],
         seconds=[f"{pools}/seconds/samples-{split}-0.json"],
-    )
+    )  # fmt: skip
     pool.score(
-        prompts=shown,
-        **models,
-        samples=[samples],
-        scoring=section["rewards"],
-        rewards=[rewards],
+        prompts=shown, **models, samples=[samples], scoring=section["rewards"], rewards=[rewards],
         seconds=[f"{pools}/seconds/rewards-{split}-0.json"],
-    )
+    )  # fmt: skip
     used = section["logf"]["m"] if split == "train" else sampling["test_draws"]
     pool.logf(rewards=rewards, draws=used, output=f"{pools}/logf/{split}.parquet")
 

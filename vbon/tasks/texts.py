@@ -187,8 +187,7 @@ def assign_parts(
         tested = rows.pop("for_test")
         parts = assign_parts(rows[~tested], column, fractions, seed, kind)
         return pd.concat([parts, rows[tested].assign(part="test")], ignore_index=True)
-    order = _shuffled(rows[column], seed, "split")
-    parts = [""] * len(rows)
+    order, parts = _shuffled(rows[column], seed, "split"), [""] * len(rows)
     start, share = 0, 0.0
     for part in PARTS:
         share += fractions[part]
@@ -257,10 +256,9 @@ def make_prompts(
         >>> prompts["prompt_ids"].map(len).between(2, 8).all().item()
         True
     """
-    encoded = tokenizer(
-        rows["text"].tolist(), add_special_tokens=False, truncation=True, max_length=max_tokens
-    )["input_ids"]
-    excluded = {tuple(int(token) for token in ids) for ids in exclude}
+    options = {"add_special_tokens": False, "truncation": True, "max_length": max_tokens}
+    encoded = tokenizer(rows["text"].tolist(), **options)["input_ids"]
+    excluded = {tuple(map(int, ids)) for ids in exclude}
     seen: set[tuple[int, ...]] = set()
     prompts, short, repeated, shared = [], 0, 0, 0
     for source, domain, ids in zip(rows["source_id"], _domains(rows), encoded, strict=True):
@@ -281,9 +279,8 @@ def make_prompts(
             f"requested ({counts}); give more texts or lower the number of prompts"
         )
     _LOG.info("%d prompts from %d texts (%s)", num_prompts, len(rows), counts)
-    frame = pd.DataFrame(
-        prompts[:num_prompts], columns=["prompt_id", "prompt_ids", "source_id", "domain"]
-    )
+    columns = ["prompt_id", "prompt_ids", "source_id", "domain"]
+    frame = pd.DataFrame(prompts[:num_prompts], columns=columns)
     frame.insert(1, "prompt", tokenizer.batch_decode(frame["prompt_ids"].tolist()))
     return frame
 
