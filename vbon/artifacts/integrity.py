@@ -1,6 +1,5 @@
 """Find damaged artifacts and set them aside, so that the workflow makes them again."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from vbon.artifacts.tables import check_table, damaged_parts
@@ -17,23 +16,17 @@ def find_damage(folder: str | Path) -> dict[Path, str]:
     model, if it cannot be read or one of its parts is missing or has changed.
     """
     messages = {}
-    for path in _files(Path(folder)):
+    for path in sorted(Path(folder).rglob("*")):
+        if any(part.startswith(".") for part in path.relative_to(folder).parts):
+            continue  # of an interrupted writer
         try:
             if path.suffix == ".parquet":
                 check_table(path)
-            elif parts := damaged_parts(path):
+            elif path.name in RECORDS and (parts := damaged_parts(path)):
                 messages[path] = f"{path}: {', '.join(parts)} changed since it was written"
         except ArtifactError as error:
             messages[path] = str(error)
     return messages
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    """Tables and records, without the hidden files of interrupted writers."""
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if (path.suffix == ".parquet" or path.name in RECORDS) and not hidden:
-            yield path
 
 
 def set_aside(folder: str | Path) -> tuple[dict[Path, str], list[str]]:

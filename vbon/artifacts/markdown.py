@@ -64,11 +64,7 @@ def _shown(cells: tuple[str, ...]) -> list[str]:
     filled = [cell for cell in cells if cell]
     numbers = all(_DECIMAL.fullmatch(cell) or _WHOLE.fullmatch(cell) for cell in filled)
     missing = "nan" if filled and numbers else ""
-    return [_cell(cell) if cell else missing for cell in cells]
-
-
-def _cell(text: str) -> str:
-    return f"{float(text):.4g}" if _DECIMAL.fullmatch(text) else text
+    return [f"{float(c):.4g}" if _DECIMAL.fullmatch(c) else c or missing for c in cells]
 
 
 def _escaped(text: str) -> str:

@@ -38,9 +38,8 @@ def workflow(arguments: list[str]) -> None:
     cleared first, and damaged files are set aside, so the same command always resumes.
     """
     if arguments in (["-h"], ["--help"]):
-        print(
-            "usage: vbon workflow [options of snakemake]\n\n" + " ".join(workflow.__doc__.split())
-        )
+        usage = "usage: vbon workflow [options of snakemake]\n\n"
+        print(usage + " ".join(workflow.__doc__.split()))
         return
     # Closed by the kernel however this process ends; jobs do not inherit it.
     lock = open(LOCK, "a+")  # noqa: SIM115

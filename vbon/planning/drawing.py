@@ -115,8 +115,8 @@ class Drawing:
     def reported(self, task: str) -> dict[str, str]:
         """Files that the report shows of a task, by the names that it uses."""
         plan = self.plan
-        shown = [name for name in plan.table_names(task) if name in _EXCERPTS]
-        tables = dict.fromkeys([*plan.rendered(task), *shown, "missing"])
+        alone = [n for n in plan.table_names(task) if n in ("excerpts", "cards", "histories")]
+        tables = dict.fromkeys([*plan.rendered(task), *alone, "missing"])
         names = {name: f"{name}.parquet" for name in ("points", "costs")}
         names |= {f"tables/{name}": f"tables/{name}.csv" for name in tables}
         names |= {f"figures/{name}": f"figures/{name}.csv" for name in self.figures(task)}
@@ -156,7 +156,3 @@ class Drawing:
         files.update(f"{folder}/tables/{name}.csv" for name in plan.table_names(task))
         files.update(f"{folder}/tables/{name}.md" for name in plan.rendered(task))
         return sorted(files)
-
-
-_EXCERPTS = ("excerpts", "cards", "histories")
-"""Tables that exist for the report alone."""

@@ -121,7 +121,8 @@ def sample_texts(task: Task) -> list[dict[str, Any]]:
         rows = part.sort_values("method", key=lambda names: names.map(order), kind="stable")
         cells = []
         for row in rows.itertuples():
-            rewards = map(_reward, (row.reward, row.evaluator_reward))
+            numbers = (row.reward, row.evaluator_reward)
+            rewards = ["–" if pd.isna(number) else f"{number:.2f}" for number in numbers]
             cells.append([words[row.method], row.setting, row.response, *rewards])
         blocks.append({"prompt": prompt, "rows": cells})
     return blocks
@@ -137,7 +138,3 @@ def _representatives(task: Task, samples: pd.DataFrame) -> pd.DataFrame:
     ranked = runs.merge(level, on=["method", "setting"], how="left")
     ranked = ranked.sort_values(["level", "seed"], ascending=[False, True], kind="stable")
     return ranked.drop_duplicates("method")[["method", "setting", "seed"]]
-
-
-def _reward(value: float) -> str:
-    return "–" if pd.isna(value) else f"{value:.2f}"
