@@ -262,7 +262,7 @@ def _defined(node: ast.stmt) -> list[str]:
 
 
 def _uses(node: ast.AST, with_arguments: bool = False) -> set[str]:
-    """Names that a statement mentions, and sources that it imports from this package."""
+    """Names that a statement mentions, unless arguments hide them, and sources that it imports."""
     uses: set[str] = set()
     is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     signature = ast.walk(node.args) if is_function and not with_arguments else ()
@@ -355,10 +355,8 @@ def data_hash(data: bytes, schema: pa.Schema) -> str:
     """Hash of a table: the bytes before the parquet footer, and the columns' names and types."""
     columns = []
     for name, kind in zip(schema.names, schema.types, strict=True):
-        # Parquet gives a name to the elements of a list.
-        columns.append(
-            [name, f"list of {kind.value_type}" if pa.types.is_list(kind) else str(kind)]
-        )
+        is_list = pa.types.is_list(kind)  # parquet gives a name to its elements
+        columns.append([name, f"list of {kind.value_type}" if is_list else str(kind)])
     return digest([hashlib.sha256(data).hexdigest(), columns])
 
 

@@ -17,7 +17,7 @@ from vbon.methods.registry import method_modules
 from vbon.planning import snakemake9
 from vbon.planning.config import tasks_of
 from vbon.planning.drawing import Drawing
-from vbon.planning.runs import Root, Run, expand, file_of, language_of, pair_files, roots
+from vbon.planning.runs import Root, Run, expand, language_of, pair_files, roots
 from vbon.planning.workflow import SPLITS, Plan
 from vbon.tasks.base import ROLES
 
@@ -152,8 +152,8 @@ def _data(plan: Plan, task: str) -> list[str]:
 def _pool(plan: Plan, task: str) -> list[str]:
     """Everything below the ``reference`` folders that some run or table reads."""
     runs = [run for run in plan.runs if run.task == task]
-    paths = [file_of(path) for run in runs for path in run.inputs().values()]
-    files = {path for path in [*paths, *plan.evaluation_inputs(runs)] if "/reference/" in path}
+    paths = [*plan.evaluation_inputs(runs), *(p for run in runs for p in run.inputs().values())]
+    files = {path for path in paths if "/reference/" in path and path.endswith(".parquet")}
     folder = f"{plan.folder(task)}/reference"
     return sorted({*files, f"{folder}/samples/train.parquet", f"{folder}/rewards/train.parquet"})
 
