@@ -80,13 +80,9 @@ class Measurement:
 
     @classmethod
     def load(
-        cls,
-        samples: str,
-        prompts: str,
-        rewards: Mapping[str, str],
-        seconds: Sequence[str],
+        cls, samples: str, prompts: str, rewards: Mapping[str, str], seconds: Sequence[str],
         settings: dict[str, Any],
-    ) -> "Measurement":
+    ) -> "Measurement":  # fmt: skip
         """Read the pools and their costs.
 
         Args:
