@@ -104,9 +104,12 @@ class Measurement:
         return cls(
             {name: Pool.load(path, draws, splits[name]) for name, path in rewards.items()},
             _domains(prompts) if settings.get("by_domain") else None,
-            np.append(0, lengths.cumsum().to_numpy()), _seconds_per_draw(seconds), settings["seed"],
-            settings.get("sample_seeds") or [settings["seed"]], settings["temperature"],
-        )  # fmt: skip
+            np.append(0, lengths.cumsum().to_numpy()),
+            _seconds_per_draw(seconds),
+            settings["seed"],
+            settings.get("sample_seeds") or [settings["seed"]],
+            settings["temperature"],
+        )
 
     def groups(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Name of a set of responses and key columns, for every row of ``points`` of a run."""

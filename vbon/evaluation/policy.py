@@ -56,10 +56,14 @@ class Evaluator:
     def evaluate(self, policy: PreTrainedModel) -> pd.DataFrame:
         """Sample and score a policy; rows of schema "responses"."""
         rollouts = sample(
-            policy, self.prompts, draws=self.responses, max_new_tokens=self.max_new_tokens,
-            eos_token_id=self.tokenizer.eos_token_id, seed=derive_seed(self.seed, "evaluation"),
+            policy,
+            self.prompts,
+            draws=self.responses,
+            max_new_tokens=self.max_new_tokens,
+            eos_token_id=self.tokenizer.eos_token_id,
+            seed=derive_seed(self.seed, "evaluation"),
             temperature=self.temperature,
-        )  # fmt: skip
+        )
         frame = rollout_rows(rollouts, self.prompts, self.tokenizer)
         prompts = self.prompts.select(rollouts.prompt_index)
         frame["kl"], frame["kl_k3"], frame["log_prob_ref"] = _divergences(
@@ -163,10 +167,13 @@ class Measure:
             reference=load_language_model(inputs["reference"]),
             tokenizer=load_tokenizer(inputs["reference"]),
             reward_model=load_reward_model(inputs["reward_model"], size, settings["transform"]),
-            evaluator=load_reward_model(inputs["evaluator"], size), responses=settings["responses"],
-            max_new_tokens=settings["max_new_tokens"], temperature=settings["temperature"],
-            seed=seed, rewards=settings,
-        )  # fmt: skip
+            evaluator=load_reward_model(inputs["evaluator"], size),
+            responses=settings["responses"],
+            max_new_tokens=settings["max_new_tokens"],
+            temperature=settings["temperature"],
+            seed=seed,
+            rewards=settings,
+        )
 
     def __call__(self, method: Method, policy: str) -> pd.DataFrame:
         """Responses of one run for every sample seed, with draws numbered consecutively.

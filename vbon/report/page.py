@@ -111,9 +111,12 @@ def render(tasks: Sequence[Task], missing: Sequence[str] = ()) -> str:
     vega = vl_convert.javascript_bundle().replace("</script", "<\\/script")
     payload = {"specs": charts.specs, "data": charts.data, "dark": DARK}
     return environment.from_string(html).render(
-        **content, css=Markup(css), js=Markup(js), vega=Markup(vega.replace("<!--", "<\\!--")),
+        **content,
+        css=Markup(css),
+        js=Markup(js),
+        vega=Markup(vega.replace("<!--", "<\\!--")),
         payload=Markup(as_script(payload)),
-    )  # fmt: skip
+    )
 
 
 def _spoken(name: str) -> str:
