@@ -80,9 +80,13 @@ class Measurement:
 
     @classmethod
     def load(
-        cls, samples: str, prompts: str, rewards: Mapping[str, str], seconds: Sequence[str],
+        cls,
+        samples: str,
+        prompts: str,
+        rewards: Mapping[str, str],
+        seconds: Sequence[str],
         settings: dict[str, Any],
-    ) -> "Measurement":  # fmt: skip
+    ) -> "Measurement":
         """Read the pools and their costs.
 
         Args:

@@ -80,9 +80,13 @@ class Evaluator:
 
 @torch.no_grad()
 def _divergences(
-    policy: PreTrainedModel, reference: PreTrainedModel, prompts: Prompts, rollouts: Rollouts,
-    temperature: float, rows_per_batch: int = 256,
-) -> tuple[Float64[np.ndarray, " batch"], ...]:  # fmt: skip
+    policy: PreTrainedModel,
+    reference: PreTrainedModel,
+    prompts: Prompts,
+    rollouts: Rollouts,
+    temperature: float,
+    rows_per_batch: int = 256,
+) -> tuple[Float64[np.ndarray, " batch"], ...]:
     """Full-vocabulary KL, k3 and reference log-prob of each response, in nats."""
     parts = []
     for rows in torch.arange(len(rollouts)).split(rows_per_batch):

@@ -51,10 +51,16 @@ SIZE = (4.8, 4.5)  # inches; shrunk to a 3.3 inch column the smallest letters ar
 
 
 def figure2(
-    points: pd.DataFrame, axis: str, out_stem: Path, *, title: str = "",
-    methods: Sequence[str] | None = None, attainment: pd.DataFrame | None = None,
-    pareto: pd.DataFrame | None = None, label: str | None = None,
-) -> pd.DataFrame:  # fmt: skip
+    points: pd.DataFrame,
+    axis: str,
+    out_stem: Path,
+    *,
+    title: str = "",
+    methods: Sequence[str] | None = None,
+    attainment: pd.DataFrame | None = None,
+    pareto: pd.DataFrame | None = None,
+    label: str | None = None,
+) -> pd.DataFrame:
     r"""Draw one metric against KL(policy ‖ reference), one point per run.
 
     Points off the Pareto front of their own method are faint. Best-of-n's points are joined, and
@@ -100,9 +106,13 @@ def figure2(
 
 
 def figure6(
-    points: pd.DataFrame, out_stem: Path, *, title: str = "",
-    attainment: pd.DataFrame | None = None, equivalence: pd.DataFrame | None = None,
-) -> pd.DataFrame:  # fmt: skip
+    points: pd.DataFrame,
+    out_stem: Path,
+    *,
+    title: str = "",
+    attainment: pd.DataFrame | None = None,
+    equivalence: pd.DataFrame | None = None,
+) -> pd.DataFrame:
     """Draw vBoN's exact reward against its L bound: figure 2a of these two methods.
 
     Args:
@@ -129,9 +139,14 @@ def figure6(
 
 
 def _figure(
-    runs: pd.DataFrame, axis: str, out_stem: Path, title: str,
-    panel: Attainment | Differences | None, shares: pd.DataFrame, label: str | None = None,
-) -> pd.DataFrame:  # fmt: skip
+    runs: pd.DataFrame,
+    axis: str,
+    out_stem: Path,
+    title: str,
+    panel: Attainment | Differences | None,
+    shares: pd.DataFrame,
+    label: str | None = None,
+) -> pd.DataFrame:
     """Draw the trade-off of some runs and the panel below it, and write figure and table."""
     drawn = runs.dropna(subset=["kl", "metric"])
     drawn = drawn[drawn["status"] == "ok"]

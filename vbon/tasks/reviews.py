@@ -36,10 +36,14 @@ class Reviews(TextTask):
 
 
 def load_reviews(
-    source: str, num_reviews: int | None = None, text_column: str = "text",
-    label_column: str = "label", seed: int = 0, revision: str | None = None,
+    source: str,
+    num_reviews: int | None = None,
+    text_column: str = "text",
+    label_column: str = "label",
+    seed: int = 0,
+    revision: str | None = None,
     test_source: str | None = None,
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """Load labelled texts, check every row and drop repeated texts (the first one stays).
 
     Args:

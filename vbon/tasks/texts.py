@@ -217,9 +217,14 @@ def prompt_id(source_id: str, prompt_ids: Sequence[int]) -> str:
 
 
 def make_prompts(
-    rows: pd.DataFrame, tokenizer: Any, num_prompts: int, min_tokens: int = 2, max_tokens: int = 8,
-    seed: int = 0, exclude: Iterable[Sequence[int]] = (),
-) -> pd.DataFrame:  # fmt: skip
+    rows: pd.DataFrame,
+    tokenizer: Any,
+    num_prompts: int,
+    min_tokens: int = 2,
+    max_tokens: int = 8,
+    seed: int = 0,
+    exclude: Iterable[Sequence[int]] = (),
+) -> pd.DataFrame:
     """Cut prompts of U{min..max} tokens from the beginnings of texts (arXiv:2407.06057, Sec. 6).
 
     Each length is drawn from a separate stream, so a prompt does not change when other texts come
