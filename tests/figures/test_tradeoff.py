@@ -18,7 +18,7 @@ from vbon.figures import tradeoff
 from vbon.figures.catalogue import FIGURES
 from vbon.figures.style import method_styles
 from vbon.figures.tradeoff import figure2, figure6
-from vbon.objectives.frontier import win_rate_frontier
+from vbon.objectives.frontier import kl_upper_bound, win_rate, win_rate_frontier
 
 
 def contents(stem):
@@ -256,6 +256,50 @@ def test_figure_6_without_a_study_compares_attainments(tables, tmp_path):
     one = equivalence_table(tables["points"], study(tables["points"]).query("seed == 0"))
     decided = figure6(tables["points"], tmp_path / "one_seed", equivalence=one)
     assert decided[decided["series"] == "difference"]["metric_low"].isna().all()
+
+
+@pytest.fixture(scope="module")
+def exact():
+    """Curves of optima as a task's table has them, with one pool of 600 draws."""
+    n, kl = np.geomspace(1, 100, 30), np.linspace(0, 3, 20) ** 2 / 2
+    bon = {"series": "best_of_n", "parameter": n, "kl": kl_upper_bound(n), "win_rate": win_rate(n)}
+    kl_rl = {"series": "kl_rl", "parameter": 1.0, "kl": kl, "win_rate": 0.9 * win_rate_frontier(kl)}
+    limit = {"kl": kl_upper_bound(600 / 9), "win_rate": win_rate(600 / 9), "parameter": 600 / 9}
+    limits = [{"series": "resolved", "method": name, **limit} for name in ("vbon", "vbon_l", "x")]
+    rows = pd.concat(map(pd.DataFrame, (bon, kl_rl, limits)), ignore_index=True)
+    return rows.assign(reward=lambda t: t["win_rate"], reward_prob=lambda t: 0.5 + t["kl"] / 9)
+
+
+@pytest.mark.parametrize(("name", "axis"), [("figure2a", "win_rate"), ("figure2b", "reward_prob")])
+def test_exact_optima_are_drawn_in_both_panels(name, axis, tables, exact, tmp_path):
+    table = FIGURES[name]({**tables, "oracle_curves": exact}, tmp_path / name)
+    for series in ("best_of_n", "kl_rl"):
+        drawn = table[(table["series"] == "optimum") & (table["method"] == series)]
+        known = exact[(exact["series"] == series) & (exact["kl"] <= table["kl"].max())]
+        assert drawn["metric"].tolist() == pytest.approx(known[axis].tolist(), rel=1e-15)
+    limits = table[table["series"] == "resolved"]
+    assert sorted(limits["method"]) == ["vbon", "vbon_l"]
+    assert limits["n"].unique() == pytest.approx([600 / 9])
+    below = table[table["series"] == "optimum_below_best_of_n"]
+    assert set(below["method"]) == {"kl_rl"}
+    svg = (tmp_path / f"{name}.svg").read_text()
+    assert "N=66" in svg
+    assert svg.count("exact optimum of") == 2
+
+
+def test_figures_do_without_the_table_of_optima(tables, tmp_path):
+    table = FIGURES["figure2a"]({**tables, "oracle_curves": None}, tmp_path / "figure2a")
+    assert not set(table["series"]) & {"optimum", "resolved", "optimum_below_best_of_n"}
+
+
+def test_markers_beyond_the_limit_are_white_inside(tables, exact, tmp_path):
+    """Filled vBoN points fewer by as many as are beyond the largest n that the pool resolves."""
+    counts = []
+    for name, optima in (("with", exact), ("without", None)):
+        FIGURES["figure2a"]({**tables, "oracle_curves": optima}, tmp_path / name)
+        svg = (tmp_path / f"{name}.svg").read_text()
+        counts.append(svg.count("stroke: #0072b2; stroke-width: 0.9"))
+    assert counts[0] > counts[1]
 
 
 @pytest.mark.parametrize("name", ["figure2a", "figure2b", "figure6", "figure7a", "figure7b"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vbon.errors import ConfigError
-from vbon.objectives.frontier import kl_upper_bound, win_rate, win_rate_frontier
+from vbon.objectives.frontier import kl_frontier, kl_upper_bound, win_rate, win_rate_frontier
 
 TILTS = ["1e-9", "1e-3", "0.2", "0.99", "1", "1.01", "2", "7", "40", "1e3", "1e8", "1e15", "1e22"]
 
@@ -28,6 +28,24 @@ def test_win_rate_frontier_matches_high_precision(tilt):
         # The slope is 1/c: shift the exact value to the rounded argument.
         expected = float(rate + (mpmath.mpf(rounded) - kl) / mpmath.mpf(tilt))
     assert win_rate_frontier(rounded) == pytest.approx(expected, rel=0, abs=1e-14)
+
+
+@pytest.mark.parametrize("tilt", TILTS[1:-4])
+def test_kl_frontier_matches_high_precision(tilt):
+    with mpmath.workdps(80):
+        kl, rate = exact_frontier(tilt)
+        rounded = float(rate)
+        expected = float(kl + (mpmath.mpf(rounded) - rate) * mpmath.mpf(tilt))
+    assert kl_frontier(rounded) == pytest.approx(expected, rel=1e-9, abs=1e-14)
+
+
+def test_kl_frontier_is_the_inverse_of_the_win_rate():
+    kl = np.geomspace(1e-6, 20, 200)
+    assert kl_frontier(win_rate_frontier(kl)) == pytest.approx(kl, rel=1e-6)
+    assert kl_frontier([0.0, 0.5, 1.0]).tolist() == [0.0, 0.0, np.inf]
+    assert np.isnan(kl_frontier(np.nan))
+    with pytest.raises(ConfigError, match=r"from 0 to 1, got 1\.5"):
+        kl_frontier([0.7, 1.5])
 
 
 def test_frontier_beats_every_density_on_a_grid():

@@ -83,6 +83,38 @@ def matched(
     write_csv(attainment, attainment_bands(points, seed, bootstrap), record)
 
 
+@step
+def distances(
+    fitted: Runs, optima: dict[str, Any], test_rewards: Named, test_draws: int,
+    rank_draws: dict[str, Any], oracle_curves: Output, distances: Output, job: Job,
+) -> None:  # fmt: skip
+    """Exact optima on the test prompts, and the distance of each trained setting to its own.
+
+    Args:
+        fitted: Trained runs whose method has such an optimum.
+        optima: Name of the optimum of each of their methods.
+        test_rewards: Reference draws of the test prompts, at one temperature.
+        test_draws: Draws among which win rates are counted.
+        rank_draws: Draws per training prompt, for each method trained on ranks among them.
+        oracle_curves: Win rate, reward and KL along each family of optima.
+        distances: A row per setting.
+        job: Of the call.
+    """
+    from vbon.analysis import tilts
+
+    ((split, path),) = test_rewards.items()
+    rewards = read_table(path, "rewards")
+    pools = tilts.Pools.of(rewards)
+    groups = rewards[rewards["draw"] < test_draws].groupby("prompt_id")["reward"]
+    ranked = {name: np.sort(group.to_numpy()) for name, group in groups}
+    exact = tilts.curves(pools, rank_draws)
+    columns = ["prompt_id", "kl", "log_prob_ref", "reward"]
+    rows = tilts.distances(_responses(fitted, split, columns), optima, pools, ranked, exact)
+    record = job.provenance()
+    write_csv(oracle_curves, exact, record)
+    write_csv(distances, rows, record)
+
+
 @step(is_light=True)
 def equivalence(points: Points, equivalence_points: Points) -> pd.DataFrame:
     """Win rates of vBoN's exact reward and its L bound, at equal n and seeds."""

@@ -22,11 +22,14 @@ def _tradeoff(axis: str, words: str, without: str = "") -> Draw:
         points, about = tables["points"], words
         methods = [name for name in points["method"].unique() if name != without]
         extra = {name: tables.get(name) for name in ("attainment", "pareto")}
+        extra["exact"] = exact = tables.get("oracle_curves")
         if axis == "reward_prob" and points[axis].isna().all():
             # The reward has no probability (a function's, for example): draw the reward itself,
             # for which there are no bands and no shares.
             points = points.assign(reward_prob=points["reward"], reward_prob_se=points["reward_se"])
-            extra, about = {"label": "Mean reward"}, "mean reward"
+            if exact is not None:
+                exact = exact.assign(reward_prob=exact["reward"])
+            extra, about = {"label": "Mean reward", "exact": exact}, "mean reward"
         title = _titled(points, about)
         return figure2(points, axis, out_stem, title=title, methods=methods, **extra)
 

@@ -9,6 +9,8 @@ from matplotlib.axes import Axes
 from vbon.analysis.attainment import best_of_n_win_rate
 from vbon.figures.style import INK, marker_settings, method_styles, square_root_axis
 
+KL_RL = "#d55e00"
+"""Colour of the exact optimum of KL-RL, which is PPO's."""
 _BEST_OF_N = {"color": "#4d4d4d", "linewidth": 0.9, "zorder": 2}
 
 
@@ -18,7 +20,8 @@ class Attainment:
 
     Attributes:
         rows: Rows to draw: ``series`` is ``below_best_of_n``, ``metric`` the median difference,
-            ``metric_low`` and ``metric_high`` its band.
+            ``metric_low`` and ``metric_high`` its band. ``optimum_below_best_of_n`` is the exact
+            optimum of KL-RL.
         height: Height of the panel relative to the trade-off's.
     """
 
@@ -27,7 +30,12 @@ class Attainment:
 
     @classmethod
     def of(
-        cls, attainment: pd.DataFrame, axis: str, methods: list[str], reference: float
+        cls,
+        attainment: pd.DataFrame,
+        axis: str,
+        methods: list[str],
+        reference: float,
+        optima: pd.DataFrame | None = None,
     ) -> "Attainment | None":
         """The panel, or None if the table has nothing to compare.
 
@@ -36,27 +44,38 @@ class Attainment:
             axis: Metric of the figure.
             methods: Methods of the figure.
             reference: The reference's metric, which is that of best-of-1.
+            optima: Curves of exact optima, in the columns of the figure's table.
         """
         bands = attainment[(attainment["axes"] == axis) & attainment["method"].isin(methods)]
         best = bands[bands["method"] == "best_of_n"].sort_values("kl")
         trained = bands[~bands["method"].isin(["best_of_n", "reference"])]
         if trained.empty or (best.empty and axis != "win_rate"):
             return None
-        if axis == "win_rate":
-            level = best_of_n_win_rate(trained["kl"].to_numpy())
-        else:
+
+        def level_at(kl: pd.Series) -> np.ndarray:
+            if axis == "win_rate":
+                return best_of_n_win_rate(kl.to_numpy())
             roots, values = np.sqrt([0.0, *best["kl"]]), [reference, *best["value"]]
-            level = np.interp(np.sqrt(trained["kl"]), roots, values)
+            return np.interp(np.sqrt(kl), roots, values)
+
+        level = level_at(trained["kl"])
         rows = trained[["method", "kl"]].assign(series="below_best_of_n")
         rows["metric"] = trained["median"] - level
         rows["metric_low"], rows["metric_high"] = trained["low"] - level, trained["high"] - level
+        if optima is not None and len(line := optima[optima["method"] == "kl_rl"]):
+            line = line[["method", "kl", "metric"]].assign(series="optimum_below_best_of_n")
+            line["metric"] -= level_at(line["kl"])
+            rows = pd.concat([rows, line], ignore_index=True)
         return cls(rows)
 
     def draw(self, axes: Axes, right: float) -> None:
         """Draw bands and medians, with a few markers to distinguish methods in grey prints."""
         square_root_axis(axes, right)
         axes.axhline(0, linestyle=(0, (4, 2)), **_BEST_OF_N)
-        shown = self.rows[self.rows["kl"] <= right]
+        inside = self.rows[self.rows["kl"] <= right]
+        is_optimum = inside["series"] == "optimum_below_best_of_n"
+        shown, optimum = inside[~is_optimum], inside[is_optimum]
+        axes.plot(optimum["kl"], optimum["metric"], color=KL_RL, linewidth=0.8, zorder=3)
         for index, (method, style) in enumerate(method_styles(shown["method"]).items()):
             band = shown[shown["method"] == method]
             kl, settings = band["kl"].to_numpy(), marker_settings(style)
@@ -71,6 +90,10 @@ class Attainment:
                 linestyle=style.dashes, **settings,
             )  # fmt: skip
         low, high = shown["metric_low"].quantile(0.01), shown["metric_high"].quantile(0.99)
+        low, high = (
+            np.nanmin([low, optimum["metric"].min()]),
+            np.nanmax([high, optimum["metric"].max()]),
+        )
         pad = 0.06 * max(high - low, 1e-3)
         axes.set_ylim(min(low, 0) - pad, max(high, 0) + pad)
         axes.set_ylabel("Difference to BoN at equal KL")

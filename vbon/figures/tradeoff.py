@@ -13,11 +13,12 @@ from matplotlib.patches import Patch
 from vbon.analysis.pareto import membership
 from vbon.errors import DataError
 from vbon.figures.labels import Label, place_labels
-from vbon.figures.panels import Attainment, Differences
+from vbon.figures.panels import KL_RL, Attainment, Differences
 from vbon.figures.style import (
     FAINT,
     INK,
     MethodStyle,
+    hollow,
     marker_settings,
     method_styles,
     saved_figure,
@@ -39,8 +40,18 @@ COLUMNS = [
 ]
 """Columns of the table beside each figure. ``series`` is ``run`` (a point, also if diverged),
 ``best_of_n_mean`` (the line through BoN's points), ``best_of_n_analytic``, ``frontier``,
-``share`` (of the pooled front, in the legend), or that of the lower panel: ``below_best_of_n``
-(attainment minus best-of-n's at equal KL) or ``difference`` (figure 6)."""
+``optimum`` (exact; ``method`` is ``best_of_n`` or ``kl_rl``), ``resolved`` (best-of-n at the
+largest n that the pool of a method resolves), ``share`` (of the pooled front, in the legend), or
+that of the lower panel: ``below_best_of_n`` (attainment minus best-of-n's at equal KL),
+``optimum_below_best_of_n`` (the same of the optimum of KL-RL) or ``difference`` (figure 6)."""
+
+OPTIMA = {
+    "best_of_n": ("#0072b2", "exact optimum of vBoN"),
+    "kl_rl": (KL_RL, "exact optimum of KL-RL"),
+}
+"""Colour and label of each curve of optima: those of the methods that approach it."""
+
+_RING = {"marker": "o", "markersize": 9, "markerfacecolor": "none", "markeredgecolor": INK}
 
 SHARES = "%: share of the pooled front, with 95 % interval"
 
@@ -59,6 +70,7 @@ def figure2(
     methods: Sequence[str] | None = None,
     attainment: pd.DataFrame | None = None,
     pareto: pd.DataFrame | None = None,
+    exact: pd.DataFrame | None = None,
     label: str | None = None,
 ) -> pd.DataFrame:
     r"""Draw one metric against KL(policy ‖ reference), one point per run.
@@ -69,6 +81,9 @@ def figure2(
     which no policy can be (:func:`vbon.objectives.frontier.win_rate_frontier`). Bars are one
     standard error over prompts. With ``attainment`` a lower panel shows each method's attainment
     minus best-of-n's at equal KL, which separates methods that overlap in the upper panel.
+    With ``exact`` thin lines show what an ideal optimiser attains with each objective. Markers are
+    white inside where n is so large that more than a tenth of best-of-n's responses, n / (n + M),
+    would lie above all M draws that log F is estimated from; a ring on best-of-n marks this n.
     Figure 7 is the same drawing with one more method.
 
     Args:
@@ -82,6 +97,7 @@ def figure2(
         attainment: The table of :func:`vbon.analysis.attainment.attainment_bands`.
         pareto: The table of :func:`vbon.analysis.pareto.pareto_table`, whose shares the legend
             shows.
+        exact: The table of :func:`vbon.analysis.tilts.curves`.
         label: Label of the vertical axis; by default that of the metric.
 
     Returns:
@@ -92,17 +108,17 @@ def figure2(
             has a number to draw.
     """
     runs = _runs(points, axis, methods)
-    panel = None
+    panel, optima = None, _optima(exact, axis, list(runs["method"].unique()))
     if attainment is not None:
         reference = points.loc[points["method"] == "reference", axis].mean()
-        panel = Attainment.of(attainment, axis, list(runs["method"].unique()), reference)
+        panel = Attainment.of(attainment, axis, list(runs["method"].unique()), reference, optima)
     shares = pd.DataFrame()
     if pareto is not None:  # as rows of the figure's table
         rows = pareto[(pareto["front"] == "paper") & (pareto["axes"] == axis)]
         rows = rows[rows["method"].isin(runs["method"])]
         names = {"share": "metric", "share_low": "metric_low", "share_high": "metric_high"}
         shares = rows[["method", *names]].rename(columns=names).assign(series="share")
-    return _figure(runs, axis, out_stem, title, panel, shares, label)
+    return _figure(runs, axis, out_stem, title, panel, shares, optima, label)
 
 
 def figure6(
@@ -135,7 +151,7 @@ def figure6(
         panel = Differences.of(equivalence)
     elif attainment is not None:
         panel = Attainment.of(attainment, "win_rate", ["vbon", "vbon_l"], 0.5)
-    return _figure(runs, "win_rate", out_stem, title, panel, pd.DataFrame())
+    return _figure(runs, "win_rate", out_stem, title, panel, pd.DataFrame(), _optima(None, "", []))
 
 
 def _figure(
@@ -145,6 +161,7 @@ def _figure(
     title: str,
     panel: Attainment | Differences | None,
     shares: pd.DataFrame,
+    optima: pd.DataFrame,
     label: str | None = None,
 ) -> pd.DataFrame:
     """Draw the trade-off of some runs and the panel below it, and write figure and table."""
@@ -153,14 +170,19 @@ def _figure(
     if drawn.empty:
         raise DataError(f"points.{axis}: no run with status ok has a number to draw")
     right = float(np.clip(drawn["kl"].max(), 1.0, KL_LIMIT))
+    optima = optima[optima["kl"] <= right]
+    limits = optima[optima["series"] == "resolved"]
     curves = _best_of_n_mean(drawn)
+    if len(optima):
+        curves = pd.concat([curves, optima], ignore_index=True)
     if axis == "win_rate":
         curves = pd.concat([curves, *_closed_forms(runs, right)], ignore_index=True)
     extra = [shares, panel.rows if panel else pd.DataFrame()]
     parts = [runs, *(part.dropna(axis=1, how="all") for part in (curves, *extra) if len(part))]
     table = pd.concat(parts, ignore_index=True).reindex(columns=COLUMNS)
     heights = [1.0, panel.height] if panel else [1.0]
-    with saved_figure((SIZE[0], SIZE[1] + 3.3 * sum(heights[1:])), out_stem, table) as figure:
+    height = SIZE[1] + 3.3 * sum(heights[1:]) + 0.3 * bool(len(optima))  # of the longer legend
+    with saved_figure((SIZE[0], height), out_stem, table) as figure:
         axes, *lower = figure.subplots(len(heights), squeeze=False, height_ratios=heights)[:, 0]
         square_root_axis(axes, right)
         _set_metric_range(axes, drawn["metric"], axis)
@@ -172,13 +194,15 @@ def _figure(
         styles = method_styles(drawn["method"])
         _draw_curves(axes, curves)
         for name in sorted(styles, key=lambda name: name == "reference"):  # its star on top
-            _draw_method(axes, drawn[drawn["method"] == name], styles[name])
+            limit = limits.loc[limits["method"] == name, "n"].min()
+            _draw_method(axes, drawn[drawn["method"] == name], styles[name], limit)
         if panel:
             panel.draw(lower[0], right)
             if isinstance(panel, Attainment):  # both share one horizontal axis
                 axes.set(xlabel="", xticklabels=[])
                 lower[0].set_xlabel(KL_LABEL)
         handles = _legend(styles, curves, shares, panel)
+        handles += _limit_handle(limits)
         figure.legend(
             handles=handles, loc="outside lower center", ncols=3 - bool(len(shares)),
             columnspacing=1.2, title=SHARES if len(shares) else None, title_fontsize=7.5,
@@ -186,7 +210,9 @@ def _figure(
         figure.draw_without_rendering()  # the layout determines where labels have room ...
         figure.set_layout_engine("none")  # ... and must not change after they are placed
         obstacles = pd.concat([drawn[["kl", "metric"]], curves[["kl", "metric"]]])
-        labels = _setting_labels(drawn, styles)
+        rings = limits.drop_duplicates("n").itertuples()
+        labels = [Label(f"N={int(ring.n)}", ring.kl, ring.metric, INK) for ring in rings]
+        labels += _setting_labels(drawn, styles)
         place_labels(axes, labels, obstacles.to_numpy(dtype=np.float64))
     return table
 
@@ -206,6 +232,23 @@ def _best_of_n_mean(drawn: pd.DataFrame) -> pd.DataFrame:
     means = bon.groupby("setting", sort=False)[["n", "kl", "metric"]].mean().reset_index()
     means = means.assign(series="best_of_n_mean", method="best_of_n")
     return means.sort_values("kl").reindex(columns=COLUMNS)
+
+
+def _optima(exact: pd.DataFrame | None, axis: str, methods: list[str]) -> pd.DataFrame:
+    """Curves of exact optima and the limits of the methods' pools, in the figure's columns."""
+    if exact is None or axis not in exact:
+        return pd.DataFrame(columns=COLUMNS)
+    is_limit = exact["series"] == "resolved"
+    rows = exact[~is_limit | exact["method"].isin(methods)].dropna(subset=[axis])
+    is_limit = is_limit.loc[rows.index]
+    number = rows["parameter"].where(rows["series"] != "kl_rl")
+    optima = pd.DataFrame({
+        "series": rows["series"].where(is_limit, "optimum"),
+        "method": rows["method"].where(is_limit, rows["series"]),
+        "n": number, "kl_coef": rows["parameter"].where(number.isna()),
+        "kl": rows["kl"], "metric": rows[axis],
+    })  # fmt: skip
+    return optima.reindex(columns=COLUMNS)
 
 
 def _closed_forms(runs: pd.DataFrame, right: float) -> list[pd.DataFrame]:
@@ -239,16 +282,26 @@ def _draw_curves(axes: Axes, curves: pd.DataFrame) -> None:
             hatch="////", linewidth=0, zorder=0,
         )  # fmt: skip
         axes.plot(frontier["kl"], frontier["metric"], color=INK, linewidth=1.1, zorder=1)
+    optima = curves[curves["series"] == "optimum"]
+    for name, (colour, _) in OPTIMA.items():
+        curve = optima[optima["method"] == name]
+        axes.plot(curve["kl"], curve["metric"], color=colour, linewidth=0.8, zorder=2.5)
+    rings = curves[curves["series"] == "resolved"].drop_duplicates("n")
+    axes.plot(rings["kl"], rings["metric"], linestyle="none", zorder=6, **_RING)
     for series, dashes in (("best_of_n_analytic", (0, (4, 2))), ("best_of_n_mean", "-")):
         curve = curves[curves["series"] == series]
         look = {"color": "#4d4d4d", "linewidth": 0.8, "linestyle": dashes, "zorder": 2}
         axes.plot(curve["kl"], curve["metric"], **look)
 
 
-def _draw_method(axes: Axes, runs: pd.DataFrame, style: MethodStyle) -> None:
-    """Draw points and error bars of one method, those on its own front opaque and on top."""
+def _draw_method(axes: Axes, runs: pd.DataFrame, style: MethodStyle, limit: float) -> None:
+    """Draw points and error bars of one method, those on its own front opaque and on top.
+
+    Markers of runs with n above the limit are white inside.
+    """
     inside = runs[runs["kl"] <= KL_LIMIT]
-    for on_front, part in inside.groupby(inside["on_method_front"].astype(bool)):
+    groups = inside.groupby([inside["on_method_front"].astype(bool), inside["n"] > limit])
+    for (on_front, is_beyond), part in groups:
         alpha, zorder = (1.0, 5) if on_front else (FAINT, 3)
         if on_front:  # bars of background points would hide the points; the table has them
             axes.errorbar(
@@ -257,7 +310,7 @@ def _draw_method(axes: Axes, runs: pd.DataFrame, style: MethodStyle) -> None:
             )  # fmt: skip
         axes.plot(
             part["kl"], part["metric"], linestyle="none", alpha=alpha, zorder=zorder,
-            clip_on=False, **marker_settings(style),
+            clip_on=False, **marker_settings(style) | (hollow(style) if is_beyond else {}),
         )  # fmt: skip
     beyond = runs[runs["kl"] > KL_LIMIT]
     if len(beyond):  # an empty line that is not clipped would collapse the layout
@@ -294,7 +347,7 @@ def _legend(
 ) -> list[Line2D | Patch]:
     """Legend entries: one per method, one per curve, and the marks."""
     words = {row.method: _share_text(row) for row in shares.itertuples()}
-    banded = set(panel.rows["method"]) if isinstance(panel, Attainment) else set()
+    banded = set(panel.rows["method"]) - {"kl_rl"} if isinstance(panel, Attainment) else set()
     handles: list[Line2D | Patch] = []
     for name, style in styles.items():
         joined = name == "best_of_n" or name in banded
@@ -307,11 +360,21 @@ def _legend(
         line.set_label("BoN, closed form")
         hatched = {"facecolor": "#f1f1f1", "edgecolor": INK, "hatch": "////"}
         handles += [line, Patch(label="no policy can be here", **hatched)]
+    if "optimum" in set(curves["series"]):
+        for colour, text in OPTIMA.values():
+            handles.append(Line2D([], [], color=colour, linewidth=0.8, label=text))
     off = Line2D([], [], marker="o", color=INK, linestyle="none", alpha=FAINT, markersize=5)
     off.set_label("off its method's front")
     bars = Line2D([], [], marker="|", color=INK, linestyle="none", markersize=7, label="± 1 SE")
     band = Patch(facecolor=INK, alpha=0.16, linewidth=0, label="95 % band of attainment")
     return [*handles, off, bars, *([band] if banded else [])]
+
+
+def _limit_handle(limits: pd.DataFrame) -> list[Line2D]:
+    """Legend entry of the largest n that the pools resolve, if any."""
+    if limits.empty:
+        return []
+    return [Line2D([], [], linestyle="none", label="last resolved N (white: beyond)", **_RING)]
 
 
 def _share_text(row: tuple) -> str:

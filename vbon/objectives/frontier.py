@@ -120,6 +120,47 @@ def win_rate_frontier(kl: Numeric) -> Numeric:
     return restore((0.5 + 0.5 * _langevin(np.exp(log_tilt))).reshape(values.shape))
 
 
+def kl_frontier(win_rate: Numeric) -> Numeric:
+    r"""Smallest KL divergence at which any policy can have a win rate, in nats.
+
+    The inverse of :func:`win_rate_frontier`. A policy's *excess KL* is its KL minus this number at
+    its own win rate.
+
+    Args:
+        win_rate: Win rate against the reference, ties counted half, in [0, 1]; NaN gives NaN.
+
+    Returns:
+        KL in nats with the shape of ``win_rate``: 0 up to 1/2, ``inf`` at 1.
+
+    Raises:
+        ConfigError: If any value is outside of [0, 1].
+
+    Example:
+        >>> round(kl_frontier(0.8), 4)  # best-of-4 has this win rate at 0.6363 nats
+        0.6169
+        >>> round(win_rate_frontier(kl_frontier(0.9)), 12)
+        0.9
+    """
+    (values,), restore = as_arrays(win_rate)
+    rate = values.reshape(-1)
+    if np.any((rate < 0) | (rate > 1)):
+        worst = rate[(rate < 0) | (rate > 1)][0]
+        raise ConfigError(f"win_rate: the frontier needs a win rate from 0 to 1, got {worst:g}")
+    inside = np.where((rate > 0.5) & (rate < 1), rate, 0.75)
+    gain, left = 2 * inside - 1, 2 * (1 - inside)
+    # Cohen's approximation of the inverse Langevin function is within 5 per cent of the root.
+    log_tilt = np.log(gain * (3 - gain**2) / (left * (1 + gain)))
+    for _ in range(_NEWTON_STEPS):
+        tilt = np.exp(log_tilt)
+        value = _langevin(tilt)
+        step = (value - gain) / (tilt * _langevin_slope(tilt))
+        log_tilt = log_tilt - np.clip(step, -1, 1)
+        if not np.any(np.abs(step) > 1e-14):
+            break
+    kl = np.where(rate > 0.5, np.where(rate < 1, _tilt_kl(np.exp(log_tilt)), np.inf), 0.0)
+    return restore(np.where(np.isnan(rate), np.nan, kl).reshape(values.shape))
+
+
 # In x = c / 2 the frontier is w = 1/2 + L(x) / 2 and KL = x L(x) - log(sinh(x) / x), where
 # L(x) = coth(x) - 1/x is the Langevin function. Its power series has the coefficients
 # (-1)^(k+1) 2 zeta(2k) / pi^(2k) at x^(2k-1); those of KL follow term by term.

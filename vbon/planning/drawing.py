@@ -19,6 +19,9 @@ _TABLES = {
     "overoptimisation": ("tables/monitored.csv",),
 }
 """Tables that figures are drawn from, where these are not points, bands and fronts."""
+_OPTIMA = "tables/oracle_curves.csv"
+_SHOWN = ("excerpts", "cards", "histories", "oracle_curves")
+"""Tables that the report uses without a rendered table."""
 
 
 class Drawing:
@@ -38,14 +41,21 @@ class Drawing:
         names = plan.tasks[task].figures
         return [name for name in names if name not in STUDIED or plan.studied(task, name)]
 
-    def tables(self, task: str, figure: str) -> dict[str, str]:
-        """The tables that a figure is drawn from, by the names that its function uses."""
-        folder = self.plan.folder(task)
+    def _needed(self, task: str, figure: str) -> list[str]:
+        """The tables without which a figure is not drawn."""
         names = [*_TABLES.get(figure, (*_COMPARED, "pareto.parquet"))]
         if figure == "figure6" and not self.plan.has_equivalence(task):
             names.remove("tables/equivalence.csv")
-        paths = [f"{folder}/{name}" for name in names]
-        incomplete = f"{folder}/tables/missing.csv"
+        return [f"{self.plan.folder(task)}/{name}" for name in names]
+
+    def tables(self, task: str, figure: str) -> dict[str, str]:
+        """The tables that a figure is drawn from, by the names that its function uses."""
+        plan, paths = self.plan, self._needed(task, figure)
+        optima = f"{plan.folder(task)}/{_OPTIMA}"
+        has_optima = figure not in _TABLES and "distances" in plan.tables(task)
+        if has_optima and (not plan.is_alone or os.path.exists(self.stored(optima))):
+            paths.append(optima)
+        incomplete = f"{plan.folder(task)}/tables/missing.csv"
         if not self.plan.is_alone or os.path.exists(incomplete):
             paths.append(incomplete)
         return {Path(path).stem: path for path in paths}
@@ -68,9 +78,13 @@ class Drawing:
         """Tasks whose tables are read from ``published``: ``results`` has none of theirs."""
         if self.plan.results != "results":
             return []
-        tables = {path for paths in self.sources.values() for path in paths}
-        with_tables = {path.split("/")[1] for path in tables if os.path.exists(path)}
-        return [task for task in self.plan.tasks if task not in with_tables]
+        return [task for task in self.plan.tasks if not self._has_tables(task)]
+
+    def _has_tables(self, task: str) -> bool:
+        """Return True if the results have any table that is drawn or rendered."""
+        paths = [f"{self.plan.folder(task)}/tables/{n}.csv" for n in self.plan.rendered(task)]
+        paths += [path for figure in self.figures(task) for path in self._needed(task, figure)]
+        return any(map(os.path.exists, paths))
 
     def stored(self, path: str) -> str:
         """Path of a table or, where figures are drawn alone, of the copy that exists."""
@@ -115,7 +129,7 @@ class Drawing:
     def reported(self, task: str) -> dict[str, str]:
         """Files that the report shows of a task, by the names that it uses."""
         plan = self.plan
-        alone = [n for n in plan.table_names(task) if n in ("excerpts", "cards", "histories")]
+        alone = [n for n in plan.table_names(task) if n in _SHOWN]
         tables = dict.fromkeys([*plan.rendered(task), *alone, "missing"])
         names = {name: f"{name}.parquet" for name in ("points", "costs")}
         names |= {f"tables/{name}": f"tables/{name}.csv" for name in tables}

@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, reduce
-from operator import getitem
+from operator import getitem, itemgetter
 from pathlib import Path
 from typing import Any, get_origin
 
@@ -20,6 +20,7 @@ from vbon.planning import snakemake9
 from vbon.planning.config import tasks_of
 from vbon.planning.hub import hub_sources
 from vbon.planning.runs import Root, Run, expand, file_of, jobs, language_of, roots
+from vbon.pool.logf import RANK_BASED
 from vbon.tasks.base import ROLES, Task, TextTask, evaluation_splits
 
 SPLITS = ("train", "test")
@@ -27,9 +28,13 @@ EXAMPLES = {"table2": 0.5, "table4": 0.25, "table5": 0.5, "table6": 0.75, "table
 """Tables of one post's summaries, and their temperatures."""
 SAME_RANKS = ("identity", "invariance")
 """Studies of the same runs on rewards of the same order; they are too short for an optimum."""
+TILTS = ("best_of_n", "lower_bound", "kl_rl")
+"""Optima of methods (:mod:`vbon.objectives.oracle`) that weights of the reference's draws give."""
 STUDIED = ("figure4", "estimators")
 """Studies that have a figure of their name."""
-UNREAD = ("attainment", "shown_pools", "monitored", "histories", "excerpts", "cards")
+UNREAD = (
+    "attainment", "oracle_curves", "shown_pools", "monitored", "histories", "excerpts", "cards"
+)  # fmt: skip
 """Tables that are drawn, or are shown by the report alone; the others are rendered as Markdown."""
 FEW_DRAWS = 100_000  # of a pool: read, joined and counted in about a second
 TABLE1_DRAWS = 850  # a pool of 600 and, outside of it, the largest sample of 250
@@ -311,6 +316,7 @@ class Plan:
             "table1": self.config[task]["sampling"]["train_draws"] >= TABLE1_DRAWS,
             "estimators": bool(self.studied(task, "estimators")),
             "examples": False,  # by name
+            "distances": len(self.tasks[task].splits) == 1,
         }
         names = [*self.tasks[task].tables, "claims", "missing"]
         return {name: self.steps[name] for name in names if conditions.get(name, True)}
@@ -419,6 +425,18 @@ class Plan:
             firsts.setdefault((run.method, run.setting), run)
         return list(firsts.values())
 
+    def _fitted(self, task: str) -> list[Run]:
+        """Trained runs whose method's optimum is a tilt of the reference's draws."""
+        trained = [run for run in self.runs_of(task) if run.instance.trained]
+        return [r for r in trained if r.instance.optimum in TILTS and not r.instance.is_reference]
+
+    def _rank_draws(self, task: str) -> dict[str, int]:
+        """Fewest draws per training prompt whose ranks alone give log F, by method."""
+        runs = [run for run in self._fitted(task) if "logf" in run.instance.needs]
+        settings = [(run.method, run.spec["logf"]) for run in runs]
+        draws = [(name, logf["m"]) for name, logf in settings if logf["estimator"] in RANK_BASED]
+        return dict(sorted(draws, key=itemgetter(1), reverse=True))  # the last of a name stays
+
     def _evidence(self, task: str) -> dict[str, str]:
         """Tables that a task's claims use, as far as this configuration makes them."""
         folder, tables = self.folder(task), self.tables(task)
@@ -488,6 +506,9 @@ _VALUES: dict[str, Callable[[Plan, str], Any]] = {
     "measured": Plan.measured,
     "served": lambda plan, task: [run.to_json() for run in plan._served(task)],
     "served_runs": lambda plan, task: plan.records(plan._served(task)),
+    "fitted": lambda plan, task: plan.records(runs := plan._fitted(task)) + plan.marks(runs),
+    "optima": lambda plan, task: {run.method: run.instance.optimum for run in plan._fitted(task)},
+    "rank_draws": Plan._rank_draws,
     "optimised": lambda plan, task: [run.to_json() for run in plan.optimised(task)],
     "optimised_runs": lambda plan, task: plan.records(plan.optimised(task)),
     "sections": Plan._optimised_sections,

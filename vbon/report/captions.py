@@ -3,11 +3,15 @@
 CAPTIONS = {
     "figure2a": (
         "Win rate against KL, one point per run. Higher at equal KL is better; no policy can lie "
-        "in the hatched region. Lower panel: each method's attainment minus that of best-of-n."
+        "in the hatched region. Lower panel: each method's attainment minus that of best-of-n. "
+        "Thin lines are exact optima of the objectives, from the test prompts' reference draws: "
+        "the distance of a method's points to its line is due to training. The ring marks n = M / "
+        "9, above which more than 10 % of best-of-n's responses, n / (n + M), exceed all M draws "
+        "that log F is ranked in; beyond it vBoN's markers are white inside."
     ),
     "figure2b": (
         "Mean reward against KL, one point per run, and each method's attainment minus that of "
-        "best-of-n at equal KL."
+        "best-of-n at equal KL. Thin lines, ring and white markers as in figure 2a."
     ),
     "figure3": (
         "Estimates of log F from M draws, for the prompts with the lowest, the median and the "
@@ -58,6 +62,7 @@ INTERACTIVE = {
         "Every point is one run (figures 2 and 7): its win rate against the reference, by its KL "
         "divergence from the reference. Higher at equal KL is better. vBoN learns to imitate "
         "best-of-n sampling (BoN; dashed: its closed form). No policy can lie in the grey region. "
+        "Thin lines are exact optima, of best-of-n blue and of KL-RL (PPO) orange. "
         "Hover over a point for its run; drag to mark runs in both charts."
     ),
     "temperature": (

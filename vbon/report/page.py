@@ -30,6 +30,7 @@ TITLES = {
     "table7": "Table 7: summaries at temperature 1",
     "matched_kl": "Methods at equal KL",
     "orderings": "Orderings of the paper",
+    "distances": "Distances to exact optima",
     "equivalence": "Exact vBoN against its bound L",
     "convergence": "Convergence of training",
     "estimators": "Estimators of log F",
@@ -49,7 +50,10 @@ _HEADINGS = {
     "overoptimisation": "Reward over-optimisation",
 }
 """Headings of figures without a number in the paper."""
-_ELSEWHERE = ("claims", "histories", "excerpts", "cards", "missing", "attainment", "monitored")
+_ELSEWHERE = (
+    "claims", "histories", "excerpts", "cards", "missing", "attainment", "oracle_curves",
+    "monitored",
+)  # fmt: skip
 """Tables that have a section of their own, or are drawn."""
 _INTERACTIVE = {"tradeoff": ("figure2a", "figure2b"), "temperature": ("figure5a", "figure5b")}
 """Figures that each kind of interactive chart replaces."""

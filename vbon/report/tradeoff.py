@@ -6,7 +6,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from vbon.figures.tradeoff import KL_LIMIT
+from vbon.figures.tradeoff import KL_LIMIT, OPTIMA
 from vbon.objectives.frontier import kl_upper_bound, win_rate, win_rate_frontier
 from vbon.report.charts import (
     IS_MARKED,
@@ -71,14 +71,27 @@ def _short(text: str) -> str:
     return text if len(text) <= SAMPLE else f"{text[:SAMPLE].rstrip()} …"
 
 
-def curves_of(runs: pd.DataFrame, right: float) -> pd.DataFrame:
-    """Return closed forms of the win rate: best-of-n and the frontier of all policies."""
+def curves_of(task: Task, right: float) -> pd.DataFrame:
+    """Return closed forms of the win rate, best-of-n and the frontier of all policies, and optima.
+
+    Returns:
+        Columns ``series, kl, win_rate, reward``. Exact optima, if the task has a table of them, are
+        the series ``optimum_best_of_n`` and ``optimum_kl_rl``.
+    """
     n = np.exp(np.linspace(0, np.log(2048), 120))
     n = n[kl_upper_bound(n) <= right]
     kl = np.linspace(0, np.sqrt(right), 150) ** 2
     bon = {"series": "best_of_n", "kl": kl_upper_bound(n), "win_rate": win_rate(n)}
     frontier = {"series": "frontier", "kl": kl, "win_rate": win_rate_frontier(kl)}
-    return pd.concat([pd.DataFrame(bon), pd.DataFrame(frontier)], ignore_index=True)
+    parts = [pd.DataFrame(bon), pd.DataFrame(frontier)]
+    if task.has("tables/oracle_curves"):
+        exact = task.table("tables/oracle_curves")
+        exact = exact[exact["series"].isin(OPTIMA) & (exact["kl"] <= right)]
+        if exact["reward_prob"].notna().any():
+            exact = exact.assign(reward=exact["reward_prob"])
+        exact = exact.assign(series="optimum_" + exact["series"])
+        parts.append(exact[["series", "kl", "win_rate", "reward"]])
+    return pd.concat(parts, ignore_index=True)
 
 
 def tradeoff(charts: Charts, task: Task) -> dict[str, Any]:
@@ -91,7 +104,7 @@ def tradeoff(charts: Charts, task: Task) -> dict[str, Any]:
     runs = runs_of(task)
     right = float(np.clip(runs["kl"].max(), 1.0, KL_LIMIT)) * 1.05
     data = charts.source(f"{task.name}-runs", runs)
-    curves = charts.source(f"{task.name}-curves", curves_of(runs, right))
+    curves = charts.source(f"{task.name}-curves", curves_of(task, right))
     methods = scales(runs["method"])["method"]
     tips = tooltips(*(name for name in (*_TIPS, "Prompt", "Response") if name in runs))
     x = root_kl(right)
@@ -106,7 +119,7 @@ def tradeoff(charts: Charts, task: Task) -> dict[str, Any]:
             low, high = min(low, 0.5), 1.0
         pad = 0.04 * max(high - low, 1e-3)
         y = alt.Y(f"{metric}:Q", title=title, scale=alt.Scale(domain=[low - pad, high + pad]))
-        lines = _closed_forms(curves, x, y) if bounded else []
+        lines = [*(_closed_forms(curves, x, y) if bounded else []), *_optima(curves, x, y)]
         chart = alt.layer(*lines, *_points(data, methods, x, y, tips)).add_params(*parameters())
         words = f"{title.removesuffix(' against the reference')} against KL"
         planes.append((charts.add(f"{task.name}-{metric}", chart, 400), words))
@@ -136,6 +149,15 @@ def _closed_forms(curves: alt.NamedData, x: alt.X, y: alt.Y) -> list[alt.Chart]:
         frontier.mark_line(color=_INK, strokeWidth=1.2).encode(x, y),
         bon.mark_line(color=_INK, strokeWidth=1, strokeDash=[4, 3]).encode(x, y),
     ]
+
+
+def _optima(curves: alt.NamedData, x: alt.X, y: alt.Y) -> list[alt.Chart]:
+    """Draw the exact optima of best-of-n and KL-RL."""
+    lines = []
+    for name, (colour, _) in OPTIMA.items():
+        line = alt.Chart(curves).transform_filter(f"datum.series == 'optimum_{name}'")
+        lines.append(line.mark_line(color=colour, strokeWidth=0.9).encode(x, y))
+    return lines
 
 
 def _points(

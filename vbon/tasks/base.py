@@ -98,7 +98,9 @@ class TextTask(Task):
     texts_key: ClassVar[str] = "texts"
     """Key of the section with the source of texts."""
     figures = ("figure2a", "figure2b")
-    tables = (*Task.tables, "data", "convergence", "matched", "orderings", "inference")
+    tables = (
+        *Task.tables, "data", "convergence", "matched", "distances", "orderings", "inference"
+    )  # fmt: skip
     claims = ("tradeoff", "cost")
 
     @abstractmethod
