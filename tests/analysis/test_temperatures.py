@@ -30,17 +30,25 @@ LEVELS = {
     ("vbon", "n100"): 0.8,
 }
 
+KLS = {("ppo", "beta0.05"): 4.0}
 
-def tables(levels=LEVELS, temperatures=(0.5, 1.0), gap=0.0, noise=0.02):
-    rng = np.random.default_rng(0)
-    made = {}
+
+def tables(
+    levels=LEVELS, temperatures=(0.5, 1.0), gap=0.0, noise=0.02, seeds=1, spread=0.0, draws=0
+):
+    """Tables by prompt; training seeds differ by ``spread``, prompts by ``noise``."""
+    rng = np.random.default_rng(draws)
+    by_policy = {}
     for temperature in temperatures:
         for (method, setting), level in levels.items():
-            values = level + noise * rng.normal(size=len(PROMPTS))
-            values += gap * np.array([DOMAINS[name] == "in_domain" for name in PROMPTS])
-            columns = {"evaluator_win_rate": values, "evaluator_reward": 10 * values}
-            made[method, setting, temperature] = pd.DataFrame(columns, index=PROMPTS)
-    return made
+            for seed in range(seeds):
+                values = level + noise * rng.normal(size=len(PROMPTS)) + spread * rng.normal()
+                values += gap * np.array([DOMAINS[name] == "in_domain" for name in PROMPTS])
+                columns = {"evaluator_win_rate": values, "evaluator_reward": 10 * values}
+                columns["kl"] = np.full(len(PROMPTS), KLS.get((method, setting), 1.0))
+                table = pd.DataFrame(columns, index=PROMPTS)
+                by_policy[method, setting, seed, temperature] = table
+    return by_policy
 
 
 def claims(**changes):
@@ -112,15 +120,81 @@ def test_the_paper_s_settings_and_policies_of_other_prompts():
     shown = paper_settings(evidence)
     assert (shown["vbon"], shown["ppo"], shown["reference"]) == ("n100", "beta0.05", "default")
     made = tables()
-    made["dpo", "beta0.1", 0.5] = made["dpo", "beta0.1", 0.5].iloc[1:]
+    made["dpo", "beta0.1", 0, 0.5] = made["dpo", "beta0.1", 0, 0.5].iloc[1:]
     with pytest.raises(DataError, match=r"dpo beta0\.1: other prompts"):
         Evidence.of(made, DOMAINS, seed=0, replicates=5)
+
+
+def test_a_setting_that_the_paper_does_not_show_counts():
+    levels = LEVELS | {("ppo", "beta0.0101"): 0.95}
+    table = claims(levels=levels)
+    assert verdicts(table, "best_of_n_best", 0.5) == ["not supported"]
+    assert verdicts(table, "best_of_n_best_paper", 0.5) == ["supported"]
+    rows = table[(table["key"] == "best_of_n_above_setting") & (table["value"] < 0)]
+    assert set(rows["statistic"]) == {"BoN n100 minus PPO beta0.0101"}
+    statistic = table.loc[table["key"] == "best_of_n_best_paper", "statistic"].iloc[0]
+    assert "PPO beta0.05" in statistic
+    assert "0.0101" not in statistic
+
+
+def test_less_kl_at_an_equal_score():
+    table = claims()
+    assert verdicts(table, "vbon_as_good_as_ppo", 0.5) == ["supported"]
+    assert verdicts(table, "vbon_less_kl_than_ppo", 0.5, "kl") == ["supported"]
+    row = table[table["key"] == "vbon_less_kl_than_ppo"].iloc[0]
+    assert (row["value"], row["kl"], row["other_kl"]) == (0.25, 1.0, 4.0)
+    assert row["statistic"] == "KL of vBoN n21 over that of PPO beta0.05"
+
+
+def test_the_best_of_equal_settings_is_not_above_one_that_equals_them():
+    """Choosing and measuring on the same prompts has the bias of a maximum; halves have none."""
+    count, repeats, noise = 8, 200, 1.0
+    others = [("ppo", f"beta{k}") for k in range(1, count + 1)]
+    levels = dict.fromkeys([("best_of_n", "n100"), *others], 0.5)
+    honest, naive = [], []
+    for draws in range(repeats):
+        values = tables(levels, (1.0,), noise=noise, draws=draws)
+        evidence = Evidence.of(values, DOMAINS, seed=0, replicates=0)
+        where = METRIC, 1.0
+        honest.append(evidence.gap_to_best(("best_of_n", "n100"), others, *where)[0])
+        best = max(evidence.mean(other, *where)[0] for other in others)
+        naive.append(evidence.mean(("best_of_n", "n100"), *where)[0] - best)
+    error = np.std(honest) / np.sqrt(repeats)  # 0.010: Monte Carlo, of the mean of 200 differences
+    assert error < 0.012
+    assert abs(np.mean(honest)) < 3 * error
+    expected = -1.4236 * noise / np.sqrt(len(PROMPTS))  # mean of the largest of 8 normal numbers
+    assert np.mean(naive) == pytest.approx(expected, abs=3 * np.std(naive) / np.sqrt(repeats))
+    assert np.mean(naive) < -10 * error
+
+
+def test_seeds_are_averaged_and_none_overwrites_another():
+    three = tables(seeds=3, spread=0.1)
+    evidence = Evidence.of(three, DOMAINS, seed=0, replicates=3)
+    parts = [three["ppo", "beta0.05", seed, 0.5][METRIC].mean() for seed in range(3)]
+    assert evidence.mean(("ppo", "beta0.05"), METRIC, 0.5)[0] == pytest.approx(np.mean(parts))
+    of_one = {key: table for key, table in three.items() if key[2] == 1}
+    single = Evidence.of(of_one, DOMAINS, seed=0, replicates=3)
+    assert single.mean(("ppo", "beta0.05"), METRIC, 0.5)[0] == pytest.approx(parts[1])
+
+
+def test_intervals_hold_seeds_and_prompts():
+    """The variance is the sum of that over seeds and that over prompts, of both policies."""
+    evidence = Evidence.of(tables(seeds=3, spread=0.1, noise=0.2), DOMAINS, 0, replicates=4000)
+    pair, expected = (("vbon", "n100"), ("ppo", "beta0.05")), 0.0
+    gap = np.subtract(*(evidence.mean(setting, METRIC, 0.5) for setting in pair))
+    means = [evidence.values[setting][METRIC, 0.5] for setting in pair]
+    expected += sum(values.mean(axis=1).var(ddof=1) / 3 for values in means)
+    by_prompt = np.subtract(*(values.mean(axis=0) for values in means))
+    expected += by_prompt.var() / len(PROMPTS)
+    # Where both are resampled, the noise of single cells counts once more: 0.2² / 180 per policy.
+    expected += 2 * 0.2**2 / 180
+    assert gap[1:].var() == pytest.approx(expected, rel=0.15)
 
 
 def responses(rewards):
     frame = pd.DataFrame({"prompt_id": ["a", "a", "b"], "draw": [0, 1, 0]})
     frame["response"], frame["reward"] = [" one", " two", " three"], 0.0
-    return frame.assign(evaluator_reward=rewards)
+    return frame.assign(evaluator_reward=rewards, kl=0.5)
 
 
 def test_wins_are_counted_against_each_prompt_s_own_pool():
@@ -128,11 +202,13 @@ def test_wins_are_counted_against_each_prompt_s_own_pool():
     table = by_prompt(responses([0.5, 2.0, 5.0]), pools)
     assert table["evaluator_win_rate"].to_dict() == {"a": 0.75, "b": 0.5}
     assert table["evaluator_reward"].to_dict() == {"a": 1.25, "b": 5.0}
+    assert table["kl"].to_dict() == {"a": 0.5, "b": 0.5}
 
 
 def test_the_example_is_the_first_response_to_the_post():
     both = [({"method": "ppo", "setting": "x"}, responses([1.0, 2.0, 3.0])),
-            ({"method": "vbon", "setting": "y"}, responses([4.0, 5.0, 6.0]))]  # fmt: skip
+            ({"method": "vbon", "setting": "y"}, responses([4.0, 5.0, 6.0])),
+            ({"method": "vbon", "setting": "y"}, responses([7.0, 8.0, 9.0]))]  # fmt: skip
     table = example_table("a", both)
     assert table["summary"].tolist() == ["one", "one"]
     assert table["evaluator_reward"].tolist() == [1.0, 4.0]

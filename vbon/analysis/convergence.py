@@ -1,4 +1,8 @@
-"""Convergence of training: movement of win rate, reward and KL over its last quarter."""
+"""Movement of win rate, reward and KL over the last quarter of training.
+
+A falling learning rate slows every curve down, so little movement does not show that longer
+training would change nothing.
+"""
 
 from collections.abc import Iterable
 
@@ -11,8 +15,6 @@ from vbon.errors import DataError
 QUANTITIES = ("win_rate", "reward", "kl")
 LAST = 0.25
 """Share of training, counted from the end, over which movement is measured."""
-AT_REST = 0.01
-"""Movement of the win rate below which a curve counts as converged."""
 
 
 def movement(history: pd.DataFrame, quantity: str) -> tuple[float, float]:
@@ -49,8 +51,7 @@ def convergence_table(runs: Iterable[tuple[str, str, pd.DataFrame]]) -> pd.DataF
 
     Returns:
         Columns ``method, setting, seeds`` and, for each of :data:`QUANTITIES`, its mean movement
-        and standard error (``*_se``); ``at_rest`` is True if that of the win rate is below
-        :data:`AT_REST`, and empty if no win rate was recorded in training.
+        and standard error (``*_se``), empty if it was not recorded in training.
 
     Raises:
         DataError: If no run has a history.
@@ -72,6 +73,4 @@ def convergence_table(runs: Iterable[tuple[str, str, pd.DataFrame]]) -> pd.DataF
     for name in QUANTITIES:
         table[f"{name}_se"] /= np.sqrt(seeds)
     table.insert(2, "seeds", seeds)
-    recorded = table["win_rate"].notna()
-    table["at_rest"] = (table["win_rate"].abs() < AT_REST).astype("boolean").where(recorded)
     return table

@@ -282,7 +282,8 @@ def section6(
         pools = {name: np.sort(group.to_numpy()) for name, group in groups}
         temperature = float(split.removeprefix("test-t"))
         for run, responses in _responses(measured, split):
-            tables[run["method"], run["setting"], temperature] = by_prompt(responses, pools)
+            policy = run["method"], run["setting"], run["seed"]
+            tables[*policy, temperature] = by_prompt(responses, pools)
     domains = test_prompts.set_index("prompt_id")["domain"].to_dict()
     return section6_table(Evidence.of(tables, domains, seed, bootstrap))
 

@@ -14,6 +14,7 @@ METRICS = {
     "reward_prob": "mean reward (probability)",
     "evaluator_win_rate": "evaluator win rate",
     "evaluator_reward": "evaluator reward",
+    "kl": "KL",
 }
 """Names of metrics as claims print them."""
 

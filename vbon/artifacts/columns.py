@@ -225,7 +225,6 @@ OWN = {
             for name, text in {"win_rate": "win rate", "reward": "reward", "kl": "KL"}.items()
         },
         **dict.fromkeys(("win_rate_se", "reward_se", "kl_se"), "Its standard error over seeds."),
-        "at_rest": "True if the win rate had converged.",
     },
     "curves": {"parameter": "n or β at the point of the curve."},
     "data": {
@@ -352,6 +351,10 @@ OWN = {
         "mean_reward": "Exact mean reward of the policy.",
     },
     "orderings": {"paper": "The paper's number, where it gives one."},
+    "section6": {
+        "kl": "KL of the first of two policies at that temperature, in nats.",
+        "other_kl": "KL of the second.",
+    },
     "pools": {
         "pools": "Number of pools averaged over.",
         "tv": "Total variation distance between the optima for estimated and exact F.",

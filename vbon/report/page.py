@@ -32,7 +32,7 @@ TITLES = {
     "orderings": "Orderings of the paper",
     "distances": "Distances to exact optima",
     "equivalence": "Exact vBoN against its bound L",
-    "convergence": "Convergence of training",
+    "convergence": "Movement late in training",
     "estimators": "Estimators of log F",
     "inference": "Cost of a response at inference",
     "section6": "Section 6: claims about summaries",
