@@ -5,7 +5,7 @@ VENV := .venv/.complete
 VLLM := .venv/.vllm
 DOCS := .venv/.docs
 
-.PHONY: benchmark smoke test docs test-docs test-vllm vllm workflows faults figures record restore publish
+.PHONY: benchmark smoke test docs test-docs test-vllm vllm workflows faults figures record restore publish sentences
 .DELETE_ON_ERROR:
 
 benchmark: $(VENV)  ## the whole embedded benchmark, with config.yaml
@@ -23,10 +23,14 @@ record: $(VENV)  ## run what is not done, and record everything with DVC
 restore: $(VENV)  ## after `dvc pull`: continue from what came, without retraining
 	@exec .venv/bin/vbon restore
 
-publish:  ## copy what figures and tables are drawn from, and what README shows, into published
+publish: $(VENV)  ## copy what figures and tables are drawn from, and what README shows, into published
 	@cd results && find */points.csv */costs.csv */pareto.csv */metrics.json */tables */figures \
 	    */studies/*/points.csv */studies/*/costs.csv -type f ! -name '*.pdf' ! -path '*/.*' ! -path '*/figures/figure3.csv' -print0 \
 	    | tar -cf - --null -T - | tar -xf - -C ../published
+	.venv/bin/python docs/sentences.py
+
+sentences: $(VENV)  ## write the results in README and docs from the tables in published
+	.venv/bin/python docs/sentences.py
 
 test: $(VENV)  ## the unit suite
 	.venv/bin/python -m pytest -n 2 -q
