@@ -239,8 +239,13 @@ class Language:
 
     def train(self, method, settings, seed=0, **changes):
         """Train a copy of the reference; return it and the history."""
-        policy, environment = self.policy(), self.environment(**changes)
-        return policy, list(make_online_trainer(policy, method, environment, settings, seed))
+        trainer = self.trainer(method, settings, seed, **changes)
+        return trainer.policy, list(trainer)
+
+    def trainer(self, method, settings, seed=0, **changes):
+        """Trainer of a copy of the reference."""
+        parts = self.policy(), method, self.environment(**changes)
+        return make_online_trainer(*parts, settings, seed)
 
     def draws(self, count, seed=0):
         """Independent, scored reference draws of both prompts, as rows of schema "samples"."""
@@ -293,6 +298,9 @@ def settings(**changes):
         "value_coef": 1.0,
         "max_grad_norm": None,
         "whiten": "batch",
+        "warm_start": 0,
+        "warm_start_batch": 8,
+        "warm_start_rate": 0.01,
     }
     return OnlineSettings(**(defaults | changes))
 

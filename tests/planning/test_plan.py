@@ -331,3 +331,19 @@ def test_settings_of_a_method_that_is_not_there_are_refused(where):
         overlay = {key: overlay}
     with pytest.raises(ConfigError, match=rf"^{where}.vbonn: .*did you mean 'vbon'\?"):
         runs(overlay)
+
+
+def test_a_warm_start_reads_the_draws_that_estimate_log_f():
+    methods = {"vbon": {"n": 4, "m": [16, 600]}, "ppo": {"kl_coef": 1}}
+    given = {"run_methods": ["vbon", "ppo"], "seeds": [0], "tasks": ["sentiment"]}
+    given |= {"methods": methods}
+    plain = expand(resolve(given))
+    assert not any("stored_draws" in run.spec or "samples" in run.inputs() for run in plain)
+    warm = expand(resolve(given | {"sentiment": {"online": {"warm_start": 8}}}))
+    assert [run.spec["stored_draws"] for run in warm] == [16, 600, 600]
+    assert all({"samples", "rewards"} <= set(run.inputs()) for run in warm)
+
+
+def test_a_warm_start_needs_stored_draws():
+    with pytest.raises(ConfigError, match=r"online\.warm_start: .* logf\.estimator: ibs"):
+        vbon_runs({}, online={"warm_start": 8}, logf={"estimator": "ibs"})

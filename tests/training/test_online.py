@@ -17,6 +17,7 @@ from vbon.models.language_model import load_language_model
 from vbon.objectives import oracle
 from vbon.objectives.policy_gradient import whiten
 from vbon.training.online import OnlineSettings, OnlineTrainer
+from vbon.training.stored import StoredDraws
 from vbon.training.trainer import Diverged, Environment
 
 HIGH = 3.0
@@ -65,9 +66,22 @@ def gpt2_environment(**changes):
     return Environment(**(parts | changes))
 
 
+def stored_draws(environment, draws=16):
+    """Draws of the reference with their rewards."""
+    rollouts = environment.sample(environment.reference, environment.prompts, draws, 5)
+    prompts = environment.prompts.select(rollouts.prompt_index)
+    reward = environment.rewards(prompts, rollouts)
+    unused = torch.full_like(reward, torch.nan)
+    scored = Scored(reward, unused, unused, rollouts.log_prob)
+    lengths = rollouts.response_mask.sum(1)
+    return StoredDraws(rollouts.prompt_index, rollouts.response_ids, lengths, scored, draws)
+
+
 def train_gpt2(chosen, seed=0, method=None, **changes):
     """Train a copy of the reference; return the trainer and the history."""
     environment = gpt2_environment(**changes)
+    if chosen.warm_start:
+        environment = dataclasses.replace(environment, stored=stored_draws(environment))
     policy = make_gpt2(scale=0.15)
     trainer = OnlineTrainer(policy, method or PPO(kl_coef=0.1), environment, chosen, seed)
     return trainer, list(trainer)
@@ -384,7 +398,9 @@ def test_the_global_generator_decides_nothing():
     assert torch.equal(weights(first.policy), weights(second.policy))
 
 
-BASE = gpt2_settings(epochs=2, minibatch=12, clip_value=0.2, clip_reward=2.5, weight_decay=1e-3)
+BASE = gpt2_settings(
+    epochs=2, minibatch=12, clip_value=0.2, clip_reward=2.5, weight_decay=1e-3, warm_start=6
+)
 CHANGED = {
     "iterations": 2,
     "rollouts": 16,
@@ -406,6 +422,9 @@ CHANGED = {
     "value_trains_trunk": False,
     "max_grad_norm": 0.1,
     "whiten": "minibatch",
+    "warm_start": 4,
+    "warm_start_batch": 4,
+    "warm_start_rate": 0.02,
 }
 
 

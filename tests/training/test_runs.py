@@ -575,3 +575,18 @@ def test_the_prior_is_read_in_the_order_of_the_prompts(world):
     share = cdf.prior.share_below(np.array([0, 3, 3]), np.array([-1.0, -1.0, 0.0]))
     assert share.tolist() == pytest.approx([0.4, 0.1, 0.5])
     assert cdf.prior.worth == 30
+
+
+@pytest.mark.parametrize(("method", "values"), [("vbon", {"n": 4}), ("ppo", {"kl_coef": 0.5})])
+def test_a_warm_start_uses_stored_draws_and_is_recorded(world, method, values):
+    plain = make_run(world, method, **values)
+    assert carry(plain) == "ok"
+    updates = record_of(plain)["updates"]
+    warm = dataclasses.replace(ONLINE, warm_start=6)
+    run = make_run(world, method, online=warm, **values)
+    run.spec["stored_draws"] = 12
+    assert carry(run) == "ok"
+    record = record_of(run)
+    assert record["stored_draws"] == 12
+    assert record["updates"] == updates + 4 * 6 // ONLINE.warm_start_batch
+    assert record["seconds"]["warm_start"] > 0

@@ -138,6 +138,15 @@ class Online(Method):
     def reward(self, scored: Scored) -> Float64[Tensor, " batch"]:
         """Reward given with the last token of each response."""
 
+    def log_tilt(self, scored: Scored) -> Float64[Tensor, " batch"]:
+        r"""Log of the optimum over the reference in nats, up to a constant per prompt.
+
+        The maximum of :math:`E[R(y)] - \beta\, KL(\pi \| \pi_\mathrm{ref})` over all distributions
+        is :math:`\pi_\mathrm{ref}\, e^{R / \beta}`, normalised. A method whose
+        :meth:`token_rewards` are not this penalty gives its own.
+        """
+        return self.reward(scored) / self.kl_coef
+
     def token_rewards(
         self,
         token_log_probs: Float[Tensor, "batch tokens"],
@@ -166,7 +175,13 @@ class Anchored(Online):
 
     anchor_draws: ClassVar[int] = 2
     """Draws of the anchor for each response of the policy."""
-    defines: ClassVar[tuple[str, ...]] = ("iterations", "epochs", "minibatch", "whiten")
+    defines: ClassVar[tuple[str, ...]] = (
+        "iterations",
+        "epochs",
+        "minibatch",
+        "whiten",
+        "warm_start",
+    )
     """Settings of the loop that the method defines; see :meth:`loop`."""
 
     updates: int
@@ -185,7 +200,8 @@ class Anchored(Online):
         """Settings of the loop as this method defines them, laid over those of the config.
 
         All rollouts of an iteration make one update, so that policy and anchor are those that drew
-        them. Whitening would scale the reward and not the imitation.
+        them. Whitening would scale the reward and not the imitation. There is no warm start, since
+        the optimum moves with the anchor.
 
         Args:
             online: Settings of the loop, complete.
@@ -198,7 +214,7 @@ class Anchored(Online):
                 f"budgets.{self.name}.gamma: {online['gamma']!r} is not allowed, since the return "
                 "of a response is not discounted; give 1"
             )
-        fixed = {"iterations": int(self.updates), "epochs": 1, "whiten": "none"}
+        fixed = {"iterations": int(self.updates), "epochs": 1, "whiten": "none", "warm_start": 0}
         return {**online, **fixed, "minibatch": online["rollouts"]}
 
 

@@ -52,6 +52,11 @@ class VBoNL1(Online):
         """Log F of the response's reward, finite also where the exact F is 0."""
         return finite_log_below(scored.log_below)
 
+    def log_tilt(self, scored: Scored) -> Float64[Tensor, " batch"]:
+        """The optimum is proportional to F^gamma times the reference to the power beta."""
+        _, beta, gamma = l1_coefficients(self.n)
+        return gamma * self.reward(scored) + (beta - 1) * scored.log_prob_ref
+
     def token_rewards(
         self,
         token_log_probs: Float[Tensor, "batch tokens"],

@@ -239,7 +239,9 @@ def _training(task: _Task, run: Run) -> Work:
         scored = task.judged(rows * shares, 1) + task.passed(rows)
         if _has_value_model(run):
             scored += task.passed(rows, 1 + 3 * online["epochs"], head=False)
-        return (drawn + scored + task.passed(rows, 3 * online["epochs"])) * online["iterations"]
+        work = (drawn + scored + task.passed(rows, 3 * online["epochs"])) * online["iterations"]
+        fitted = online["warm_start"] * task.section["prompts"]["num_train"]
+        return work + task.passed(fitted, 3)
     offline, pairs = run.spec["offline"], run.pairing
     examples = offline["epochs"] * task.section["prompts"]["num_train"] * (pairs.pairs or 1)
     examples *= offline["blocks"]

@@ -121,6 +121,9 @@ class Run:
                     paths["logf"] = root / f"reference/logf/{self.pool}.parquet"
                 if logf["estimator"] == "shared":
                     paths["prior"] = root / f"reference/logf/prior-m{logf['m']}.parquet"
+            if "stored_draws" in self.spec:
+                paths["samples"] = root / "reference/samples/train.parquet"
+                paths["rewards"] = root / "reference/rewards/train.parquet"
             if self.pairing is not None:
                 paths["samples"] = root / "reference/samples/train.parquet"
                 paths["pairs"] = root / f"reference/pairs/{self.pairing.slug}.parquet"
@@ -241,6 +244,8 @@ def _runs_of(config: Mapping[str, Any], root: Root, method: str) -> list[Run]:
             spec = _spec(root, method, instance, values, seed)
             if "logf" in instance.needs and "online" in spec:
                 spec["logf"] = logf
+            if spec.get("online", {}).get("warm_start"):
+                spec["stored_draws"] = logf.get("m", root.section["logf"]["m"])
             where = (root.folder, root.shared, pool)
             runs.append(Run(root.task, root.study, method, setting, seed, *where, values, spec))
             _check(runs[-1], root)
@@ -307,12 +312,18 @@ def _logf_keys(root: Root, method: str) -> list[str]:
 
 
 def _check(run: Run, root: Root) -> None:
-    """Refuse leave-one-out with one response per prompt, and pairs of more draws than stored."""
+    """Refuse leave-one-out of one response per prompt, and more draws than are stored."""
     draws = run.spec.get("online", {}).get("draws_per_prompt", 2)
     if draws < 2 and run.instance.leave_one_out:
         raise ConfigError(
             f"{root.path}.budgets.{run.method}.draws_per_prompt: {draws} is not allowed, since a "
             "response is compared with the others to its prompt; give 2 or more"
+        )
+    estimator = run.spec.get("logf", {}).get("estimator")
+    if "stored_draws" in run.spec and estimator == "ibs":
+        raise ConfigError(
+            f"{root.path}.online.warm_start: a number above 0 is not allowed with logf.estimator: "
+            "ibs, which has no stored draws; give 0"
         )
     stored = root.section["sampling"]["train_draws"]
     if run.pairing is not None and run.pairing.num_draws > stored:

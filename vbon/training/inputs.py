@@ -22,6 +22,7 @@ from vbon.pool.shared import SharedCDF
 from vbon.pool.table import load_prompts
 from vbon.rewards import full_texts, load_reward_model, replace_unfinished
 from vbon.training.offline import Examples
+from vbon.training.stored import StoredDraws
 from vbon.training.trainer import Environment
 
 
@@ -125,4 +126,9 @@ class Inputs:
         sampling = self._spec["sampling"]
         limits = eos_token_id, sampling["max_new_tokens"], sampling["temperature"]
         monitoring = None if evaluator is None else evaluate, rewards.get("monitored", 0)
-        return Environment(prompts, self.reference, score, cdf, *limits, *monitoring)
+        stored = None
+        if "stored_draws" in self._spec:
+            table = read_table(self._paths["rewards"], "rewards", ["prompt_id", "draw", "reward"])
+            draws = self._spec["stored_draws"]
+            stored = StoredDraws.from_tables(self.samples, table, prompts, draws, cdf)
+        return Environment(prompts, self.reference, score, cdf, *limits, *monitoring, stored)

@@ -194,6 +194,10 @@ class OfflineTrainer(Trainer):
             row |= {"step": step, "episodes": self.episodes, "learning_rate": self.learning_rate}
             yield row | self._measure() | {"seconds": time.perf_counter() - started}
 
+    def train(self) -> None:
+        """Train to the end without measurements."""
+        self._update(self.order.split(self.settings.batch_size))
+
     def _update(self, batches: Sequence[Tensor]) -> dict[str, float]:
         """Take an optimiser step per batch; return their mean statistics."""
         with self._timed("update"):

@@ -25,6 +25,7 @@ from vbon.training.advantages import LeaveOneOut, ValueBaseline
 from vbon.training.compute import PLAIN, Compute
 from vbon.training.parallel import by_rows
 from vbon.training.trainer import Environment, Trainer
+from vbon.training.warm_start import fitted_to_optimum
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +52,9 @@ class OnlineSettings:
     value_coef: float
     max_grad_norm: float | None
     whiten: str
+    warm_start: int
+    warm_start_batch: int
+    warm_start_rate: float
 
 
 @dataclass
@@ -90,7 +94,7 @@ class OnlineTrainer(Trainer):
         ``for row in OnlineTrainer(policy, method, environment, settings, seed=0): print(row)``
     """
 
-    phases = ("sample", "score", "lookup", "update")
+    phases = ("warm_start", "sample", "score", "lookup", "update")
 
     def __init__(
         self,
@@ -115,12 +119,20 @@ class OnlineTrainer(Trainer):
             Diverged: If a loss or a gradient is not finite.
         """
         started, total = time.perf_counter(), self.settings.iterations
+        if self.settings.warm_start:
+            self._warm_start()
         for step in range(total):
             self._rate = 1 - step / total if self.settings.schedule == "linear" else 1.0
             batch, row = self._collect(step)
             row |= self._update(batch)
             row |= {"step": step, "episodes": self.episodes, "learning_rate": self.learning_rate}
             yield row | {"seconds": time.perf_counter() - started}
+
+    def _warm_start(self) -> None:
+        """Fit the policy to the method's optimum on stored draws."""
+        with self._timed("warm_start"):
+            parts = self.policy, self.method, self.environment, self.settings
+            self.updates += fitted_to_optimum(*parts, self.seed, self.compute).updates
 
     def _make_baseline(self) -> ValueBaseline | LeaveOneOut:
         """The method's baseline, with an untrained head and the reference as value model."""

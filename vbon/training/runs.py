@@ -113,6 +113,8 @@ def _outcome(
     if isinstance(trainer, OfflineTrainer):
         record["stored_draws"] = method.pairing.draws * trainer.settings.blocks
         record["mean_nll"] = trainer.examples.mean_nll
+    elif trainer.environment.stored is not None:
+        record["stored_draws"] = trainer.environment.stored.draws
     return record, rows, merged(policy) if status == "ok" else None
 
 

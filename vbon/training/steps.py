@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # it loads PyTorch, which signatures do not need
     from vbon.planning.runs import Run
 
 FAILED = ".failed"
+_LOADED = ("sampling", "rewards", "logf", "stored_draws")  # parts of a spec that inputs depend on
 _PACE = 8  # runs whose times predict the time left
 
 
@@ -71,7 +72,7 @@ def _carry_out(waiting: Sequence["Run"], total: int) -> list[str]:
         # Runs with equal inputs and settings share what was loaded before the fork, except their
         # pairs, which are small.
         shared = {name: path for name, path in paths.items() if name != "pairs"}
-        settings = {k: v for k, v in run.spec.items() if k in ("sampling", "rewards", "logf")}
+        settings = {k: v for k, v in run.spec.items() if k in _LOADED}
         inputs = loaded.setdefault(f"{shared} {settings}", Inputs(shared, dict(run.spec)))
         if len(shared) > 1:
             _ = inputs.environment

@@ -20,6 +20,7 @@ from vbon.pool.cdf import RewardCDF
 from vbon.sampling import sample
 from vbon.training.compute import Compute
 from vbon.training.parallel import add_gradients, by_prompts, by_rows, summed
+from vbon.training.stored import StoredDraws
 
 Score = Callable[[Prompts, Rollouts], Float64[Tensor, " batch"]]
 
@@ -38,6 +39,7 @@ class Environment:
         temperature: Temperature of sampling and of every log-prob.
         evaluator: Rewards of rollouts by the held-out evaluator, for the history alone.
         monitored: Number of rollouts that the evaluator scores for a row of the history.
+        stored: The reference's draws for the training prompts; None without a warm start.
     """
 
     prompts: Prompts
@@ -49,6 +51,7 @@ class Environment:
     temperature: float = 1.0
     evaluator: Score | None = None
     monitored: int = 0
+    stored: StoredDraws | None = None
 
     def evaluated(self, prompts: Prompts, rollouts: Rollouts) -> dict[str, float]:
         """The evaluator's mean reward of the first rollouts, which nothing is trained on."""
