@@ -301,6 +301,7 @@ def settings(**changes):
         "warm_start": 0,
         "warm_start_batch": 8,
         "warm_start_rate": 0.01,
+        "tilt_floor": None,
     }
     return OnlineSettings(**(defaults | changes))
 

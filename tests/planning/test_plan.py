@@ -344,6 +344,9 @@ def test_a_warm_start_reads_the_draws_that_estimate_log_f():
     assert all({"samples", "rewards"} <= set(run.inputs()) for run in warm)
 
 
-def test_a_warm_start_needs_stored_draws():
-    with pytest.raises(ConfigError, match=r"online\.warm_start: .* logf\.estimator: ibs"):
-        vbon_runs({}, online={"warm_start": 8}, logf={"estimator": "ibs"})
+@pytest.mark.parametrize("setting", [{"warm_start": 8}, {"tilt_floor": 5}])
+def test_a_warm_start_or_a_floor_needs_stored_draws(setting):
+    (name,) = setting
+    assert all("stored_draws" in run.spec for run in vbon_runs({}, online=setting))
+    with pytest.raises(ConfigError, match=rf"online\.{name}: {setting[name]} .*estimator: ibs"):
+        vbon_runs({}, online=setting, logf={"estimator": "ibs"})

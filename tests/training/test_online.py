@@ -80,7 +80,7 @@ def stored_draws(environment, draws=16):
 def train_gpt2(chosen, seed=0, method=None, **changes):
     """Train a copy of the reference; return the trainer and the history."""
     environment = gpt2_environment(**changes)
-    if chosen.warm_start:
+    if chosen.warm_start or chosen.tilt_floor:
         environment = dataclasses.replace(environment, stored=stored_draws(environment))
     policy = make_gpt2(scale=0.15)
     trainer = OnlineTrainer(policy, method or PPO(kl_coef=0.1), environment, chosen, seed)
@@ -425,6 +425,7 @@ CHANGED = {
     "warm_start": 4,
     "warm_start_batch": 4,
     "warm_start_rate": 0.02,
+    "tilt_floor": 0.1,
 }
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from support import settings
+from support import settings, until_converged
 
 from vbon.errors import ArtifactError
 from vbon.methods.ppo import PPO
@@ -111,3 +111,30 @@ def test_a_reward_that_is_no_number_diverges(language):
     bad = dataclasses.replace(stored, scored=bad)
     with pytest.raises(Diverged, match="warm start"):
         language.train(PPO(kl_coef=1), settings(warm_start=4), stored=bad)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_with_a_floor_training_reaches_the_floored_optimum(language, method):
+    """The optimum of the raised rewards, normalised reference times max(ratio, exp(-floor))."""
+    floor = 0.5
+    policy, _ = language.train(
+        method, until_converged(tilt_floor=floor), stored=stored_draws(language, 20_000)
+    )
+    for prompt, ours in enumerate(language.log_probs(policy)):
+        log_ref, optimum = language.log_ref[prompt].numpy(), best(language, prompt, method)
+        floored = log_ref + np.maximum(optimum - log_ref, -floor)
+        floored -= np.logaddexp.reduce(floored)
+        assert oracle.total_variation(floored, optimum) > 0.08
+        assert oracle.total_variation(floored, optimum) < np.exp(-floor)
+        assert oracle.total_variation(ours.numpy(), floored) < 0.04
+
+
+def test_the_normaliser_is_that_of_the_exact_optimum(language):
+    """Mean of 20,000 weights whose exact mean is 1: within four standard errors."""
+    method, count = VBoN(n=4), 20_000
+    stored = stored_draws(language, count)
+    for prompt, estimate in enumerate(stored.log_normaliser(method)):
+        log_ref = language.log_ref[prompt].numpy()
+        ratio = np.exp(best(language, prompt, method) - log_ref)
+        error = np.sqrt(((ratio - 1) ** 2 * np.exp(log_ref)).sum() / count)
+        assert abs(estimate.exp().item() - 1) < 4 * error

@@ -181,6 +181,7 @@ class Anchored(Online):
         "minibatch",
         "whiten",
         "warm_start",
+        "tilt_floor",
     )
     """Settings of the loop that the method defines; see :meth:`loop`."""
 
@@ -200,8 +201,8 @@ class Anchored(Online):
         """Settings of the loop as this method defines them, laid over those of the config.
 
         All rollouts of an iteration make one update, so that policy and anchor are those that drew
-        them. Whitening would scale the reward and not the imitation. There is no warm start, since
-        the optimum moves with the anchor.
+        them. Whitening would scale the reward and not the imitation. There is no warm start
+        and no floor, since the optimum moves with the anchor.
 
         Args:
             online: Settings of the loop, complete.
@@ -214,7 +215,8 @@ class Anchored(Online):
                 f"budgets.{self.name}.gamma: {online['gamma']!r} is not allowed, since the return "
                 "of a response is not discounted; give 1"
             )
-        fixed = {"iterations": int(self.updates), "epochs": 1, "whiten": "none", "warm_start": 0}
+        fixed = {"iterations": int(self.updates), "epochs": 1, "whiten": "none"}
+        fixed |= {"warm_start": 0, "tilt_floor": None}
         return {**online, **fixed, "minibatch": online["rollouts"]}
 
 

@@ -244,7 +244,8 @@ def _runs_of(config: Mapping[str, Any], root: Root, method: str) -> list[Run]:
             spec = _spec(root, method, instance, values, seed)
             if "logf" in instance.needs and "online" in spec:
                 spec["logf"] = logf
-            if spec.get("online", {}).get("warm_start"):
+            online = spec.get("online", {})
+            if online.get("warm_start") or online.get("tilt_floor") is not None:
                 spec["stored_draws"] = logf.get("m", root.section["logf"]["m"])
             where = (root.folder, root.shared, pool)
             runs.append(Run(root.task, root.study, method, setting, seed, *where, values, spec))
@@ -321,9 +322,11 @@ def _check(run: Run, root: Root) -> None:
         )
     estimator = run.spec.get("logf", {}).get("estimator")
     if "stored_draws" in run.spec and estimator == "ibs":
+        online = run.spec["online"]
+        name, remedy = ("warm_start", "0") if online["warm_start"] else ("tilt_floor", "null")
         raise ConfigError(
-            f"{root.path}.online.warm_start: a number above 0 is not allowed with logf.estimator: "
-            "ibs, which has no stored draws; give 0"
+            f"{root.path}.online.{name}: {online[name]} is not allowed with logf.estimator: ibs, "
+            f"which has no stored draws; give {remedy}"
         )
     stored = root.section["sampling"]["train_draws"]
     if run.pairing is not None and run.pairing.num_draws > stored:

@@ -55,6 +55,7 @@ class OnlineSettings:
     warm_start: int
     warm_start_batch: int
     warm_start_rate: float
+    tilt_floor: float | None
 
 
 @dataclass
@@ -111,6 +112,9 @@ class OnlineTrainer(Trainer):
         self._generator = torch.Generator().manual_seed(derive_seed(seed, "order"))
         self._queue: Tensor = torch.empty(0, dtype=torch.long)
         self._rate = 1.0
+        self._log_normaliser: Tensor | None = None
+        if settings.tilt_floor is not None:
+            self._log_normaliser = environment.stored.log_normaliser(method)
 
     def __iter__(self) -> Iterator[dict[str, float]]:
         """Run all iterations and yield a row of the history for each.
@@ -199,7 +203,8 @@ class OnlineTrainer(Trainer):
         with self._timed("lookup"):
             scored = self._look_up(index[rollouts.prompt_index], reward, log_probs_ref)
         scored = replace(scored, anchor_rewards=anchor_rewards)
-        batch, row = self._advantages(prompts, rollouts, scored, log_probs_ref, home)
+        terminal = self._terminal_rewards(index[rollouts.prompt_index], scored)
+        batch, row = self._advantages(prompts, rollouts, scored, log_probs_ref, home, terminal)
         row |= env.evaluated(prompts, rollouts)
         if anchor is not None:
             row["kl_anchor"] = (rollouts.token_log_probs - home).double().sum(1).mean().item()
@@ -244,6 +249,17 @@ class OnlineTrainer(Trainer):
             log_below, log_level = self.environment.cdf(prompt_index, reward, log_prob_ref)
         return Scored(reward, log_below, log_level, log_prob_ref)
 
+    def _terminal_rewards(
+        self, prompt_index: Int[Tensor, " batch"], scored: Scored
+    ) -> Float64[Tensor, " batch"]:
+        """The method's rewards, raised to the floor and clipped."""
+        rewards, limit = self.method.reward(scored), self.settings.clip_reward
+        if self._log_normaliser is not None:
+            log_ratio = self.method.log_tilt(scored) - self._log_normaliser[prompt_index]
+            missing = (-self.settings.tilt_floor - log_ratio).clamp_min(0)
+            rewards = rewards + self.method.kl_coef * missing
+        return rewards if limit is None else rewards.clamp(-limit, limit)
+
     def _advantages(
         self,
         prompts: Prompts,
@@ -251,13 +267,17 @@ class OnlineTrainer(Trainer):
         scored: Scored,
         log_probs_ref: Tensor,
         home: Tensor | None = None,
+        terminal: Tensor | None = None,
     ) -> tuple[Batch, dict[str, float]]:
-        """Advantages and history's row; tokens pay for leaving ``home`` (default: reference)."""
+        """Advantages and history's row.
+
+        Tokens pay for leaving ``home`` (default: reference); ``terminal`` are the rewards of whole
+        responses (default: the method's).
+        """
         mask, settings = rollouts.response_mask, self.settings
         home = log_probs_ref if home is None else home
-        terminal = self.method.reward(scored)
-        limit = settings.clip_reward
-        clipped = terminal if limit is None else terminal.clamp(-limit, limit)
+        plain = self.method.reward(scored)
+        clipped = plain if terminal is None else terminal
         rewards = self.method.token_rewards(rollouts.token_log_probs, home, mask)
         last = mask.sum(1, keepdim=True) - 1
         rewards = rewards.scatter_add(1, last, clipped[:, None].to(rewards.dtype))
@@ -273,7 +293,7 @@ class OnlineTrainer(Trainer):
             "kl": log_ratio.sum(1).mean().item(),
             "log_below": scored.log_below.mean().item(),
             "win_rate": scored.log_below.exp().mean().item(),  # NaN without F
-            "reward_clipped": (terminal != clipped).double().mean().item(),
+            "reward_clipped": (plain != clipped).double().mean().item(),
             "eos_rate": rollouts.finished.double().mean().item(),
             "response_length": mask.sum(1).double().mean().item(),
             "explained_variance": (1 - residual / spread).item(),

@@ -1,5 +1,6 @@
 """The reference's stored draws, and the weights that make them draws of a method's optimum."""
 
+import math
 from dataclasses import dataclass
 
 import pandas as pd
@@ -90,6 +91,14 @@ class StoredDraws:
         The sum over a prompt's draws stands for the normalisation constant.
         """
         return torch.log_softmax(method.log_tilt(self.scored).view(-1, self.draws), dim=1)
+
+    def log_normaliser(self, method: Online) -> Float64[Tensor, " prompts"]:
+        """Log of the mean of each prompt's exponentiated log-tilts.
+
+        It estimates the constant that :meth:`vbon.methods.base.Online.log_tilt` lacks.
+        """
+        tilts = method.log_tilt(self.scored).view(-1, self.draws)
+        return torch.logsumexp(tilts, dim=1) - math.log(self.draws)
 
     def choose(self, method: Online, count: int, seed: int) -> Int[Tensor, " chosen"]:
         """Rows of ``count`` draws per prompt, each as often as its weight says on average.

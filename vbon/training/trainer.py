@@ -39,7 +39,7 @@ class Environment:
         temperature: Temperature of sampling and of every log-prob.
         evaluator: Rewards of rollouts by the held-out evaluator, for the history alone.
         monitored: Number of rollouts that the evaluator scores for a row of the history.
-        stored: The reference's draws for the training prompts; None without a warm start.
+        stored: The reference's draws for the training prompts; None where the loop uses none.
     """
 
     prompts: Prompts
