@@ -196,7 +196,7 @@ def test_each_response_has_its_own_draws_of_the_anchor_and_the_best_is_imitated(
     look_up = trainer._advantages
     trainer._advantages = lambda *parts: seen.append(parts) or look_up(*parts)
     batch, _ = trainer._collect(0)
-    prompts, rollouts, scored, log_probs_ref, log_probs_anchor, _ = seen[0]
+    prompts, rollouts, scored, _, log_probs_ref, log_probs_anchor = seen[0]
     assert scored.anchor_rewards.shape == (512, 2)
     assert torch.equal(scored.reward, language.score(prompts, rollouts))
     assert torch.equal(scored.anchor_rewards.amax(1), language.score(prompts, batch.best))

@@ -150,10 +150,11 @@ def test_padding_changes_no_advantage(language):
     reward = language.score(prompts, rollouts)
     log_probs_ref = rollouts.token_log_probs - 0.1 * rollouts.response_mask
     scored = trainer._look_up(index, reward, log_probs_ref)
-    narrow, stats = trainer._advantages(prompts, rollouts, scored, log_probs_ref)
-    wide, wide_stats = trainer._advantages(
-        prompts, padded(rollouts, 5), scored, F.pad(log_probs_ref, (0, 5))
-    )
+    terminal = trainer._terminal_rewards(index, scored)
+    refs = [log_probs_ref] * 2
+    narrow, stats = trainer._advantages(prompts, rollouts, scored, terminal, *refs)
+    refs = [F.pad(log_probs_ref, (0, 5))] * 2
+    wide, wide_stats = trainer._advantages(prompts, padded(rollouts, 5), scored, terminal, *refs)
     torch.testing.assert_close(wide.advantages[:, :-5], narrow.advantages, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(wide.targets[:, :-5], narrow.targets)
     assert not wide.advantages[:, -5:].any()
@@ -318,7 +319,8 @@ def test_rewards_arrive_with_the_last_token_only(language):
     )
     reward = torch.tensor([4.0, -2.0], dtype=torch.float64)
     scored = Scored(reward, reward - 5, reward - 5, log_probs_ref.double().sum(1))
-    batch, row = trainer._advantages(language.prompts, rollouts, scored, log_probs_ref)
+    refs = [log_probs_ref] * 2
+    batch, row = trainer._advantages(language.prompts, rollouts, scored, reward, *refs)
     # Token rewards: -0.5 * [0.5, -1] + [0, 4] and -0.5 * [0, 0, 2] + [0, 0, -2].
     assert row["objective"] == pytest.approx((-0.25 + 4.5 - 3.0) / 2)
     assert row["kl"] == pytest.approx((-0.5 + 2.0) / 2)

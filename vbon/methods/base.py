@@ -248,3 +248,26 @@ class Offline(Method):
     @abc.abstractmethod
     def batch_loss(self, batch: OfflineBatch) -> Float[Tensor, ""]:
         """Loss to be minimised, averaged over the batch."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Likelihood(Offline):
+    """Maximise the likelihood of the preferred responses: the mean of minus log-prob per token.
+
+    Prompt tokens do not count.
+    """
+
+    contrastive = False
+
+    @property
+    def pairing(self) -> Pairing:
+        """One response, which is its own pair."""
+        return Pairing(draws=1)
+
+    def pair_weights(self, lengths: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
+        """Number of tokens: all tokens have equal weight."""
+        return lengths
+
+    def batch_loss(self, batch: OfflineBatch) -> Float[Tensor, ""]:
+        """Negative log-likelihood per token."""
+        return -batch.log_prob_chosen.sum() / batch.num_tokens.sum()

@@ -2,18 +2,14 @@
 
 from dataclasses import dataclass
 
-from jaxtyping import Float, Int
-from torch import Tensor
-
-from vbon.batches import OfflineBatch
-from vbon.methods.base import Offline
+from vbon.methods.base import Likelihood
 from vbon.methods.registry import register
 from vbon.pool.pairs import Pairing
 
 
 @register
 @dataclass(frozen=True, kw_only=True)
-class BoNSFT(Offline):
+class BoNSFT(Likelihood):
     r"""Maximise the likelihood of the best of ``n`` draws: the forward KL to best-of-n.
 
     .. math:: \min_\theta\; E_{y \sim \pi_\mathrm{bon}}[-\log \pi_\theta(y)]
@@ -31,7 +27,6 @@ class BoNSFT(Offline):
 
     paper = "Amini et al. (2025), arXiv:2407.06057v3, section 6 and appendix F"
     optimum = "best_of_n"
-    contrastive = False
 
     n: float
     """Draws of which the best is used, a whole number of at least 1."""
@@ -48,11 +43,3 @@ class BoNSFT(Offline):
     def pairing(self) -> Pairing:
         """Best and worst of ``n`` draws, of which only the best is used."""
         return Pairing(draws=int(self.n))
-
-    def pair_weights(self, lengths: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
-        """Number of tokens: all tokens have equal weight."""
-        return lengths
-
-    def batch_loss(self, batch: OfflineBatch) -> Float[Tensor, ""]:
-        """Negative log-likelihood per token."""
-        return -batch.log_prob_chosen.sum() / batch.num_tokens.sum()

@@ -204,7 +204,7 @@ class OnlineTrainer(Trainer):
             scored = self._look_up(index[rollouts.prompt_index], reward, log_probs_ref)
         scored = replace(scored, anchor_rewards=anchor_rewards)
         terminal = self._terminal_rewards(index[rollouts.prompt_index], scored)
-        batch, row = self._advantages(prompts, rollouts, scored, log_probs_ref, home, terminal)
+        batch, row = self._advantages(prompts, rollouts, scored, terminal, log_probs_ref, home)
         row |= env.evaluated(prompts, rollouts)
         if anchor is not None:
             row["kl_anchor"] = (rollouts.token_log_probs - home).double().sum(1).mean().item()
@@ -265,22 +265,24 @@ class OnlineTrainer(Trainer):
         prompts: Prompts,
         rollouts: Rollouts,
         scored: Scored,
+        terminal: Tensor,
         log_probs_ref: Tensor,
-        home: Tensor | None = None,
-        terminal: Tensor | None = None,
+        home: Tensor,
     ) -> tuple[Batch, dict[str, float]]:
         """Advantages and history's row.
 
-        Tokens pay for leaving ``home`` (default: reference); ``terminal`` are the rewards of whole
-        responses (default: the method's).
+        Args:
+            prompts: Prompt of each rollout.
+            rollouts: The policy's responses.
+            scored: Their scores.
+            terminal: Reward given with their last tokens (:meth:`_terminal_rewards`).
+            log_probs_ref: Log-probs of their tokens under the reference, in nats.
+            home: Log-probs under the model that tokens pay for leaving: reference or anchor.
         """
         mask, settings = rollouts.response_mask, self.settings
-        home = log_probs_ref if home is None else home
-        plain = self.method.reward(scored)
-        clipped = plain if terminal is None else terminal
         rewards = self.method.token_rewards(rollouts.token_log_probs, home, mask)
         last = mask.sum(1, keepdim=True) - 1
-        rewards = rewards.scatter_add(1, last, clipped[:, None].to(rewards.dtype))
+        rewards = rewards.scatter_add(1, last, terminal[:, None].to(rewards.dtype))
         advantages, targets = self.baseline.advantages(rewards, rollouts)
         residual = masked_mean(advantages**2, mask)
         spread = masked_mean((targets - masked_mean(targets, mask)) ** 2, mask)
@@ -293,7 +295,7 @@ class OnlineTrainer(Trainer):
             "kl": log_ratio.sum(1).mean().item(),
             "log_below": scored.log_below.mean().item(),
             "win_rate": scored.log_below.exp().mean().item(),  # NaN without F
-            "reward_clipped": (plain != clipped).double().mean().item(),
+            "reward_clipped": (self.method.reward(scored) != terminal).double().mean().item(),
             "eos_rate": rollouts.finished.double().mean().item(),
             "response_length": mask.sum(1).double().mean().item(),
             "explained_variance": (1 - residual / spread).item(),

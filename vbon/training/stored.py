@@ -100,18 +100,20 @@ class StoredDraws:
         tilts = method.log_tilt(self.scored).view(-1, self.draws)
         return torch.logsumexp(tilts, dim=1) - math.log(self.draws)
 
-    def choose(self, method: Online, count: int, seed: int) -> Int[Tensor, " chosen"]:
+    def choose(
+        self, log_weights: Float64[Tensor, "prompts draws"], count: int, seed: int
+    ) -> Int[Tensor, " chosen"]:
         """Rows of ``count`` draws per prompt, each as often as its weight says on average.
 
         Systematic sampling: a draw of weight w is chosen w * count times, rounded up or down at
         random, which spreads less than independent choices.
 
         Args:
-            method: The method whose optimum weighs the draws.
+            log_weights: Weights of each prompt's draws, as of :meth:`log_weights`.
             count: Draws to choose per prompt, at least 1.
             seed: Seed of the choice.
         """
-        below = self.log_weights(method).exp().cumsum(1)
+        below = log_weights.exp().cumsum(1)
         generator = torch.Generator().manual_seed(derive_seed(seed, "stored draws"))
         start = torch.rand(len(below), 1, generator=generator, dtype=torch.float64)
         steps = (torch.arange(count) + start) / count * below[:, -1:]

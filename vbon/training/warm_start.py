@@ -1,39 +1,14 @@
 """Warm start of online methods: likelihood of stored draws, weighted by the method's optimum."""
 
-from dataclasses import dataclass
 from typing import Any
 
-from jaxtyping import Float, Int
-from torch import Tensor
 from transformers import PreTrainedModel
 
-from vbon.batches import OfflineBatch
-from vbon.methods.base import Offline, Online
-from vbon.pool.pairs import Pairing
+from vbon.methods.base import Likelihood, Online
 from vbon.seeding import derive_seed
 from vbon.training.compute import Compute
 from vbon.training.offline import Examples, OfflineSettings, OfflineTrainer
 from vbon.training.trainer import Diverged, Environment
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Likelihood(Offline):
-    """The loss: negative log-likelihood per token, in nats."""
-
-    contrastive = False
-
-    @property
-    def pairing(self) -> Pairing:
-        """One response, which is its own pair."""
-        return Pairing(draws=1)
-
-    def pair_weights(self, lengths: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
-        """Number of tokens: all tokens have equal weight."""
-        return lengths
-
-    def batch_loss(self, batch: OfflineBatch) -> Float[Tensor, ""]:
-        """Loss of a batch."""
-        return -batch.log_prob_chosen.sum() / batch.num_tokens.sum()
 
 
 def fitted_to_optimum(
@@ -68,9 +43,10 @@ def fitted_to_optimum(
         Diverged: If a weight, a loss or a gradient is not finite.
     """
     stored, seed = environment.stored, derive_seed(seed, "warm start")
-    if stored.log_weights(method).isnan().any():
+    log_weights = stored.log_weights(method)
+    if log_weights.isnan().any():
         raise Diverged("warm start: a weight is not finite; a reward or its log F is no number")
-    rows = stored.choose(method, settings.warm_start, seed)
+    rows = stored.choose(log_weights, settings.warm_start, seed)
     log_prob_ref = stored.scored.log_prob_ref
     examples = Examples(
         stored.prompt_index, stored.response_ids, stored.lengths, log_prob_ref, rows, rows
@@ -89,6 +65,6 @@ def fitted_to_optimum(
         monitors=0,
         monitor_rollouts=0,
     )
-    trainer = OfflineTrainer(policy, _Likelihood(), environment, examples, loop, seed, compute)
+    trainer = OfflineTrainer(policy, Likelihood(), environment, examples, loop, seed, compute)
     trainer.train()
     return trainer
