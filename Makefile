@@ -25,7 +25,7 @@ restore: $(VENV)  ## after `dvc pull`: continue from what came, without retraini
 
 publish: $(VENV)  ## copy what figures and tables are drawn from, and what README shows, into published
 	@cd results && find */points.csv */costs.csv */pareto.csv */metrics.json */tables */figures \
-	    */studies/*/points.csv */studies/*/costs.csv -type f ! -name '*.pdf' ! -path '*/.*' ! -path '*/figures/figure3.csv' -print0 \
+	    */studies/*/points.csv */studies/*/costs.csv -type f ! -name '*.pdf' ! -path '*/.*' ! -path '*/figures/figure3.csv' ! -name 'prompt_means.*' -print0 \
 	    | tar -cf - --null -T - | tar -xf - -C ../published
 	.venv/bin/python docs/sentences.py
 

@@ -25,7 +25,7 @@ SMALL = {
 """A configuration without studies, and with too few draws for table 1."""
 COMMON = {"excerpts", "cards", "claims", "missing"}
 OF_TEXTS = COMMON | {"data", "matched_kl", "attainment", "orderings", "inference"}
-OF_TEXTS |= {"distances", "oracle_curves"}
+OF_TEXTS |= {"distances", "oracle_curves", "prompt_means", "bands"}
 
 
 def plan(*overlays, **options):

@@ -33,6 +33,7 @@ from vbon.analysis.pareto import (
     in_range,
     standard_error,
 )
+from vbon.analysis.prompts import Shifts, prompt_shifts, shifts_of
 from vbon.errors import DataError
 from vbon.objectives.frontier import win_rate
 from vbon.seeding import derive_seed
@@ -111,23 +112,33 @@ def attained(curve: Curve, budgets: Floats) -> Floats:
     return values
 
 
-def sweeps(points: pd.DataFrame, axis: str, seed: int, replicates: int) -> dict[str, Sweep]:
-    """Mean curve of each method, and bootstrap resamples of it.
+def sweeps(
+    points: pd.DataFrame, axis: str, seed: int, replicates: int, shifts: Shifts | None = None
+) -> dict[str, Sweep]:
+    """Mean curve of each method, and bootstrap resamples of seeds and prompts.
 
     Of the ``s`` runs of a setting, ``s - 1`` are drawn with replacement: the variance of the
     resampled means is then an unbiased estimate of that of the mean, also for two seeds, where
     drawing ``s`` would halve it (Rao and Wu, JASA 83, 1988). The spread over seeds includes the
     noise of training and each run's own sampling noise, and misses the noise that all runs share:
-    that of the test prompts and of the common random numbers of sampling. This part shifts all
-    runs of all methods together, by one normal number times each run's standard error, an upper
-    bound of it; so it widens intervals of values, not of differences between methods. A setting
-    with a single run has no spread over seeds and gets an independent shift instead.
+    that of the test prompts and of the common random numbers of sampling.
+
+    With ``shifts`` the test prompts are drawn as well, the same ones for all runs of all methods,
+    for KL and metric together: the mean of a setting moves by the mean shift of its runs. The noise
+    of sampling responses is in both parts, so intervals err on the wide side; a setting with a
+    single run has no spread over seeds, and its noise is counted once.
+
+    Without, prompts move all runs of all methods together, by one normal number times each run's
+    standard error. This widens intervals of values, and of differences between methods only as far
+    as their errors differ. A setting with a single run gets an independent shift instead.
 
     Args:
         points: Rows of the points table: one task, one temperature, one domain.
         axis: One of :data:`vbon.analysis.pareto.AXES`.
         seed: Seed of the resamples.
         replicates: Number of resamples.
+        shifts: Of :func:`vbon.analysis.prompts.prompt_shifts`; runs that lack one are treated as
+            without.
 
     Returns:
         Sweeps by method, in order of appearance, without the reference, which is a single point.
@@ -143,11 +154,13 @@ def sweeps(points: pd.DataFrame, axis: str, seed: int, replicates: int) -> dict[
         runs = points[points["method"] == method]
         if method != "reference":
             rng = np.random.default_rng(derive_seed(seed, "matched", axis, "runs", method))
-            by_method[method] = _sweep(runs, axis, shared, rng)
+            by_method[method] = _sweep(runs, axis, shared, shifts or {}, rng)
     return by_method
 
 
-def _sweep(runs: pd.DataFrame, axis: str, shared: Floats, rng: np.random.Generator) -> Sweep:
+def _sweep(
+    runs: pd.DataFrame, axis: str, shared: Floats, shifts: Shifts, rng: np.random.Generator
+) -> Sweep:
     """Mean and resampled coordinates of one method's settings."""
     kl, metric = coordinates(runs, axis)
     replicates = shared.shape[1]
@@ -159,6 +172,7 @@ def _sweep(runs: pd.DataFrame, axis: str, shared: Floats, rng: np.random.Generat
         metric + shift[1] * standard_error(runs, axis),
         axis,
     )
+    by_prompts = shifts_of(runs, ("kl", axis), shifts, replicates)
     means, drawn = [], []
     for rows in runs.groupby("setting", sort=False).indices.values():
         good = rows[~(np.isnan(kl[rows]) | np.isnan(metric[rows]))]
@@ -166,13 +180,23 @@ def _sweep(runs: pd.DataFrame, axis: str, shared: Floats, rng: np.random.Generat
             continue
         pick = rng.choice(good, size=(replicates, max(good.size - 1, 1)))
         means.append([kl[good].mean(), metric[good].mean()])
-        drawn.append([np.take_along_axis(part, pick, 1).mean(axis=1) for part in moved])
+        prompts = by_prompts[:, :, good].mean(axis=2)
+        if np.isnan(prompts).any():
+            drawn.append([np.take_along_axis(part, pick, 1).mean(axis=1) for part in moved])
+        else:
+            seeds = np.stack([part[pick].mean(axis=1) for part in (kl, metric)])
+            drawn.append(in_range(*(seeds + prompts), axis))
     middle, resampled = np.array(means).reshape(-1, 2), np.array(drawn).reshape(-1, 2, replicates)
     return Sweep(Curve(*middle.T), Curve(resampled[:, 0].T, resampled[:, 1].T))
 
 
 def matched_table(
-    points: pd.DataFrame, seed: int, replicates: int, *, budgets: Sequence[float] = BUDGETS
+    points: pd.DataFrame,
+    seed: int,
+    replicates: int,
+    *,
+    budgets: Sequence[float] = BUDGETS,
+    prompt_means: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Attainment of each method at given KL budgets, with bootstrap intervals.
 
@@ -181,6 +205,7 @@ def matched_table(
         seed: Seed of the resamples (:func:`sweeps`).
         replicates: Number of resamples, at least 1.
         budgets: KL in nats, ascending.
+        prompt_means: The table of :func:`vbon.analysis.prompts.prompt_means_table`.
 
     Returns:
         Columns ``axes, kl, method, value, low, high`` (95 % interval), ``best_of_n`` (closed form,
@@ -201,7 +226,7 @@ def matched_table(
     """
     at = np.asarray(budgets, dtype=np.float64)
     blocks = []
-    for axis, by_method in all_sweeps(points, seed, replicates).items():
+    for axis, by_method in all_sweeps(points, seed, replicates, prompt_means=prompt_means).items():
         best = best_of_n_win_rate(at) if axis == "win_rate" else np.full(at.shape, np.nan)
         for method, (mean, drawn) in by_method.items():
             value, ends = attained(mean, at), percentile_interval(attained(drawn, at), CONFIDENCE)
@@ -221,7 +246,12 @@ def matched_table(
 
 
 def attainment_bands(
-    points: pd.DataFrame, seed: int, replicates: int, *, num: int = BAND_POINTS
+    points: pd.DataFrame,
+    seed: int,
+    replicates: int,
+    *,
+    num: int = BAND_POINTS,
+    prompt_means: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Attainment curve of each method with its median and 95 % band over resamples.
 
@@ -230,6 +260,7 @@ def attainment_bands(
         seed: Seed of the resamples (:func:`sweeps`).
         replicates: Number of resamples, at least 1.
         num: Number of points of a band, from the method's smallest KL to its largest.
+        prompt_means: The table of :func:`vbon.analysis.prompts.prompt_means_table`.
 
     Returns:
         Columns ``axes, method, kl, value, median, low, high``, one row per point; no rows for a
@@ -239,7 +270,7 @@ def attainment_bands(
         DataError: If a column is missing, no metric has a number, or ``replicates`` is below 1.
     """
     blocks = []
-    for axis, by_method in all_sweeps(points, seed, replicates).items():
+    for axis, by_method in all_sweeps(points, seed, replicates, prompt_means=prompt_means).items():
         for method, (mean, drawn) in by_method.items():
             if not mean.kl.size:
                 continue
@@ -255,7 +286,11 @@ def attainment_bands(
 
 
 def all_sweeps(
-    points: pd.DataFrame, seed: int, replicates: int, axes: Sequence[str] = AXES
+    points: pd.DataFrame,
+    seed: int,
+    replicates: int,
+    axes: Sequence[str] = AXES,
+    prompt_means: pd.DataFrame | None = None,
 ) -> dict[str, dict[str, Sweep]]:
     """:func:`sweeps` by metric, for those of ``axes`` that have numbers.
 
@@ -265,7 +300,8 @@ def all_sweeps(
     if replicates < 1:
         raise DataError(f"replicates: need at least 1 resample, got {replicates}")
     measured = [axis for axis in axes if axis in points and points[axis].notna().any()]
-    by_axis = {axis: sweeps(points, axis, seed, replicates) for axis in measured}
+    shifts = prompt_shifts(prompt_means, seed, replicates)
+    by_axis = {axis: sweeps(points, axis, seed, replicates, shifts) for axis in measured}
     if not any(by_axis.values()):
         raise DataError(f"points: none of the columns {', '.join(axes)} has a number to compare")
     return by_axis

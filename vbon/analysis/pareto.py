@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from vbon.analysis.prompts import Shifts, shifts_of
 from vbon.errors import DataError
 from vbon.seeding import derive_seed
 from vbon.statistics import percentile_interval
@@ -221,7 +222,7 @@ def _shares_and_areas(
 
 
 def share_replicates(
-    pool: pd.DataFrame, axis: str, seed: int, replicates: int
+    pool: pd.DataFrame, axis: str, seed: int, replicates: int, shifts: Shifts | None = None
 ) -> tuple[dict[str, float], Floats]:
     """Each method's share of the front of all given runs, and the shares in resampled sweeps.
 
@@ -230,6 +231,7 @@ def share_replicates(
         axis: One of :data:`AXES`.
         seed: Seed of the resamples, drawn as in :func:`pareto_table`.
         replicates: Number of resamples.
+        shifts: Of :func:`vbon.analysis.prompts.prompt_shifts`; they replace the independent noise.
 
     Returns:
         Share by method, and resampled shares of shape (replicates, methods) in that order.
@@ -241,7 +243,7 @@ def share_replicates(
     rng = np.random.default_rng(seed)
     drawn = [
         _summaries(*resample, owners, 0.0, 0.0)[1]
-        for resample in resamples(pool, axis, owners, replicates, rng)
+        for resample in resamples(pool, axis, owners, replicates, rng, shifts)
     ]
     return dict(zip(owners, map(float, shares), strict=True)), np.concatenate(drawn)
 
@@ -264,10 +266,13 @@ def resamples(
     owners: dict[str, Bools],
     replicates: int,
     rng: np.random.Generator,
+    shifts: Shifts | None = None,
 ) -> Iterator[tuple[Floats, Floats]]:
     """Yield resampled coordinates in chunks, shape (chunk, runs), each run from its own method."""
     kl, metric = coordinates(pool, axis)
     kl_se, metric_se = standard_error(pool, "kl"), standard_error(pool, axis)
+    moves = shifts_of(pool, ("kl", axis), shifts or {}, replicates)
+    moves = np.where(np.isnan(moves).any(axis=0), np.nan, moves)
     chunk = 500  # bounds the memory: a few arrays of 500 x runs
     for start in range(0, replicates, chunk):
         size = min(chunk, replicates - start)
@@ -275,9 +280,14 @@ def resamples(
         for mask in owners.values():
             rows = np.flatnonzero(mask)
             pick[:, mask] = rng.choice(rows, size=(size, rows.size))
-        noisy_kl = kl[pick] + kl_se[pick] * rng.standard_normal(pick.shape)
-        noisy_metric = metric[pick] + metric_se[pick] * rng.standard_normal(pick.shape)
-        yield in_range(noisy_kl, noisy_metric, axis)
+        kl_noise = kl_se[pick] * rng.standard_normal(pick.shape)
+        metric_noise = metric_se[pick] * rng.standard_normal(pick.shape)
+        if shifts:
+            by_prompts = [np.take_along_axis(part[start : start + size], pick, 1) for part in moves]
+            unknown = np.isnan(by_prompts[0])
+            kl_noise = np.where(unknown, kl_noise, by_prompts[0])
+            metric_noise = np.where(unknown, metric_noise, by_prompts[1])
+        yield in_range(kl[pick] + kl_noise, metric[pick] + metric_noise, axis)
 
 
 def in_range(kl: Floats, metric: Floats, axis: str) -> tuple[Floats, Floats]:

@@ -72,15 +72,44 @@ def headline(points: Points, pareto: table("pareto"), metrics: Output) -> None:
 
 
 @step
+def prompt_means(measured: Measured, test_rewards: Named, test_draws: int) -> pd.DataFrame:
+    """Every run's means per test prompt, over its responses.
+
+    Args:
+        measured: Runs of the task itself.
+        test_rewards: Reference draws of the test prompts, at one temperature.
+        test_draws: Draws among which win rates are counted.
+    """
+    from vbon.analysis.prompts import prompt_means_table
+
+    ((split, path),) = test_rewards.items()
+    columns = ["prompt_id", "kl", "reward", "reward_prob", "evaluator_reward"]
+    responses = _responses(measured, split, columns)
+    return prompt_means_table(responses, _ranked(read_table(path, "rewards"), test_draws))
+
+
+@step
 def matched(
-    points: Points, bootstrap: int, seed: int, matched_kl: Output, attainment: Output, job: Job
-) -> None:
+    points: Points, bootstrap: int, seed: int, prompt_means: optional_table("prompt_means"),
+    matched_kl: Output, attainment: Output, job: Job,
+) -> None:  # fmt: skip
     """Methods at equal KL: values at given budgets, and bands of attainment curves."""
     from vbon.analysis.attainment import attainment_bands, matched_table
 
-    record = job.provenance()
-    write_csv(matched_kl, matched_table(points, seed, bootstrap), record)
-    write_csv(attainment, attainment_bands(points, seed, bootstrap), record)
+    record, resampled = job.provenance(), {"prompt_means": prompt_means}
+    write_csv(matched_kl, matched_table(points, seed, bootstrap, **resampled), record)
+    write_csv(attainment, attainment_bands(points, seed, bootstrap, **resampled), record)
+
+
+@step
+def bands(
+    points: Points, oracle_curves: table("oracle_curves"), bootstrap: int, seed: int,
+    prompt_means: optional_table("prompt_means"),
+) -> pd.DataFrame:  # fmt: skip
+    """Differences of methods in bands of KL, beside those of exact optima."""
+    from vbon.analysis.bands import bands_table
+
+    return bands_table(points, oracle_curves, seed, bootstrap, prompt_means=prompt_means)
 
 
 @step
@@ -105,8 +134,7 @@ def distances(
     ((split, path),) = test_rewards.items()
     rewards = read_table(path, "rewards")
     pools = tilts.Pools.of(rewards)
-    groups = rewards[rewards["draw"] < test_draws].groupby("prompt_id")["reward"]
-    ranked = {name: np.sort(group.to_numpy()) for name, group in groups}
+    ranked = _ranked(rewards, test_draws)
     exact = tilts.curves(pools, rank_draws)
     columns = ["prompt_id", "kl", "log_prob_ref", "reward"]
     rows = tilts.distances(_responses(fitted, split, columns), optima, pools, ranked, exact)
@@ -125,12 +153,14 @@ def equivalence(points: Points, equivalence_points: Points) -> pd.DataFrame:
 
 @step
 def orderings(
-    points: Points, bootstrap: int, seed: int, equivalence: optional_table("equivalence")
-) -> pd.DataFrame:
+    points: Points, bootstrap: int, seed: int, equivalence: optional_table("equivalence"),
+    prompt_means: optional_table("prompt_means"),
+) -> pd.DataFrame:  # fmt: skip
     """The paper's orderings of methods, each with an interval and a verdict."""
     from vbon.analysis.orderings import orderings_table
 
-    return orderings_table(points, seed, bootstrap, equivalence=equivalence)
+    tables = {"equivalence": equivalence, "prompt_means": prompt_means}
+    return orderings_table(points, seed, bootstrap, **tables)
 
 
 @step(is_light=True)
@@ -408,6 +438,12 @@ def data(
     )
     write_csv(output, report, job.provenance(task=task))
     assert_report(report)
+
+
+def _ranked(rewards: pd.DataFrame, draws: int) -> dict[str, np.ndarray]:
+    """Ascending rewards of each prompt's first draws, among which win rates are counted."""
+    groups = rewards[rewards["draw"] < draws].groupby("prompt_id")["reward"]
+    return {name: np.sort(group.to_numpy()) for name, group in groups}
 
 
 def _records(folders: list[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -30,6 +30,7 @@ TABLES = {
     "costs": ("costs.parquet, costs.csv", "Time and memory of each run; not reproducible."),
     "pareto": ("pareto.parquet, pareto.csv", "Shares of Pareto fronts, and hypervolumes."),
     "attainment": ("tables/attainment.csv", "Bands of the figures: the best metric at each KL."),
+    "bands": ("tables/bands.csv", "Differences of methods at matched KL, in bands of KL."),
     "cards": ("tables/cards.csv", "Texts and models of the task, for the report."),
     "claims": ("tables/claims.csv", "The paper's claims, each with a verdict on this run."),
     "convergence": ("tables/convergence.csv", "Movement over the last quarter of training."),
@@ -54,6 +55,10 @@ TABLES = {
     "optimum": ("tables/optimum.csv", "Trained policies against their method's exact optimum."),
     "orderings": ("tables/orderings.csv", "The paper's orderings of methods, tested."),
     "pools": ("tables/pools.csv", "Shift of the exact optimum when F is estimated."),
+    "prompt_means": (
+        "tables/prompt_means.csv",
+        "Means of every run per test prompt; large, so `make publish` leaves it out.",
+    ),
     "section6": ("tables/section6.csv", "The paper's section 6, tested."),
     "shown_pools": ("tables/shown_pools.csv", "The pools of three prompts."),
     "table1": ("tables/table1.csv", "Small samples of rewards compared with the whole pool."),
@@ -205,6 +210,26 @@ OWN = {
     "attainment": {
         "value": "Best metric attained at that KL or less.",
         "median": "Median over bootstrap resamples.",
+    },
+    "bands": {
+        "kl_low": "Lower end of the band, in nats.",
+        "kl_high": "Upper end of the band, in nats.",
+        "first": "Method that the other is subtracted from.",
+        "second": "Method that is subtracted.",
+        "difference": "Mean difference in win rate, over KLs evenly spaced in their square root.",
+        "covered": "Share of these KLs at which both methods have settings.",
+        "exact": "The same difference of the exact optima, best-of-n minus KL-RL.",
+        "exact_covered": "Share of these KLs at which the pool resolves both optima.",
+        "margin": "Largest difference that counts as equivalent.",
+        "verdict": "`equivalent` if the interval is within the margin, else `above` or `below` if "
+        "it excludes 0, else `undecided`.",
+        "note": "Methods without runs; says so if prompts are not resampled.",
+    },
+    "prompt_means": {
+        "kl": "Mean KL(policy ‖ reference) of the run's responses to the prompt, in nats.",
+        "win_rate": "Mean win rate of these responses among the prompt's reference draws.",
+        "reward_prob": "Mean probability of POSITIVE of these responses.",
+        "evaluator_reward": "Mean score of these responses by the held-out evaluator.",
     },
     "cards": {
         "role": "Role of the model, or `texts`.",

@@ -33,7 +33,8 @@ TILTS = ("best_of_n", "lower_bound", "kl_rl")
 STUDIED = ("figure4", "estimators")
 """Studies that have a figure of their name."""
 UNREAD = (
-    "attainment", "oracle_curves", "shown_pools", "monitored", "histories", "excerpts", "cards"
+    "attainment", "oracle_curves", "shown_pools", "monitored", "histories", "excerpts", "cards",
+    "prompt_means",
 )  # fmt: skip
 """Tables that are drawn, or are shown by the report alone; the others are rendered as Markdown."""
 FEW_DRAWS = 100_000  # of a pool: read, joined and counted in about a second
@@ -309,6 +310,7 @@ class Plan:
 
     def tables(self, task: str) -> dict[str, Step]:
         """Steps that make the tables of a task, as far as the configuration has what they need."""
+        is_one_temperature = len(self.tasks[task].splits) == 1
         conditions = {
             "convergence": self.has_training(task),
             "histories": self.has_training(task),
@@ -316,7 +318,7 @@ class Plan:
             "table1": self.config[task]["sampling"]["train_draws"] >= TABLE1_DRAWS,
             "estimators": bool(self.studied(task, "estimators")),
             "examples": False,  # by name
-            "distances": len(self.tasks[task].splits) == 1,
+            **dict.fromkeys(("distances", "prompt_means", "bands"), is_one_temperature),
         }
         names = [*self.tasks[task].tables, "claims", "missing"]
         return {name: self.steps[name] for name in names if conditions.get(name, True)}
@@ -499,6 +501,10 @@ _VALUES: dict[str, Callable[[Plan, str], Any]] = {
     "equivalence": lambda plan, task: (
         [f"{plan.folder(task)}/tables/equivalence.csv"] * plan.has_equivalence(task)
     ),
+    "prompt_means": lambda plan, task: (
+        [f"{plan.folder(task)}/tables/prompt_means.csv"] * ("prompt_means" in plan.tables(task))
+    ),
+    "oracle_curves": _path("tables/oracle_curves.csv"),
     "lead": lambda plan, task: (
         [f"{plan.folder(task)}/tables/lead.csv"] if "lead" in plan.tables(task) else []
     ),

@@ -31,6 +31,7 @@ TITLES = {
     "matched_kl": "Methods at equal KL",
     "orderings": "Orderings of the paper",
     "distances": "Distances to exact optima",
+    "bands": "Differences in bands of KL",
     "equivalence": "Exact vBoN against its bound L",
     "convergence": "Movement late in training",
     "estimators": "Estimators of log F",

@@ -99,7 +99,8 @@ class TextTask(Task):
     """Key of the section with the source of texts."""
     figures = ("figure2a", "figure2b")
     tables = (
-        *Task.tables, "data", "convergence", "matched", "distances", "orderings", "inference"
+        *Task.tables, "data", "convergence", "prompt_means", "matched", "distances", "orderings",
+        "bands", "inference",
     )  # fmt: skip
     claims = ("tradeoff", "cost")
 
