@@ -130,6 +130,62 @@ def test_runs_and_verdicts_that_are_not_the_same():
     assert changed_claims(claims, other).values.tolist() == [["t", "one", "supported", "undecided"]]
 
 
+def by_prompt(seed, difficulty=0.2, noise=0.04, training=0.0, prompts=40, seeds=3, settings=10):
+    """Points and means per prompt: difficulty is that of the prompts, noise and training new.
+
+    The noise is independent on each prompt, training moves all prompts of a run.
+    """
+    rng = np.random.default_rng(seed)
+    level = 0.5 + difficulty * np.random.default_rng(99).normal(size=prompts)
+    rows = [
+        pd.DataFrame({"method": "vbon", "setting": f"s{k}", "seed": s,
+                      "prompt_id": [f"p{p}" for p in range(prompts)],
+                      "win_rate": level + noise * rng.normal(size=prompts)
+                      + training * rng.normal()})
+        for k in range(settings) for s in range(seeds)
+    ]  # fmt: skip
+    means = pd.concat(rows).assign(task="sentiment", study="")
+    groups = means.groupby(["task", "study", "method", "setting", "seed"], as_index=False)
+    points = groups["win_rate"].mean().assign(win_rate_se=groups["win_rate"].sem()["win_rate"])
+    same = {"status": "ok", "domain": "all", "temperature": 1.0, "num_prompts": prompts}
+    return points.assign(**same), means
+
+
+@pytest.mark.parametrize("training", [0.0, 0.03])
+def test_paired_prompts_leave_the_noise_of_responses_and_training(training):
+    """Two folders with 10 settings of 3 seeds: known variance of a mean of differences.
+
+    The mean variance over settings has a relative error of 1 / sqrt(10) from training, whose phi
+    has 20 degrees of freedom, so that of its root is at most 16 %.
+    """
+    (a, before), (b, after) = (by_prompt(k, training=training) for k in (0, 1))
+    table = compare_points(a, b, means=(before, after))
+    truth = np.sqrt(2 * (0.04**2 / 40 + training**2) / 3)
+    assert np.sqrt((table["noise"] ** 2).mean()) == pytest.approx(truth, rel=4 * 0.16 / 2)
+    if not training:
+        assert (table["noise"] < table["se"] / 3).all()  # the difficulty of prompts cancels
+    assert table["differs"].sum() == 0
+    shifted = after.assign(win_rate=after["win_rate"] + 5 * truth)
+    moved = compare_points(a, b.assign(win_rate=b["win_rate"] + 5 * truth), (before, shifted))
+    assert moved["differs"].mean() > 0.8
+    assert (moved["noise"] > 0.5 * table["noise"]).all()
+
+
+def test_prompts_are_paired_only_where_they_are_equal():
+    (a, before), (b, after) = (by_prompt(k) for k in (0, 1))
+    other = after["prompt_id"].where(after["setting"] != "s3", after["prompt_id"] + "x")
+    table = compare_points(a, b, (before, after.assign(prompt_id=other))).set_index("setting")
+    assert table["noise"].isna().equals(table.index.to_series() == "s3")
+    plain = compare_points(a, b).set_index("setting")
+    assert plain["noise"].isna().all()
+    assert table.loc["s3", ["se", "df"]].equals(plain.loc["s3", ["se", "df"]])
+    equal = compare_points(a, a, (before, before))
+    assert (equal["noise"] == 0).all()
+    assert (equal["p"] == 1).all()
+    domains = [pd.concat([t.assign(domain=d) for d in "ab"]) for t in (a, b)]
+    assert compare_points(*domains, means=(before, after))["noise"].isna().all()
+
+
 @pytest.fixture
 def folders(tmp_path):
     """Two results folders with points, costs, a card and claims; the second one is a copy."""
@@ -188,6 +244,20 @@ def test_what_changed_is_told(folders, tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         main(["compare", str(a), str(b), "--fail-on-difference"])
     assert ended.value.code == 1
+
+
+def test_tables_of_prompt_means_are_read(folders, tmp_path):
+    for folder, seed in zip(folders, (0, 1), strict=True):
+        points, means = by_prompt(seed)
+        shutil.rmtree(folder / "sentiment/studies")
+        complete(points.drop(columns="study")).to_csv(folder / "sentiment/points.csv", index=False)
+        columns = ["method", "setting", "seed", "prompt_id", "win_rate"]
+        means[columns].to_csv(folder / "sentiment/tables/prompt_means.csv", index=False)
+    output = tmp_path / "rows.csv"
+    assert main(["compare", *map(str, folders), "--output", str(output)]) == 0
+    rows = pd.read_csv(output, keep_default_na=False, na_values=[""])
+    assert rows.loc[rows["metric"] == "win_rate", "noise"].notna().all()
+    assert rows.loc[rows["metric"] != "win_rate", "noise"].isna().all()
 
 
 def test_a_missing_run_fails_where_that_is_asked_for(folders):

@@ -18,6 +18,14 @@ Student's t with :math:`\nu` degrees of freedom if :math:`\phi > 1`, else with t
 A method with a single seed has no :math:`\phi`: a mark then means that these two policies differ,
 but not why, since another seed might have made the same difference.
 
+**Pairs of prompts.** If both folders have means per prompt (``tables/prompt_means.csv``) of
+the same prompts, differences are taken per prompt: :math:`v_s` is then the variance of the mean of these
+differences, without the difficulty of prompts. With their means :math:`D_p` over seeds,
+
+.. math:: \mathrm{noise}^2 = \mathrm{se}(\bar D)^2 + \max(0, \phi - 1)\, k^{-2} \sum v_s,
+
+which replaces the standard error above; a difference on some prompts that all seeds share counts.
+
 **Marks.** On average at most 5 % of all marked rows are marked falsely (Benjamini and Hochberg).
 Differences up to 1e-9 of the value are rounding and are never marked.
 """
@@ -30,22 +38,28 @@ METRICS = ("win_rate", "kl", "reward", "reward_prob", "evaluator_win_rate")
 SETTING = ["task", "study", "method", "setting", "temperature", "domain"]
 FALSE_MARKS = 0.05
 ROUNDING = 1e-9
-COLUMNS = [*SETTING, "metric", "seeds", "a", "b", "difference", "se", "df", "p", "differs"]
+COLUMNS = [*SETTING, "metric", "seeds", "a", "b", "difference", "se", "noise"]
+COLUMNS += ["df", "p", "differs"]
 
 _RUN = [*SETTING, "seed"]
+_MEASURED = ["task", "study", "method", "setting"]
 
 
-def compare_points(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
+def compare_points(
+    a: pd.DataFrame, b: pd.DataFrame, means: tuple[pd.DataFrame, pd.DataFrame] | None = None
+) -> pd.DataFrame:
     """Difference of every metric of every setting that both folders have, with marks.
 
     Args:
         a: Rows of points tables with a column ``study`` (empty for the task itself).
         b: The same for the other folder.
+        means: Rows of the tables ``prompt_means`` of both, with columns ``task`` and ``study``.
 
     Returns:
         Columns :data:`COLUMNS`: means over the seeds that both have, ``difference`` (b minus a)
-        with its standard error, degrees of freedom and p-value; ``differs`` marks rows beyond
-        noise. ``p`` is NaN if the noise is unknown: one seed on one prompt.
+        with its standard error, that of differences paired by prompt (``noise``, NaN without
+        ``means``), degrees of freedom and p-value, by ``noise`` where there is one; ``differs``
+        marks rows beyond noise. ``p`` is NaN if the noise is unknown: one seed on one prompt.
 
     Example:
         >>> point = {"task": "t", "study": "", "method": "ppo", "setting": "x", "temperature": 1.0,
@@ -70,7 +84,45 @@ def compare_points(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     wide = table["phi"] > 1
     table["se"] = np.sqrt(table["v"] * table["phi"].where(wide, 1.0)) / table["seeds"]
     table["df"] = table["nu"].where(wide, table["prompts"])
+    table["noise"] = np.nan
+    if means is not None:
+        table = _paired_by_prompt(table, pairs, *means)
     return _marked(table)[COLUMNS]
+
+
+def _paired_by_prompt(
+    table: pd.DataFrame, pairs: pd.DataFrame, a: pd.DataFrame, b: pd.DataFrame
+) -> pd.DataFrame:
+    """Add ``noise`` and its degrees of freedom to the settings whose runs have the same prompts."""
+    metrics = [name for name in METRICS if name in a and name in b]
+    run = [*_MEASURED, "seed"]
+    both = a.merge(b, on=[*run, "prompt_id"], suffixes=("_a", "_b"))
+    counts = [frame.groupby(run).size() for frame in (both, a, b)]
+    equal = counts[0].index[[len({part[key] for part in counts}) == 1 for key in counts[0].index]]
+    both = both[pd.MultiIndex.from_frame(both[run]).isin(equal)]
+    for name in metrics:
+        both[name] = both[f"{name}_b"] - both[f"{name}_a"]
+    variances = (both.groupby(run)[metrics].sem() ** 2).melt(
+        var_name="metric", value_name="v", ignore_index=False
+    )
+    planes = table.groupby("task")[["temperature", "domain"]].nunique().max(axis=1)
+    single = planes.index[planes == 1]  # means per prompt are over all responses of a run
+    paired = pairs.drop(columns="v").merge(variances.reset_index(), on=[*run, "metric"], how="left")
+    paired["v"] = paired["v"].where(paired["task"].isin(single))
+    by_seeds = both.groupby([*_MEASURED, "prompt_id"])[metrics].mean().groupby(_MEASURED)
+    errors = by_seeds.sem().melt(var_name="metric", value_name="over_prompts", ignore_index=False)
+    sums = paired.groupby([*SETTING, "metric"])["v"].sum(skipna=False).rename("total").reset_index()
+    spread = _spread(paired)[["task", "study", "method", "metric", "phi", "nu"]]
+    more = sums.merge(spread, on=["task", "study", "method", "metric"], how="left")
+    more = more.merge(errors.reset_index(), on=[*_MEASURED, "metric"], how="left")
+    more = more.merge(by_seeds.size().rename("size").reset_index(), on=_MEASURED, how="left")
+    more = table[[*SETTING, "metric", "seeds"]].merge(more, on=[*SETTING, "metric"], how="left")
+    extra = (more["phi"] - 1).clip(lower=0).fillna(0)
+    noise = np.sqrt(more["over_prompts"] ** 2 + extra * more["total"] / more["seeds"] ** 2)
+    table["noise"] = noise.where(more["total"].notna())
+    degrees = more["nu"].where(more["phi"] > 1, more["size"] - 1)
+    table["df"] = degrees.where(table["noise"].notna(), table["df"])
+    return table
 
 
 def _by_run(points: pd.DataFrame) -> pd.DataFrame:
@@ -112,9 +164,10 @@ def _marked(table: pd.DataFrame) -> pd.DataFrame:
     """Add p-values, and marks that control the false discovery rate."""
     rounding = ROUNDING * np.maximum(1.0, table["a"].abs())
     same = table["difference"].abs() <= rounding
-    noise = table["se"].where(table["se"] > 0, rounding)  # closed forms have no noise
+    error = table["noise"].fillna(table["se"])
+    noise = error.where(error > 0, rounding)  # closed forms have no noise
     p = 2 * scipy.stats.t.sf((table["difference"].abs() / noise), table["df"])
-    p = np.where(same, 1.0, np.where(table["se"].isna(), np.nan, p))
+    p = np.where(same, 1.0, np.where(error.isna(), np.nan, p))
     valid = ~np.isnan(p)
     adjusted = np.ones(len(table))
     if valid.any():

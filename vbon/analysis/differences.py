@@ -32,7 +32,9 @@ def differences(a: Path, b: Path, everything: bool) -> tuple[list[str], pd.DataF
         is beyond noise, or a run is missing or diverged in one of the two.
     """
     points = [_points(folder) for folder in (a, b)]
-    table, alone = compare_points(*points), runs_of_one(*points)
+    means = [_prompt_means(folder) for folder in (a, b)]
+    table = compare_points(*points, means=None if any(m.empty for m in means) else tuple(means))
+    alone = runs_of_one(*points)
     lines = [f"A: {a}", f"B: {b}", "", *_files(a, b), *_origins(a, b), *_runs(*alone)]
     claims = changed_claims(*map(_verdicts, (a, b)))
     lines += [f"claim: {row.task}: {row.claim}: {row.a} -> {row.b}" for row in claims.itertuples()]
@@ -53,6 +55,15 @@ def _points(folder: Path) -> pd.DataFrame:
         study = path.parent.name if path.parent.parent.name == "studies" else ""
         parts.append(read_copy(path, "points").assign(study=study))
     return pd.concat(parts, ignore_index=True)
+
+
+def _prompt_means(folder: Path) -> pd.DataFrame:
+    """Means per prompt of all tasks of a folder that has them."""
+    parts = [
+        pd.read_csv(path).assign(task=path.parent.parent.name, study="")
+        for path in sorted(folder.glob("*/tables/prompt_means.csv"))
+    ]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
 def _verdicts(folder: Path) -> pd.DataFrame:
