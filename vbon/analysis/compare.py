@@ -18,13 +18,14 @@ Student's t with :math:`\nu` degrees of freedom if :math:`\phi > 1`, else with t
 A method with a single seed has no :math:`\phi`: a mark then means that these two policies differ,
 but not why, since another seed might have made the same difference.
 
-**Pairs of prompts.** If both folders have means per prompt (``tables/prompt_means.csv``) of
-the same prompts, differences are taken per prompt: :math:`v_s` is then the variance of the mean of these
-differences, without the difficulty of prompts. With their means :math:`D_p` over seeds,
+**Pairs of prompts.** If both folders have means per prompt (``tables/prompt_means.csv``) of the
+same prompts, differences are taken per prompt: :math:`v_s` is then the variance of the mean of
+these differences, without the difficulty of prompts. With their means :math:`D_p` over seeds,
 
 .. math:: \mathrm{noise}^2 = \mathrm{se}(\bar D)^2 + \max(0, \phi - 1)\, k^{-2} \sum v_s,
 
-which replaces the standard error above; a difference on some prompts that all seeds share counts.
+which replaces the standard error above. The first part includes differences on single prompts that
+all seeds share.
 
 **Marks.** On average at most 5 % of all marked rows are marked falsely (Benjamini and Hochberg).
 Differences up to 1e-9 of the value are rounding and are never marked.

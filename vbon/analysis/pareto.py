@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from vbon.analysis.prompts import Shifts, shifts_of
+from vbon.analysis.prompts import Shifts, prompt_shifts, shifts_of
 from vbon.errors import DataError
 from vbon.seeding import derive_seed
 from vbon.statistics import percentile_interval
@@ -132,7 +132,12 @@ def membership(points: pd.DataFrame, front: str, axis: str) -> pd.DataFrame:
 
 
 def pareto_table(
-    points: pd.DataFrame, seed: int, replicates: int, *, kl_max: float | None = None
+    points: pd.DataFrame,
+    seed: int,
+    replicates: int,
+    *,
+    kl_max: float | None = None,
+    prompt_means: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Share of the pooled front and hypervolume of each method, with bootstrap intervals.
 
@@ -141,8 +146,8 @@ def pareto_table(
     ends are the 2.5 % and 97.5 % quantiles over resamples, for the expected share and area of a
     sweep of this size. A resample has fewer distinct runs than a sweep and so dominates less, by
     one to two standard deviations in simulated sweeps; the resampled areas are therefore shifted
-    to have the estimate as their mean. The noise of different runs is treated as independent
-    although all runs answer the same prompts.
+    to have the estimate as their mean. With ``prompt_means`` the noise is that of test prompts
+    drawn again, the same ones for all runs; without, it is treated as independent.
 
     Args:
         points: Rows of the points table: one task, one temperature, one domain. A metric without
@@ -151,6 +156,7 @@ def pareto_table(
         replicates: Number of resamples, at least 1.
         kl_max: Right edge of the hypervolume in nats; by default the largest KL among all runs,
             the same in all resamples and for both fronts.
+        prompt_means: The table of :func:`vbon.analysis.prompts.prompt_means_table`.
 
     Returns:
         Columns ``front, axes, method, runs, on_front, share, share_low, share_high, hypervolume,
@@ -175,6 +181,7 @@ def pareto_table(
     check_plane(points, "all", None)
     if kl_max is None:
         kl_max = float(np.nanmax([0.0, *coordinates(points, "kl")[0]]))
+    shifts = prompt_shifts(prompt_means, seed, replicates)
     blocks = []
     for front, left_out in LEFT_OUT.items():
         pool = points[~points["method"].isin(left_out)]
@@ -182,7 +189,8 @@ def pareto_table(
             if axis not in points or points[axis].isna().all() or pool.empty:
                 continue
             rng = np.random.default_rng(derive_seed(seed, "pareto", front, axis))
-            block = _shares_and_areas(pool, axis, kl_max, floor_of(points, axis), replicates, rng)
+            floor = floor_of(points, axis)
+            block = _shares_and_areas(pool, axis, kl_max, floor, replicates, rng, shifts)
             block.insert(0, "front", front)
             block.insert(1, "axes", axis)
             blocks.append(block)
@@ -198,6 +206,7 @@ def _shares_and_areas(
     floor: float,
     replicates: int,
     rng: np.random.Generator,
+    shifts: Shifts,
 ) -> pd.DataFrame:
     """One row per method, in order of first appearance, for one pool and one axis."""
     kl, metric = coordinates(pool, axis)
@@ -206,7 +215,7 @@ def _shares_and_areas(
     counts, shares, areas = _summaries(kl, metric, owners, kl_max, floor)
     drawn = [
         _summaries(*resample, owners, kl_max, floor)[1:]
-        for resample in resamples(pool, axis, owners, replicates, rng)
+        for resample in resamples(pool, axis, owners, replicates, rng, shifts)
     ]
     drawn_shares, drawn_areas = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
     drawn_areas = np.maximum(drawn_areas - drawn_areas.mean(axis=0) + areas, 0)

@@ -49,7 +49,10 @@ def missing(planned: int, folders: list[str]) -> pd.DataFrame:
 
 
 @step
-def pareto(points: Points, bootstrap: int, seed: int, front: Output, job: Job) -> None:
+def pareto(
+    points: Points, bootstrap: int, seed: int, prompt_means: optional_table("prompt_means"),
+    front: Output, job: Job,
+) -> None:  # fmt: skip
     """Each method's share of the Pareto fronts and its hypervolume, with intervals.
 
     Points of several temperatures or domains have no common front: their table has no rows.
@@ -59,7 +62,7 @@ def pareto(points: Points, bootstrap: int, seed: int, front: Output, job: Job) -
     if points.drop_duplicates(["temperature", "domain"]).shape[0] > 1:
         frame = pd.DataFrame(columns=list(SCHEMAS["pareto"].columns))
     else:
-        frame = pareto_table(points, seed, bootstrap)
+        frame = pareto_table(points, seed, bootstrap, prompt_means=prompt_means)
     write_both(front, frame, "pareto", job.provenance())
 
 
@@ -71,7 +74,7 @@ def headline(points: Points, pareto: table("pareto"), metrics: Output) -> None:
     write_json(metrics, numbers_of(points, pareto))
 
 
-@step
+@step(is_light=True)
 def prompt_means(measured: Measured, test_rewards: Named, test_draws: int) -> pd.DataFrame:
     """Every run's means per test prompt, over its responses.
 

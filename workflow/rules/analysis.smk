@@ -7,7 +7,7 @@ The names of parameters of a step of `vbon/analysis/steps.py` select its files a
 rule pareto:
     """Shares of the fronts and hypervolumes, with intervals."""
     input:
-        points=RESULTS + "/{task}/points.parquet",
+        **PLAN.inputs(STEPS["pareto"]),
     output:
         front=RESULTS + "/{task}/pareto.parquet",
         csv=RESULTS + "/{task}/pareto.csv",

@@ -13,7 +13,7 @@ def best_of_n_is_on_top(tables: Tables) -> Finding:
 
     Statistic: what BoN attains with a KL of at most k minus what another method does, averaged over
     the k that both cover; the smallest of these differences over PPO, DPO, BoNBoN, vBoN, its bound
-    L, BoN-SFT and methods that are not the paper's. Interval: 95 %, over resampled runs. Rule:
+    L, BoN-SFT and methods that are not the paper's. Interval: 95 %, over resampled seeds and prompts. Rule:
     above 0 in win rate and in mean reward (probability of the positive class).
     """
     return rows(tables, "orderings", "best_of_n_above_fine_tuned")
@@ -25,7 +25,7 @@ def vbon_is_closest(tables: Tables) -> Finding:
 
     Statistic: a rival's mean distance to BoN's curve minus vBoN's, over the KLs that all three
     cover; the smallest over PPO, DPO and BoNBoN (the bound L is vBoN itself). Interval: 95 %, over
-    resampled runs. Rule: above 0 in win rate and in mean reward.
+    resampled seeds and prompts. Rule: above 0 in win rate, which BoN maximises.
     """
     return rows(tables, "orderings", "vbon_closest_to_best_of_n")
 
@@ -34,7 +34,7 @@ def vbon_is_closest(tables: Tables) -> Finding:
 def vbon_has_the_largest_share(tables: Tables) -> Finding:
     """On the Pareto front of PPO, DPO, BoNBoN and vBoN no method has as many runs as vBoN.
 
-    Statistic: vBoN's share minus the largest other share. Interval: 95 %, over resampled runs.
+    Statistic: vBoN's share minus the largest other share. Interval: 95 %, over resampled seeds and prompts.
     Rule: above 0 in win rate and in mean reward. A share grows with the number of a method's runs.
     """
     return rows(tables, "orderings", "vbon_largest_share")
@@ -45,7 +45,7 @@ def dpo_wins_more(tables: Tables) -> Finding:
     """DPO wins more often than PPO at equal KL.
 
     Statistics: DPO minus PPO at matched KL, and in the area that each method's settings dominate,
-    per nat of KL. Interval: 95 %, over resampled runs. Rule: both above 0.
+    per nat of KL. Interval: 95 %, over resampled seeds and prompts. Rule: both above 0.
     """
     return rows(tables, "orderings", "dpo_above_ppo")
 
@@ -55,7 +55,7 @@ def dpo_has_less_reward(tables: Tables) -> Finding:
     """DPO's mean reward is below PPO's at equal KL.
 
     Statistics: PPO minus DPO at matched KL, and in the area that each method's settings dominate,
-    per nat of KL. Interval: 95 %, over resampled runs. Rule: both above 0.
+    per nat of KL. Interval: 95 %, over resampled seeds and prompts. Rule: both above 0.
     """
     return rows(tables, "orderings", "dpo_below_ppo")
 
@@ -66,7 +66,7 @@ def bon_sft_is_worst(tables: Tables) -> Finding:
 
     Statistics: a method minus BoN-SFT, the smallest over PPO, DPO, BoNBoN, vBoN and methods that
     are not the paper's, at matched KL and in dominated area per nat, in win rate and in mean
-    reward. Interval: 95 %, over resampled runs. Rule: all four above 0.
+    reward. Interval: 95 %, over resampled seeds and prompts. Rule: all four above 0.
     """
     return rows(tables, "orderings", "bon_sft_worst")
 
