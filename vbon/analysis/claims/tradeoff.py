@@ -13,8 +13,9 @@ def best_of_n_is_on_top(tables: Tables) -> Finding:
 
     Statistic: what BoN attains with a KL of at most k minus what another method does, averaged over
     the k that both cover; the smallest of these differences over PPO, DPO, BoNBoN, vBoN, its bound
-    L, BoN-SFT and methods that are not the paper's. Interval: 95 %, over resampled seeds and prompts. Rule:
-    above 0 in win rate and in mean reward (probability of the positive class).
+    L, BoN-SFT and methods that are not the paper's. Interval: 95 %, over resampled
+    seeds and prompts. Rule: above 0 in win rate and in mean reward (probability of the positive
+    class).
     """
     return rows(tables, "orderings", "best_of_n_above_fine_tuned")
 
@@ -34,8 +35,9 @@ def vbon_is_closest(tables: Tables) -> Finding:
 def vbon_has_the_largest_share(tables: Tables) -> Finding:
     """On the Pareto front of PPO, DPO, BoNBoN and vBoN no method has as many runs as vBoN.
 
-    Statistic: vBoN's share minus the largest other share. Interval: 95 %, over resampled seeds and prompts.
-    Rule: above 0 in win rate and in mean reward. A share grows with the number of a method's runs.
+    Statistic: vBoN's share minus the largest other share. Interval: 95 %, over resampled runs and
+    prompts. Rule: above 0 in win rate and in mean reward. A share grows with the number of a
+    method's runs.
     """
     return rows(tables, "orderings", "vbon_largest_share")
 
