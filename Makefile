@@ -5,7 +5,7 @@ VENV := .venv/.complete
 VLLM := .venv/.vllm
 DOCS := .venv/.docs
 
-.PHONY: benchmark smoke test docs test-docs test-vllm vllm workflows faults figures record restore publish sentences
+.PHONY: benchmark smoke tuning test docs test-docs test-vllm vllm workflows faults figures record restore publish sentences
 .DELETE_ON_ERROR:
 
 benchmark: $(VENV)  ## the whole embedded benchmark, with config.yaml
@@ -13,6 +13,9 @@ benchmark: $(VENV)  ## the whole embedded benchmark, with config.yaml
 
 smoke: $(VENV)  ## the same graph at toy size, in results-smoke
 	@exec .venv/bin/vbon workflow --cores $(CORES) --configfile config/smoke.yaml
+
+tuning: $(VENV)  ## compare budgets of each method on held-out training prompts, in results-tuning
+	@exec .venv/bin/vbon workflow --cores $(CORES) --configfile config/tuning.yaml
 
 figures: $(VENV)  ## redraw every figure and table from what is in results, or in published
 	@exec .venv/bin/vbon workflow -s workflow/figures.smk -F --cores $(CORES)

@@ -4,7 +4,9 @@ import pytest
 from vbon.artifacts import write_table
 from vbon.errors import DataError
 from vbon.models.build import build_tokenizer
+from vbon.planning.config import resolve
 from vbon.tasks.grammar import write_reviews
+from vbon.tasks.registry import make_task
 from vbon.tasks.texts import make_prompts
 
 
@@ -49,6 +51,26 @@ def test_excluded_prompts_do_not_occur(reviews, tokenizer):
     known = set(train["prompt_ids"].map(tuple))
     assert set(free["prompt_ids"].map(tuple)) & known  # without the exclusion some would
     assert not set(test["prompt_ids"].map(tuple)) & known
+
+
+@pytest.mark.parametrize("part", ["test", "train"])
+def test_test_prompts_are_of_the_part_that_the_section_names(reviews, tokenizer, part):
+    section = {
+        "reviews": {"num_reviews": 1200, "fractions": {"train": 0.5, "test": 0.2, "reference": 0.3,
+                                                       "reward_model": 0, "evaluator": 0}},
+        "prompts": {"num_train": 100, "num_test": 80, "test_part": part},
+        "reward_model": {"callable": "rewards.py:f"}, "evaluator": {"callable": "rewards.py:f"},
+    }  # fmt: skip
+    runs = {"run_methods": ["reference"], "methods": {"reference": {}}, "seeds": [0]}
+    task = make_task(resolve({"tasks": ["sentiment"], **runs, "sentiment": section})["sentiment"])
+    texts = task.texts(seed=0)
+    train = task.prompts(texts, tokenizer, "train", 0, [])
+    test = task.prompts(texts, tokenizer, "test", 0, train["prompt_ids"].tolist())
+    parts = texts.set_index("source_id")["part"]
+    assert set(parts[train["source_id"]]) == {"train"}
+    assert set(parts[test["source_id"]]) == {part}
+    assert not set(test["source_id"]) & set(train["source_id"])
+    assert not set(map(tuple, test["prompt_ids"])) & set(map(tuple, train["prompt_ids"]))
 
 
 def test_too_few_reviews_are_counted(reviews, tokenizer):

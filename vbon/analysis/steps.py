@@ -205,6 +205,15 @@ def shown_pools(
     return choose(train_rewards, train_prompts)
 
 
+@step(is_light=True)
+def trials(trial_points: Named, trained: dict[str, Any]) -> pd.DataFrame:
+    """Trials of budgets within a common cost, and the best of each method."""
+    from vbon.analysis.trials import trials_table
+
+    points = {study: read_either(path) for study, path in trial_points.items()}
+    return trials_table(points, trained)
+
+
 @step(needs_gpu=True)
 def estimators(
     train_rewards: TrainRewards,

@@ -63,6 +63,7 @@ TABLES = {
     "shown_pools": ("tables/shown_pools.csv", "The pools of three prompts."),
     "table1": ("tables/table1.csv", "Small samples of rewards compared with the whole pool."),
     "table2": ("tables/table2.csv, table4.csv to table7.csv", "Every method's summary of a post."),
+    "trials": ("tables/trials.csv", "Budgets of each method within a common cost, compared."),
 }
 """Path below ``results/{task}/`` and a one-sentence description, by table."""
 
@@ -392,6 +393,16 @@ OWN = {
     "shown_pools": {
         "kind": "Prompt with the lowest (`adversarial`), median (`neutral`) or highest "
         "(`positive`) mean reward."
+    },
+    "trials": {
+        "level": "Largest cost of a trial of this level.",
+        "trial": "Letter of the trial.",
+        "budget": "Settings of its training loop.",
+        "cost": "Operations of one run, in those of the first trial.",
+        "tokens": "Tokens that one run draws while it is trained, at most.",
+        **{f"win_rate_{kl}": f"Best win rate within {kl} nats of KL." for kl in ("0.5", "1", "2")},
+        "win_rate": "Mean of these three.",
+        "best": "True for the largest mean of a method at this level.",
     },
     "table1": {
         "variant": "`nested` as in the paper, `independent`, or `predicted` for nested ones.",

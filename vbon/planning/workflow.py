@@ -20,6 +20,7 @@ from vbon.planning import snakemake9
 from vbon.planning.config import tasks_of
 from vbon.planning.hub import hub_sources
 from vbon.planning.runs import Root, Run, expand, file_of, jobs, language_of, roots
+from vbon.planning.trials import is_trial, trained
 from vbon.pool.logf import RANK_BASED
 from vbon.tasks.base import ROLES, Task, TextTask, evaluation_splits
 
@@ -86,6 +87,7 @@ class Plan:
             for task in self.tasks
             for root in roots(config, task)
         }
+        self.costs = {name: trained(self._trials(name), self.runs) for name in self.tasks}
         self.steps = steps()
 
     # Tasks
@@ -317,6 +319,7 @@ class Plan:
             "equivalence": self.has_equivalence(task),
             "table1": self.config[task]["sampling"]["train_draws"] >= TABLE1_DRAWS,
             "estimators": bool(self.studied(task, "estimators")),
+            "trials": bool(self._trials(task)),
             "examples": False,  # by name
             **dict.fromkeys(("distances", "prompt_means", "bands"), is_one_temperature),
         }
@@ -439,6 +442,10 @@ class Plan:
         draws = [(name, logf["m"]) for name, logf in settings if logf["estimator"] in RANK_BASED]
         return dict(sorted(draws, key=itemgetter(1), reverse=True))  # the last of a name stays
 
+    def _trials(self, task: str) -> list[Root]:
+        """Studies of a task that compare budgets."""
+        return [r for r in self.roots.values() if r.task == task and is_trial(r.study)]
+
     def _evidence(self, task: str) -> dict[str, str]:
         """Tables that a task's claims use, as far as this configuration makes them."""
         folder, tables = self.folder(task), self.tables(task)
@@ -515,6 +522,10 @@ _VALUES: dict[str, Callable[[Plan, str], Any]] = {
     "fitted": lambda plan, task: plan.records(runs := plan._fitted(task)) + plan.marks(runs),
     "optima": lambda plan, task: {run.method: run.instance.optimum for run in plan._fitted(task)},
     "rank_draws": Plan._rank_draws,
+    "trial_points": lambda plan, task: {
+        root.study: f"{root.folder}/points.parquet" for root in plan._trials(task)
+    },
+    "trained": lambda plan, task: plan.costs[task],
     "optimised": lambda plan, task: [run.to_json() for run in plan.optimised(task)],
     "optimised_runs": lambda plan, task: plan.records(plan.optimised(task)),
     "sections": Plan._optimised_sections,
@@ -541,5 +552,7 @@ _VALUES: dict[str, Callable[[Plan, str], Any]] = {
 }  # fmt: skip
 """Value of each parameter that a step of :mod:`vbon.analysis.steps` may have, for a task."""
 
-_NAMED = ("test_rewards", "model_cards", "descriptions", "evidence", "strings")
+_NAMED = (
+    "test_rewards", "model_cards", "descriptions", "evidence", "strings", "trial_points"
+)  # fmt: skip
 """Names whose values are files by name."""

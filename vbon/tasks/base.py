@@ -99,8 +99,13 @@ class TextTask(Task):
     """Key of the section with the source of texts."""
     figures = ("figure2a", "figure2b")
     tables = (
+<<<<<<< HEAD
         *Task.tables, "data", "convergence", "prompt_means", "matched", "distances", "orderings",
         "bands", "inference",
+=======
+        *Task.tables, "data", "convergence", "matched", "distances", "orderings", "inference",
+        "trials",
+>>>>>>> 8a34738 (Trials of budgets within a common cost on held-out training prompts: make tuning, table trials)
     )  # fmt: skip
     claims = ("tradeoff", "cost")
 
@@ -139,6 +144,9 @@ class TextTask(Task):
     ) -> pd.DataFrame:
         """Prompts of one split: by default the first tokens of its texts.
 
+        With ``prompts.test_part: train`` the test prompts are of texts of the training part that
+        gave no training prompt.
+
         Args:
             texts: Rows that :meth:`texts` returned.
             tokenizer: A Hugging Face tokenizer of the reference.
@@ -151,7 +159,8 @@ class TextTask(Task):
         """
         from vbon.tasks.texts import make_prompts
 
-        rows, settings = texts[texts["part"] == split], self.section["prompts"]
+        settings = self.section["prompts"]
+        rows = texts[texts["part"] == (settings["test_part"] if split == "test" else split)]
         limits = settings[f"num_{split}"], settings["min_tokens"], settings["max_tokens"]
         return make_prompts(rows, tokenizer, *limits, seed, exclude=taken)
 
