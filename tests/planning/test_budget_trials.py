@@ -1,4 +1,4 @@
-"""Trials of budgets: their cost by the formulas of cost.py, and limits that fail before any work."""
+"""Trials of budgets: their cost by the formulas of cost.py, and limits checked before any work."""
 
 from pathlib import Path
 
