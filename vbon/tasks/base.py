@@ -99,13 +99,8 @@ class TextTask(Task):
     """Key of the section with the source of texts."""
     figures = ("figure2a", "figure2b")
     tables = (
-<<<<<<< HEAD
         *Task.tables, "data", "convergence", "prompt_means", "matched", "distances", "orderings",
-        "bands", "inference",
-=======
-        *Task.tables, "data", "convergence", "matched", "distances", "orderings", "inference",
-        "trials",
->>>>>>> 8a34738 (Trials of budgets within a common cost on held-out training prompts: make tuning, table trials)
+        "bands", "inference", "trials",
     )  # fmt: skip
     claims = ("tradeoff", "cost")
 
