@@ -274,3 +274,46 @@ def test_a_folder_without_points_names_what_was_looked_for(folders, tmp_path, ca
     error = capsys.readouterr().err
     assert "nowhere: found neither {task}/points.csv nor {task}/studies/{name}/points.csv" in error
     assert error.count("\n") == 1
+
+
+def claims_of(folder, **verdicts):
+    """A results folder with claims: verdicts by task, in the order of their keys."""
+    for task, words in verdicts.items():
+        rows = [
+            {
+                "claim": f"claim {k}",
+                "key": f"k{k}",
+                "value": k,
+                "low": 0,
+                "high": 9,
+                "verdict": word,
+            }
+            for k, word in enumerate(words)
+        ]
+        (folder / task / "tables").mkdir(parents=True)
+        pd.DataFrame(rows).to_csv(folder / task / "tables/claims.csv", index=False)
+    return folder
+
+
+def test_a_claim_holds_if_both_data_seeds_support_it(tmp_path, capsys):
+    words = ("supported", "undecided", "not supported")
+    a = claims_of(tmp_path / "a", films=[one for one in words for _ in words], books=words)
+    b = claims_of(tmp_path / "b", films=words * 3)
+    output = tmp_path / "both.csv"
+    assert main(["verdicts", str(a), str(b), "--output", str(output)]) == 0
+    table = pd.read_csv(output)
+    assert set(table["task"]) == {"films"}  # books are in one folder only
+    holds = ["yes", "undecided", "no", "undecided", "undecided", "no", "no", "no", "no"]
+    assert table["holds"].tolist() == holds
+    assert "1 of 9 claims hold in both; only in one folder: books" in capsys.readouterr().out
+
+
+def test_verdicts_need_claims_about_a_common_task(tmp_path, capsys):
+    a = claims_of(tmp_path / "a", films=["supported"])
+    b = claims_of(tmp_path / "b", books=["supported"])
+    (tmp_path / "c").mkdir()
+    assert main(["verdicts", str(a), str(b)]) == 1
+    assert "about films" in (message := capsys.readouterr().err)
+    assert "about books" in message
+    assert main(["verdicts", str(a), str(tmp_path / "c")]) == 1
+    assert f"{tmp_path / 'c'}: no {{task}}/tables/claims.csv" in capsys.readouterr().err

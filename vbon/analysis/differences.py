@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from vbon.analysis.compare import changed_claims, compare_points, runs_of_one
+from vbon.analysis.verdicts import NOT_SUPPORTED, SUPPORTED
 from vbon.artifacts.tables import read_copy, read_provenance
 from vbon.errors import DataError
 
@@ -64,6 +65,44 @@ def _prompt_means(folder: Path) -> pd.DataFrame:
         for path in sorted(folder.glob("*/tables/prompt_means.csv"))
     ]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def both_verdicts(a: Path, b: Path) -> pd.DataFrame:
+    """The verdicts of two results folders side by side, such as those of two data seeds.
+
+    Args:
+        a: Folder with ``{task}/tables/claims.csv``, as ``results`` and ``published`` have.
+        b: Another one; both must have a task in common.
+
+    Returns:
+        Columns ``task, claim, key``, then of each folder ``value, low, high, verdict`` with the
+        suffix ``_a`` or ``_b``, and ``holds``: ``yes`` if a claim is supported in both, ``no`` if
+        it is not supported in one of them, else ``undecided``. A row per claim that both have.
+
+    Raises:
+        DataError: If a folder has no claims, or they have no task in common.
+    """
+    claims = [_verdicts(folder) for folder in (a, b)]
+    for folder, rows in zip((a, b), claims, strict=True):
+        if rows.empty:
+            raise DataError(
+                f"{folder}: no {{task}}/tables/claims.csv; give a folder of results, such as "
+                "results or published"
+            )
+    keys, numbers = ["task", "claim", "key"], ["value", "low", "high", "verdict"]
+    first, second = (rows[[*keys, *numbers]] for rows in claims)
+    both = first.merge(second.drop(columns="claim"), on=["task", "key"], suffixes=("_a", "_b"))
+    if both.empty:
+        tasks = [", ".join(dict.fromkeys(rows["task"])) for rows in claims]
+        raise DataError(
+            f"{a} has claims about {tasks[0]}, {b} about {tasks[1]}; give folders with a task in "
+            "common"
+        )
+    either = both[["verdict_a", "verdict_b"]]
+    both["holds"] = "undecided"
+    both.loc[(either == SUPPORTED).all(axis=1), "holds"] = "yes"
+    both.loc[(either == NOT_SUPPORTED).any(axis=1), "holds"] = "no"
+    return both
 
 
 def _verdicts(folder: Path) -> pd.DataFrame:

@@ -23,6 +23,7 @@ VERBS = {
     "watch": ("vbon.cli.watch", "show the progress of a sweep: runs, time left, points so far"),
     "describe": ("vbon.cli.describe", "print the provenance of an artifact"),
     "compare": ("vbon.cli.compare", "compare two results folders"),
+    "verdicts": ("vbon.cli.compare", "list the claims of two results folders side by side"),
     "prefetch": ("vbon.cli.prefetch", "fetch models and datasets from the hub, once"),
     "restore": ("vbon.cli.workflow", "after `dvc pull`: mark its files as made by Snakemake"),
 }

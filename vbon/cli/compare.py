@@ -1,4 +1,4 @@
-"""The verb ``compare``: two results folders, before and after a change or of two machines."""
+"""Verbs for two results folders: ``compare``, and ``verdicts`` of two data seeds."""
 
 from pathlib import Path
 
@@ -33,3 +33,30 @@ def compare(arguments: list[str]) -> None:
             table.to_csv(temporary, index=False)
     if args.fail_on_difference and is_different:
         raise SystemExit(1)
+
+
+def verdicts(arguments: list[str]) -> None:
+    """Print the claims of two results folders side by side, such as those of two data seeds.
+
+    The last column says if a claim holds in both: `yes` if both support it, `no` if one of them
+    does not support it, otherwise `undecided`.
+    """
+    from vbon.analysis.differences import both_verdicts
+
+    options = parser("verdicts", verdicts.__doc__)
+    options.add_argument("a", type=Path, metavar="A")
+    options.add_argument("b", type=Path, metavar="B")
+    options.add_argument("--output", help="also write the table, .csv")
+    args = options.parse_args(arguments)
+    table = both_verdicts(args.a, args.b)
+    tasks = [{path.parts[-3] for path in f.glob("*/tables/claims.csv")} for f in (args.a, args.b)]
+    if args.output:
+        with atomic_path(args.output) as temporary:
+            table.to_csv(temporary, index=False)
+    shown = table[["task", "claim", "verdict_a", "verdict_b", "holds"]]
+    names = [*shown.columns[:2], f"in {args.a}", f"in {args.b}", "holds in both"]
+    print(shown.set_axis(names, axis=1).to_string(index=False))
+    count = (table["holds"] == "yes").sum()
+    alone = sorted(tasks[0] ^ tasks[1])
+    rest = f"; only in one folder: {', '.join(alone)}" if alone else ""
+    print(f"{count} of {len(table)} claims hold in both{rest}")
