@@ -302,6 +302,8 @@ def settings(**changes):
         "warm_start_batch": 8,
         "warm_start_rate": 0.01,
         "tilt_floor": None,
+        "prompt_scale": 0.0,
+        "reward_tail": 0.0,
     }
     return OnlineSettings(**(defaults | changes))
 

@@ -158,7 +158,8 @@ def test_summarization_refuses_what_cannot_work(section, words):
 
 def test_an_overlay_drops_a_study_by_null():
     config = resolve(merge(DEFAULT, {"sentiment": {"studies": {"estimators": None}}}))
-    assert set(config["sentiment"]["studies"]) == {"equivalence", "figure4"}
+    left = {"equivalence", "figure4", "unequal", "heavy_tail"}
+    assert set(config["sentiment"]["studies"]) == left
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def whole():
 
 def test_tables_follow_from_the_kind_and_from_what_is_run(whole):
     trained = {"histories", "convergence"}
-    studied = {"equivalence", "estimators", "table1"}
+    studied = {"equivalence", "estimators", "table1", "unequal"}
     assert set(whole.table_names("sentiment")) == OF_TEXTS | trained | studied | {"shown_pools"}
     summaries = COMMON | {"data", "histories", "lead", "section6", "monitored"}
     examples = {"table2", "table4", "table5", "table6", "table7"}

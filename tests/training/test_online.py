@@ -16,6 +16,7 @@ from vbon.methods.vbon import VBoN
 from vbon.models.language_model import load_language_model
 from vbon.objectives import oracle
 from vbon.objectives.policy_gradient import whiten
+from vbon.pool.cdf import EstimatedCDF
 from vbon.training.online import OnlineSettings, OnlineTrainer
 from vbon.training.stored import StoredDraws
 from vbon.training.trainer import Diverged, Environment
@@ -428,6 +429,8 @@ CHANGED = {
     "warm_start_batch": 4,
     "warm_start_rate": 0.02,
     "tilt_floor": 0.1,
+    "prompt_scale": 1.0,
+    "reward_tail": 1.0,
 }
 
 
@@ -441,6 +444,28 @@ def test_every_setting_matters(name, base_weights):
     assert getattr(BASE, name) != CHANGED[name]
     trainer, _ = train_gpt2(dataclasses.replace(BASE, **{name: CHANGED[name]}))
     assert not torch.equal(weights(trainer.policy), base_weights)
+
+
+UNEQUAL = {"prompt_scale": 1.0, "reward_tail": 1.0}
+
+
+def test_unequal_rewards_of_the_same_order_change_no_method_of_ranks():
+    pools = stored_draws(gpt2_environment(), 50).scored.reward.view(3, 50).sort(1).values
+    cdf = EstimatedCDF(pools, torch.full((3, 2), torch.nan).double(), "add1")
+    same = [
+        train_gpt2(gpt2_settings(**changes), method=VBoN(n=4), cdf=cdf)[0].policy
+        for changes in ({}, UNEQUAL)
+    ]
+    assert torch.equal(*map(weights, same))
+
+
+def test_the_warm_start_fits_the_optimum_of_unequal_rewards():
+    fit = {"warm_start": 8, "iterations": 1, "learning_rate": 1e-9}
+    plain, other = (
+        train_gpt2(gpt2_settings(**fit, **changes), method=PPO(kl_coef=2.0))[0].policy
+        for changes in ({}, UNEQUAL)
+    )
+    assert (weights(plain) - weights(other)).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("name", ["clip_value", "clip_reward"])

@@ -206,6 +206,22 @@ def shown_pools(
 
 
 @step(is_light=True)
+def unequal(
+    points: Points, unequal_points: Named, mappings: dict[str, Any], test_rewards: Named
+) -> pd.DataFrame:
+    """PPO and vBoN, and their optima, where rewards are unequal across prompts or heavy-tailed."""
+    from vbon.analysis.unequal import unequal_table
+    from vbon.rewards.unequal import Inequality
+
+    studies = {
+        name: (Inequality(**mappings[name]), read_either(path))
+        for name, path in unequal_points.items()
+    }
+    (path,) = test_rewards.values()
+    return unequal_table(read_table(path, "rewards"), points, studies)
+
+
+@step(is_light=True)
 def trials(trial_points: Named, trained: dict[str, Any]) -> pd.DataFrame:
     """Trials of budgets within a common cost, and the best of each method."""
     from vbon.analysis.trials import trials_table

@@ -64,6 +64,7 @@ TABLES = {
     "table1": ("tables/table1.csv", "Small samples of rewards compared with the whole pool."),
     "table2": ("tables/table2.csv, table4.csv to table7.csv", "Every method's summary of a post."),
     "trials": ("tables/trials.csv", "Budgets of each method within a common cost, compared."),
+    "unequal": ("tables/unequal.csv", "PPO and vBoN at equal win rates, with unequal rewards."),
 }
 """Path below ``results/{task}/`` and a one-sentence description, by table."""
 
@@ -393,6 +394,17 @@ OWN = {
     "shown_pools": {
         "kind": "Prompt with the lowest (`adversarial`), median (`neutral`) or highest "
         "(`positive`) mean reward."
+    },
+    "unequal": {
+        "rewards": "`as they are`, or the study that changes them.",
+        "win_rate": "Win rate at which the others are read off.",
+        "kl_best_of_n": "KL of best-of-n's exact optimum, in nats.",
+        "kl_rl": "KL of KL-RL's exact optimum on these rewards, one coefficient for all prompts.",
+        "theory": "The latter minus the former.",
+        "kl_vbon": "KL of trained vBoN, which these changes of rewards do not reach.",
+        "kl_ppo": "KL of PPO trained on these rewards.",
+        "trained": "The latter minus the former.",
+        "trained_sd": "Its standard deviation over training seeds.",
     },
     "trials": {
         "level": "Largest cost of a trial of this level.",

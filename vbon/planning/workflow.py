@@ -25,6 +25,8 @@ from vbon.pool.logf import RANK_BASED
 from vbon.tasks.base import ROLES, Task, TextTask, evaluation_splits
 
 SPLITS = ("train", "test")
+UNEQUAL = ("prompt_scale", "reward_tail")
+"""Settings of the loop that map rewards (:class:`vbon.rewards.unequal.Inequality`)."""
 EXAMPLES = {"table2": 0.5, "table4": 0.25, "table5": 0.5, "table6": 0.75, "table7": 1}
 """Tables of one post's summaries, and their temperatures."""
 SAME_RANKS = ("identity", "invariance")
@@ -320,6 +322,7 @@ class Plan:
             "table1": self.config[task]["sampling"]["train_draws"] >= TABLE1_DRAWS,
             "estimators": bool(self.studied(task, "estimators")),
             "trials": bool(self._trials(task)),
+            "unequal": bool(self._unequal(task)),
             "examples": False,  # by name
             **dict.fromkeys(("distances", "prompt_means", "bands"), is_one_temperature),
         }
@@ -442,6 +445,12 @@ class Plan:
         draws = [(name, logf["m"]) for name, logf in settings if logf["estimator"] in RANK_BASED]
         return dict(sorted(draws, key=itemgetter(1), reverse=True))  # the last of a name stays
 
+    def _unequal(self, task: str) -> dict[str, dict[str, float]]:
+        """Maps of the rewards in each study that makes them unequal, by name."""
+        studies = [r for r in self.roots.values() if r.task == task and self.studied(task, r.study)]
+        maps = {r.study: {key: r.section["online"][key] for key in UNEQUAL} for r in studies}
+        return {name: numbers for name, numbers in maps.items() if name and any(numbers.values())}
+
     def _trials(self, task: str) -> list[Root]:
         """Studies of a task that compare budgets."""
         return [r for r in self.roots.values() if r.task == task and is_trial(r.study)]
@@ -525,6 +534,10 @@ _VALUES: dict[str, Callable[[Plan, str], Any]] = {
     "trial_points": lambda plan, task: {
         root.study: f"{root.folder}/points.parquet" for root in plan._trials(task)
     },
+    "unequal_points": lambda plan, task: {
+        name: f"{plan.folder(task)}/studies/{name}/points.parquet" for name in plan._unequal(task)
+    },
+    "mappings": Plan._unequal,
     "trained": lambda plan, task: plan.costs[task],
     "optimised": lambda plan, task: [run.to_json() for run in plan.optimised(task)],
     "optimised_runs": lambda plan, task: plan.records(plan.optimised(task)),
@@ -553,6 +566,7 @@ _VALUES: dict[str, Callable[[Plan, str], Any]] = {
 """Value of each parameter that a step of :mod:`vbon.analysis.steps` may have, for a task."""
 
 _NAMED = (
-    "test_rewards", "model_cards", "descriptions", "evidence", "strings", "trial_points"
+    "test_rewards", "model_cards", "descriptions", "evidence", "strings", "trial_points",
+    "unequal_points",
 )  # fmt: skip
 """Names whose values are files by name."""

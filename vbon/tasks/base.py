@@ -100,7 +100,7 @@ class TextTask(Task):
     figures = ("figure2a", "figure2b")
     tables = (
         *Task.tables, "data", "convergence", "prompt_means", "matched", "distances", "orderings",
-        "bands", "inference", "trials",
+        "bands", "inference", "trials", "unequal",
     )  # fmt: skip
     claims = ("tradeoff", "cost")
 

@@ -20,6 +20,7 @@ from vbon.batches import Prompts, Rollouts, Scored
 from vbon.methods.base import Online
 from vbon.models.language_model import make_value_head, response_logits, token_values
 from vbon.objectives.policy_gradient import clipped_policy_loss, masked_mean, whiten
+from vbon.rewards.unequal import Inequality
 from vbon.seeding import derive_seed
 from vbon.training.advantages import LeaveOneOut, ValueBaseline
 from vbon.training.compute import PLAIN, Compute
@@ -56,6 +57,8 @@ class OnlineSettings:
     warm_start_batch: int
     warm_start_rate: float
     tilt_floor: float | None
+    prompt_scale: float
+    reward_tail: float
 
 
 @dataclass
@@ -106,6 +109,12 @@ class OnlineTrainer(Trainer):
         seed: int,
         compute: Compute = PLAIN,
     ) -> None:
+        self._unequal = Inequality(settings.prompt_scale, settings.reward_tail)
+        if self._unequal and environment.stored is not None:
+            scored, index = environment.stored.scored, environment.stored.prompt_index
+            reward = self._mapped(environment.prompts, scored.reward, index)
+            stored = replace(environment.stored, scored=replace(scored, reward=reward))
+            environment = replace(environment, stored=stored)
         super().__init__(policy, method, environment, settings, seed, compute)
         self.baseline = self._make_baseline()
         self._start(policy, self.baseline.model, self.baseline.head)
@@ -247,7 +256,15 @@ class OnlineTrainer(Trainer):
         log_below = log_level = torch.full_like(reward, torch.nan)
         if self.environment.cdf is not None:
             log_below, log_level = self.environment.cdf(prompt_index, reward, log_prob_ref)
+        if self._unequal:
+            reward = self._mapped(self.environment.prompts, reward, prompt_index)
         return Scored(reward, log_below, log_level, log_prob_ref)
+
+    def _mapped(
+        self, prompts: Prompts, reward: Float64[Tensor, " batch"], index: Int[Tensor, " batch"]
+    ) -> Float64[Tensor, " batch"]:
+        """Rewards made unequal; the distribution of the reference stays that of the others."""
+        return torch.from_numpy(self._unequal(reward.numpy(), prompts.prompt_id, index.numpy()))
 
     def _terminal_rewards(
         self, prompt_index: Int[Tensor, " batch"], scored: Scored
