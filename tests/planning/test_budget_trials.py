@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -16,6 +17,8 @@ ROOT = Path(__file__).parent.parent.parent
 CONFIG, TUNING = (
     yaml.safe_load((ROOT / name).read_text()) for name in ("config.yaml", "config/tuning.yaml")
 )
+ONLINE = {"warm_start", "warm_start_batch", "iterations", "learning_rate", "tilt_floor"}
+OFFLINE = {"updates", "learning_rate", "blocks"}
 
 
 def plan(*overlays):
@@ -71,8 +74,21 @@ def test_the_default_configuration_has_no_trials():
     assert not is_trial("figure4")
 
 
-def test_trials_state_every_key_that_config_yaml_gives_their_method(tuning):
-    """Otherwise a trial would change with the choice that it led to."""
+def test_trials_depend_on_no_choice_that_they_led_to(tuning):
+    """They state every key of the loop that config.yaml chooses, and all others are common."""
+    assert all(
+        cost["budget"].keys() in (ONLINE, OFFLINE) for cost in tuning.costs["sentiment"].values()
+    )
     for method, budget in CONFIG["sentiment"]["budgets"].items():
-        for cost in tuning.costs["sentiment"].values():
-            assert cost["method"] != method or set(budget) <= set(cost["budget"])
+        assert budget.keys() <= (ONLINE if method in ("ppo", "vbon") else OFFLINE)
+
+
+@pytest.mark.parametrize("method", ["ppo", "vbon", "vbon_l", "dpo", "bonbon", "bon_sft"])
+def test_the_default_budgets_are_the_published_choice(method):
+    trials = pd.read_csv(ROOT / "published/tuning/trials.csv").query("level == 1 and best")
+    chosen = trials[trials["method"] == method.removesuffix("_l")]  # the bound has vBoN's
+    words = chosen["budget"].item().replace("None", "null")
+    run = next(run for run in plan().runs_of("sentiment") if run.method == method)
+    loop = run.spec.get("online") or run.spec["offline"]
+    budget = yaml.safe_load(f"{{{words}}}")
+    assert {key: loop[key] for key in budget} == budget

@@ -39,7 +39,8 @@ def test_another_key_does_not_change_the_spec_of_unaffected_runs():
     after = {run.folder: run.spec for run in runs({"sentiment": {"logf": {"m": 100}}})}
     differing = {folder for folder in before if before[folder] != after[folder]}
     assert differing
-    assert all("/sentiment/" in folder and "/runs/vbon" in folder for folder in differing)
+    online = ("/runs/vbon", "/runs/ppo/")  # their warm start reads as many stored draws
+    assert all("/sentiment/" in f and any(name in f for name in online) for f in differing)
     assert not any("/n1/" in folder for folder in differing)  # the reference needs no log F
     after = {run.folder: run.spec for run in runs({"figures": {"bootstrap": 20}})}
     assert after == before
