@@ -30,7 +30,7 @@ publish: $(VENV)  ## copy what figures and tables are drawn from, and what READM
 	@cd results && find */points.csv */costs.csv */pareto.csv */metrics.json */tables */figures \
 	    */studies/*/points.csv */studies/*/costs.csv -type f ! -name '*.pdf' ! -path '*/.*' ! -path '*/figures/figure3.csv' ! -name 'prompt_means.*' -print0 \
 	    | tar -cf - --null -T - | tar -xf - -C ../published
-	mkdir -p published/tuning && cp results-tuning/sentiment/tables/trials.* published/tuning
+	@if [ -d results-tuning ]; then mkdir -p published/tuning; cp results-tuning/sentiment/tables/trials.* published/tuning; fi
 	.venv/bin/python docs/sentences.py
 
 sentences: $(VENV)  ## write the results in README and docs from the tables in published

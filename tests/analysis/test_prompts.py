@@ -177,7 +177,9 @@ def test_bands_compare_pairs_and_exact_curves():
     absent = rows.loc["dpo", "ppo"]
     assert (absent["verdict"] == "undecided").all()
     assert (absent["note"] == "no runs of dpo").all()
-    assert table["exact"].dropna().to_numpy() == pytest.approx(0.01)
+    assert rows.loc["vbon", "ppo"]["exact"].dropna().to_numpy() == pytest.approx(0.01)
+    assert (rows.loc["best_of_n", "vbon"]["exact"].dropna() == 0).all()  # one family
+    assert absent["exact"].isna().all()  # DPO has no exact optimum
     covered = table["covered"].dropna()
     assert covered[covered < 1].to_numpy() == pytest.approx(0.5 / (1 - np.sqrt(0.2)), abs=0.02)
     without = bands_table(points, curves(), 0, 200)
@@ -187,9 +189,9 @@ def test_bands_compare_pairs_and_exact_curves():
 
 def test_exact_curves_count_as_far_as_they_reach():
     top = kl_upper_bound(60)
-    gap, covered = exact_gap(curves(), np.linspace(top - 1, top + 1, 101))
+    gap, covered = exact_gap(curves(), np.linspace(top - 1, top + 1, 101), ("vbon", "ppo"))
     assert gap == pytest.approx(0.01)
     assert covered == pytest.approx(0.5, abs=0.01)
-    gap, covered = exact_gap(curves().head(0), np.array([1.0]))
+    gap, covered = exact_gap(curves().head(0), np.array([1.0]), ("vbon", "ppo"))
     assert np.isnan(gap)
     assert covered == 0

@@ -67,6 +67,18 @@ def test_a_trial_above_its_level_is_refused_before_any_work():
         plan(TUNING, overlay)
 
 
+@pytest.mark.parametrize(
+    "study", [{"run_methods": ["vbon"]}, {"run_methods": ["ppo"]}, {"budgets": {"vbon": {}}}]
+)
+def test_a_trial_needs_runs_and_a_budget_of_its_method(study):
+    complete = {"run_methods": ["reference"], "methods": {"vbon": {"n": [3]}}, **study}
+    overlay = {"sentiment": {"budgets": {}, "studies": {"x1-vbon-g": complete}}}
+    with pytest.raises(
+        ConfigError, match=r"studies\.x1-vbon-g: .* run_methods: \[vbon\] and budgets"
+    ):
+        plan(TUNING, overlay)
+
+
 def test_the_default_configuration_has_no_trials():
     default = plan()
     assert default.costs == {"enumerable": {}, "sentiment": {}, "summarization": {}}

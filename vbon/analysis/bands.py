@@ -24,6 +24,8 @@ COLUMNS = [
     *("kl_low", "kl_high", "first", "second", "difference", "low", "high", "covered"),
     *("exact", "exact_covered", "margin", "verdict", "note"),
 ]
+OPTIMA = {"best_of_n": "best_of_n", "vbon": "best_of_n", "ppo": "kl_rl"}
+"""Family of exact optima of each method that has one."""
 _POINTS = 100  # of each band, evenly spaced in the square root of KL
 
 
@@ -46,8 +48,8 @@ def bands_table(
 
     Returns:
         Columns :data:`COLUMNS`: ``difference`` with its 95 % interval, a mean over the share
-        ``covered`` of the band in which both methods have settings; ``exact``, best-of-n minus
-        KL-RL among exact optima over the share ``exact_covered`` that the pool resolves; and
+        ``covered`` of the band in which both methods have settings; ``exact``, the difference of
+        their exact optima over the share ``exact_covered`` that the pool resolves; and
         ``verdict``: ``equivalent`` if the interval is within ± :data:`MARGIN`, else ``above``
         or ``below`` if it excludes zero, else ``undecided``.
     """
@@ -55,8 +57,9 @@ def bands_table(
     rows = []
     for ends in BANDS:
         at = np.linspace(*np.sqrt(ends), _POINTS) ** 2
-        levels, (exact, exact_covered) = common_levels(sweeps, at), exact_gap(oracle_curves, at)
+        levels = common_levels(sweeps, at)
         for pair in PAIRS:
+            exact, exact_covered = exact_gap(oracle_curves, at, pair)
             row = dict(zip(COLUMNS, (*ends, *pair), strict=False))
             absent = [name for name in pair if name not in levels]
             notes = [f"no runs of {', '.join(absent)}"] * bool(absent)
@@ -72,10 +75,17 @@ def bands_table(
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def exact_gap(oracle_curves: pd.DataFrame, at: np.ndarray) -> tuple[float, float]:
-    """Mean of best-of-n minus KL-RL among exact optima, and the share of the KLs that it covers."""
+def exact_gap(
+    oracle_curves: pd.DataFrame, at: np.ndarray, pair: tuple[str, str]
+) -> tuple[float, float]:
+    """Mean difference of two methods' exact optima, and the share of the KLs that it covers.
+
+    NaN if a method has none; 0 for two methods of one family.
+    """
+    if not OPTIMA.keys() >= set(pair):
+        return np.nan, 0.0
     levels = []
-    for family in ("best_of_n", "kl_rl"):
+    for family in (OPTIMA[method] for method in pair):
         line = oracle_curves[oracle_curves["series"] == family]
         curve = Curve(*(line[name].to_numpy(np.float64) for name in ("kl", AXIS)))
         levels.append(np.where(at <= max(curve.kl, default=-1.0), attained(curve, at), np.nan))

@@ -77,7 +77,7 @@ def both_verdicts(a: Path, b: Path) -> pd.DataFrame:
     Returns:
         Columns ``task, claim, key``, then of each folder ``value, low, high, verdict`` with the
         suffix ``_a`` or ``_b``, and ``holds``: ``yes`` if a claim is supported in both, ``no`` if
-        it is not supported in one of them, else ``undecided``. A row per claim that both have.
+        a verdict is "not supported", else ``undecided``. A row per claim that both have.
 
     Raises:
         DataError: If a folder has no claims, or they have no task in common.
@@ -91,7 +91,9 @@ def both_verdicts(a: Path, b: Path) -> pd.DataFrame:
             )
     keys, numbers = ["task", "claim", "key"], ["value", "low", "high", "verdict"]
     first, second = (rows[[*keys, *numbers]] for rows in claims)
-    both = first.merge(second.drop(columns="claim"), on=["task", "key"], suffixes=("_a", "_b"))
+    second = second.drop(columns="claim")
+    keys = {"on": ["task", "key"], "validate": "one_to_one"}
+    both = first.merge(second, **keys, suffixes=("_a", "_b"))
     if both.empty:
         tasks = [", ".join(dict.fromkeys(rows["task"])) for rows in claims]
         raise DataError(

@@ -1,8 +1,9 @@
 """Trials of budgets: which one is best for each method within a common cost.
 
-Settings of different methods mean different things, so trials are compared by what all methods
-have in common: the win rates that their settings attain within the same KL
-(:func:`vbon.analysis.attainment.attained`).
+A budget moves KL and win rate of a setting together, so trials are compared by the win rates that
+their settings attain within the same KL (:func:`vbon.analysis.attainment.attained`). With few
+settings this depends on where they lie, by up to .01: it compares trials of one method, which have
+the same settings, and not methods.
 """
 
 from collections.abc import Mapping

@@ -39,25 +39,27 @@ def unequal_table(
 
     Returns:
         Columns :data:`COLUMNS`. KLs are in nats, read off curves of settings. ``theory`` is the
-        optimum of KL-RL minus best-of-n, ``trained`` PPO minus vBoN; ``trained_sd`` is the latter's
-        standard deviation over seeds that both have. NaN outside of a curve.
+        optimum of KL-RL minus best-of-n, ``trained`` PPO minus vBoN; means over the seeds that both
+        have, and ``trained_sd`` the standard deviation over these. NaN outside of a curve.
     """
     pools = Pools.of(rewards)
     exact = curves(pools, {})
     best = exact[exact["series"] == "best_of_n"]
-    vbon = points[points["method"] == "vbon"]
-    asis = points[points["method"] == "ppo"]
     rows = []
-    for name, (mapping, ppo) in {"as they are": (Inequality(0, 0), asis), **studies}.items():
+    for name, (mapping, runs) in {"as they are": (Inequality(0, 0), points), **studies}.items():
         tilted = curves(mapped(pools, mapping), {})
         tilted = tilted[tilted["series"] == "kl_rl"]
         for rate in WIN_RATES:
-            theory = [kl_at(rate, one["win_rate"], one["kl"]) for one in (best, tilted)]
-            trained = [_trained_kl(rate, runs) for runs in (vbon, ppo)]
-            kl_vbon, kl_ppo = (kls.mean(skipna=False) for kls in trained)
-            gaps = (trained[1] - trained[0]).dropna()  # by seed
-            theory_row = (*theory, theory[1] - theory[0])
-            rows.append((name, rate, *theory_row, kl_vbon, kl_ppo, kl_ppo - kl_vbon, gaps.std()))
+            exact = [kl_at(rate, one["win_rate"], one["kl"]) for one in (best, tilted)]
+            trained = {
+                "vbon": _trained_kl(rate, points, "vbon"),
+                "ppo": _trained_kl(rate, runs, "ppo"),
+            }
+            both = pd.DataFrame(trained).dropna()  # seeds that both have
+            gaps = both["ppo"] - both["vbon"]
+            rows.append(
+                (name, rate, *exact, exact[1] - exact[0], *both.mean(), gaps.mean(), gaps.std())
+            )
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -86,9 +88,9 @@ def kl_at(rate: float, win_rates: ArrayLike, kl: ArrayLike) -> float:
     return float(line(logit(rate)) ** 2)
 
 
-def _trained_kl(rate: float, runs: pd.DataFrame) -> pd.Series:
+def _trained_kl(rate: float, runs: pd.DataFrame, method: str) -> pd.Series:
     """KL at a win rate along the settings of each seed."""
-    done = runs[runs["status"] == "ok"]
+    done = runs[(runs["status"] == "ok") & (runs["method"] == method)]
     return pd.Series(
         {seed: kl_at(rate, one["win_rate"], one["kl"]) for seed, one in done.groupby("seed")},
         dtype=float,

@@ -220,7 +220,7 @@ OWN = {
         "second": "Method that is subtracted.",
         "difference": "Mean difference in win rate, over KLs evenly spaced in their square root.",
         "covered": "Share of these KLs at which both methods have settings.",
-        "exact": "The same difference of the exact optima, best-of-n minus KL-RL.",
+        "exact": "The same difference of their exact optima, if both have one.",
         "exact_covered": "Share of these KLs at which the pool resolves both optima.",
         "margin": "Largest difference that counts as equivalent.",
         "verdict": "`equivalent` if the interval is within the margin, else `above` or `below` if "

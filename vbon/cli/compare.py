@@ -38,8 +38,8 @@ def compare(arguments: list[str]) -> None:
 def verdicts(arguments: list[str]) -> None:
     """Print the claims of two results folders side by side, such as those of two data seeds.
 
-    The last column says if a claim holds in both: `yes` if both support it, `no` if one of them
-    does not support it, otherwise `undecided`.
+    The last column says if a claim holds in both: `yes` if both verdicts are *supported*, `no` if
+    one is *not supported*, otherwise `undecided`.
     """
     from vbon.analysis.differences import both_verdicts
 

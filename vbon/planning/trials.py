@@ -43,11 +43,16 @@ def trained(trials: Sequence[Root], runs: Sequence[Run]) -> dict[str, dict[str, 
     unit = None
     for root in trials:
         shapes = {role: shape_of(root.section, role, role == "reference") for role in ROLES}
-        mine = [run for run in runs if run.root == root.folder]
+        level, method, letter = TRIAL.fullmatch(root.study).groups()
+        mine = [run for run in runs if run.root == root.folder and run.method == method]
+        if not mine or method not in root.section["budgets"]:
+            raise ConfigError(
+                f"{root.path}: a study of this name compares budgets of {method}; give "
+                f"run_methods: [{method}] and budgets.{method}, or another name"
+            )
         works = [estimate(root.section, [run], shapes).training for run in mine]
         work = max(works, key=lambda work: work.flop)
         unit = unit or work.flop
-        level, method, letter = TRIAL.fullmatch(root.study).groups()
         if work.flop > int(level) * unit:
             raise ConfigError(
                 f"{root.path}: a run costs {work.flop / unit:.3f} times one of the first trial, "

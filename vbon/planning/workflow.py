@@ -321,8 +321,8 @@ class Plan:
             "equivalence": self.has_equivalence(task),
             "table1": self.config[task]["sampling"]["train_draws"] >= TABLE1_DRAWS,
             "estimators": bool(self.studied(task, "estimators")),
-            "trials": bool(self._trials(task)),
-            "unequal": bool(self._unequal(task)),
+            "trials": is_one_temperature and bool(self._trials(task)),
+            "unequal": is_one_temperature and bool(self._unequal(task)),
             "examples": False,  # by name
             **dict.fromkeys(("distances", "prompt_means", "bands"), is_one_temperature),
         }
@@ -447,9 +447,9 @@ class Plan:
 
     def _unequal(self, task: str) -> dict[str, dict[str, float]]:
         """Maps of the rewards in each study that makes them unequal, by name."""
-        studies = [r for r in self.roots.values() if r.task == task and self.studied(task, r.study)]
-        maps = {r.study: {key: r.section["online"][key] for key in UNEQUAL} for r in studies}
-        return {name: numbers for name, numbers in maps.items() if name and any(numbers.values())}
+        runs = [r for r in self.runs if r.task == task and r.study and r.method == "ppo"]
+        maps = {run.study: {key: run.spec["online"][key] for key in UNEQUAL} for run in runs}
+        return {name: numbers for name, numbers in maps.items() if any(numbers.values())}
 
     def _trials(self, task: str) -> list[Root]:
         """Studies of a task that compare budgets."""
