@@ -18,7 +18,7 @@ _SMOOTHED = 5  # window of the running mean, in rows of a history
 
 
 def figure5(points: pd.DataFrame, metric: str, out_stem: Path) -> pd.DataFrame:
-    """Draw a metric against the sampling temperature, mean ± sd over sample seeds.
+    """Draw a metric against the sampling temperature, mean ± sd over training and sample seeds.
 
     In-domain is solid, out-of-domain dashed. If a method has several settings, the first has
     filled markers and the others hollow ones.
@@ -37,10 +37,9 @@ def figure5(points: pd.DataFrame, metric: str, out_stem: Path) -> pd.DataFrame:
     fine = points[points["status"] == "ok"]
     if fine[metric].isna().all():
         raise DataError(f"points.{metric}: no run with status ok has a number to draw")
-    # Average over training seeds within each sample seed first: sd is then that of sampling.
     keys = ["method", "setting", "domain", "temperature"]
-    seeds = fine.groupby([*keys, "sample_seed"], sort=False)[metric].mean()
-    table = seeds.groupby(keys, sort=False).agg(["mean", "std", "count"]).reset_index()
+    grouped = fine.groupby(keys, sort=False)[metric]  # a row per training and sample seed
+    table = grouped.agg(["mean", "std", "count"]).reset_index()
     table.columns = [*keys, "mean", "sd", "n"]
     styles = method_styles(table["method"])
     places = sorted(table["temperature"].unique())
@@ -65,7 +64,7 @@ def figure5(points: pd.DataFrame, metric: str, out_stem: Path) -> pd.DataFrame:
         for domain, dashes in DOMAINS.items():
             handles.append(Line2D([], [], color=INK, linestyle=dashes, label=names[domain]))
         axes.set_xticks(places, labels=[f"{place:g}" for place in places])
-        title = "Summarization: mean ± sd over sample seeds"
+        title = "Summarization: mean ± sd over seeds"
         axes.set(xlabel="Sampling temperature", ylabel=LABELS[metric], title=title)
         figure.legend(handles=handles, loc="outside right upper")
     return table

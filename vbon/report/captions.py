@@ -23,12 +23,12 @@ CAPTIONS = {
     ),
     "figure5a": (
         "Win rate against the reference, judged by the held-out evaluator, by sampling "
-        "temperature: mean and standard deviation over sample seeds, in-domain solid, "
-        "out-of-domain dashed."
+        "temperature: mean and standard deviation over training and sample seeds, in-domain "
+        "solid, out-of-domain dashed."
     ),
     "figure5b": (
         "Mean reward of the held-out evaluator by sampling temperature: mean and standard "
-        "deviation over sample seeds, in-domain solid, out-of-domain dashed."
+        "deviation over training and sample seeds, in-domain solid, out-of-domain dashed."
     ),
     "figure6": (
         "vBoN with its exact reward minus vBoN with the bound L, at equal n and seeds: difference "
@@ -66,7 +66,7 @@ INTERACTIVE = {
         "Hover over a point for its run; drag to mark runs in both charts."
     ),
     "temperature": (
-        "Means over sample seeds by sampling temperature (figure 5), judged by the held-out "
+        "Means over seeds by sampling temperature (figure 5), judged by the held-out "
         "evaluator; in-domain solid, out-of-domain dashed. Hover over a point for its setting and "
         "standard deviation."
     ),
