@@ -18,11 +18,12 @@ from vbon.planning.config import load
 from vbon.planning.runs import expand, roots
 
 ROOT = Path(__file__).parent.parent.parent
+STUDIES = ("equivalence", "figure4", "estimators", "unequal", "heavy_tail")
 OVERLAY = {
     "tasks": ["sentiment"],
     "run_methods": ["reference", "ppo"],
     "methods": {"ppo": {"kl_coef": [0.1, 1], "seeds": [0, 1]}},
-    "sentiment": {"studies": dict.fromkeys(("equivalence", "figure4", "estimators"))},
+    "sentiment": {"studies": dict.fromkeys(STUDIES)},
 }
 
 
