@@ -1,6 +1,6 @@
 """Differences of methods in bands of KL, with intervals over seeds and prompts and a margin.
 
-The mean difference over all KLs (:mod:`vbon.analysis.orderings`) may hide that two methods change
+The mean difference over all KLs (`vbon/analysis/orderings.py`) may hide that two methods change
 places. Beside each difference is the same difference of the exact optima of best-of-n and KL-RL:
 the most that the choice of objective alone could make.
 """
