@@ -1,6 +1,6 @@
 """Differences of methods in bands of KL, with intervals over seeds and prompts and a margin.
 
-The mean difference over all KLs (`vbon/analysis/orderings.py`) may hide that two methods change
+The mean difference over all KLs (``vbon/analysis/orderings.py``) may hide that two methods change
 places. Beside each difference is the same difference of the exact optima of best-of-n and KL-RL:
 the most that the choice of objective alone could make.
 """
@@ -41,7 +41,7 @@ def bands_table(
 
     Args:
         points: Rows of the points table: one task, one temperature, one domain.
-        oracle_curves: The table of :func:`vbon.analysis.tilts.curves`.
+        oracle_curves: The table ``oracle_curves`` (``vbon/analysis/tilts.py``).
         seed: Seed of the resamples (:func:`vbon.analysis.attainment.sweeps`).
         replicates: Number of resamples, at least 1.
         prompt_means: The table of :func:`vbon.analysis.prompts.prompt_means_table`.
