@@ -1,7 +1,7 @@
 """Differences of methods in bands of KL, with intervals over seeds and prompts and a margin.
 
 The mean difference over all KLs (``vbon/analysis/orderings.py``) may hide that two methods change
-places. Beside each difference is the same difference of the exact optima of best-of-n and KL-RL:
+places. Beside each difference is that of the exact optima of the two methods, where both have one:
 the most that the choice of objective alone could make.
 """
 
