@@ -111,6 +111,12 @@ _SETTINGS = OnlineSettings(
     value_coef=0.1,
     max_grad_norm=None,
     whiten="batch",
+    warm_start=0,
+    warm_start_batch=128,
+    warm_start_rate=0.002,
+    tilt_floor=None,
+    prompt_scale=0.0,
+    reward_tail=0.0,
 )
 
 

@@ -57,6 +57,12 @@ def trainer(shape: Shape, compute: Compute, iterations: int) -> OnlineTrainer:
         value_coef=1.0,
         max_grad_norm=None,
         whiten="minibatch",
+        warm_start=0,
+        warm_start_batch=128,
+        warm_start_rate=0.002,
+        tilt_floor=None,
+        prompt_scale=0.0,
+        reward_tail=0.0,
     )
     return OnlineTrainer(build(shape, TOKENS), PPO(kl_coef=0.05), environment, settings, 0, compute)
 

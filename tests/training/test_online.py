@@ -1,7 +1,9 @@
 """The policy-gradient loop: against exact optima, hand-made gradients and invariances."""
 
+import ast
 import dataclasses
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -444,6 +446,15 @@ def test_every_setting_matters(name, base_weights):
     assert getattr(BASE, name) != CHANGED[name]
     trainer, _ = train_gpt2(dataclasses.replace(BASE, **{name: CHANGED[name]}))
     assert not torch.equal(weights(trainer.policy), base_weights)
+
+
+@pytest.mark.parametrize("path", ["benchmarks/ppo.py", "benchmarks/gpu/ppo.py"])
+def test_benchmarks_give_every_setting(path):
+    tree = ast.parse((Path(__file__).parents[2] / path).read_text())
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    (call,) = (c for c in calls if getattr(c.func, "id", "") == "OnlineSettings")
+    given = {keyword.arg for keyword in call.keywords}
+    assert given == {field.name for field in dataclasses.fields(OnlineSettings)}
 
 
 UNEQUAL = {"prompt_scale": 1.0, "reward_tail": 1.0}
