@@ -1,7 +1,7 @@
 """Batches passed between sampler, scorer, methods and trainers; masks are True for used tokens."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -21,11 +21,14 @@ class Prompts:
         ids: Token ids; those beyond ``lengths`` are arbitrary and never read.
         lengths: Number of tokens of each prompt, at least 1.
         prompt_id: Key of each prompt in the artifacts.
+        details: By key of a prompt, its optional columns ``messages`` and ``row`` as JSON, for
+            rewards. Selections share it.
     """
 
     ids: Int[Tensor, "prompts tokens"]
     lengths: Int[Tensor, " prompts"]
     prompt_id: tuple[str, ...]
+    details: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @classmethod
     def from_lists(cls, prompt_ids: Sequence[TokenIds], names: Sequence[str]) -> "Prompts":
@@ -49,13 +52,13 @@ class Prompts:
 
     def to(self, device: torch.device) -> "Prompts":
         """Copy on a device."""
-        return Prompts(self.ids.to(device), self.lengths.to(device), self.prompt_id)
+        return replace(self, ids=self.ids.to(device), lengths=self.lengths.to(device))
 
     def select(self, index: Int[Tensor, " batch"]) -> "Prompts":
         """The prompts at ``index``, padded to the longest of them."""
         lengths = self.lengths[index]
         names = tuple(self.prompt_id[i] for i in index.tolist())
-        return Prompts(self.ids[index, : int(lengths.max())], lengths, names)
+        return Prompts(self.ids[index, : int(lengths.max())], lengths, names, self.details)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from vbon.batches import Prompts
 from vbon.models.language_model import load_language_model, load_tokenizer
 from vbon.planning.runs import Run
 from vbon.pool.table import load_prompts
-from vbon.rewards import RewardModel, full_texts, load_reward_model
+from vbon.rewards import Completions, RewardModel, load_reward_model
 from vbon.sampling import sample
 from vbon.seeding import derive_seed
 
@@ -106,9 +106,9 @@ class Server:
             tokens += int(rollouts.response_mask.sum())
             if draws > 1:
                 started = time.perf_counter()
-                ids = batch.select(rollouts.prompt_index).id_lists()
-                texts = full_texts(self.tokenizer, ids, rollouts.response_lists())
-                self.reward_model(texts).reward.reshape(len(rows), draws).argmax(1)
+                index = rollouts.prompt_index.tolist()
+                completions = Completions(self.tokenizer, batch, rollouts.response_lists(), index)
+                self.reward_model(completions).reward.reshape(len(rows), draws).argmax(1)
                 scored += time.perf_counter() - started
         count = len(self.prompts)
         return Cost(tokens / count, sampled / count, scored / count)

@@ -82,7 +82,7 @@ def lead_table(
     import torch
 
     from vbon.models.language_model import load_tokenizer
-    from vbon.rewards import load_reward_model
+    from vbon.rewards import Completions, load_reward_model
 
     torch.set_num_threads(1)
     tokenizer = load_tokenizer(reference)
@@ -105,7 +105,7 @@ def lead_table(
         for name, rows in responses.items()
     }
     rewards = {
-        name: score([a + b for a, b in zip(frame["prompt"], rows, strict=True)]).reward
+        name: score(Completions.from_texts(rows, frame["prompt"].tolist())).reward
         for name, rows in texts.items()
     }
     return compare(texts, rewards, written["summary"].tolist())

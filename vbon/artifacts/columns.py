@@ -138,7 +138,11 @@ OWN = {
         "chosen": "The summary that raters prefer.",
         "rejected": "The other summary of the pair.",
     },
-    "prompts": {"prompt_ids": "Token ids of the prompt."},
+    "prompts": {
+        "prompt_ids": "Token ids of the prompt.",
+        "messages": "Optional: the conversation that the prompt renders, as JSON.",
+        "row": "Optional: the data set's row, as JSON, for rewards that read it.",
+    },
     "strings": {
         "response_ids": "Token ids of the string.",
         "log_prob": "Log-probability under the reference, in nats.",

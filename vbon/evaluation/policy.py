@@ -20,7 +20,7 @@ from vbon.objectives.best_of_n import cap_log_below, kl_upper_bound, log_bon_rat
 from vbon.objectives.kl import kl_full, kl_k3
 from vbon.pool.logf import estimate
 from vbon.pool.table import load_prompts, rollout_rows
-from vbon.rewards import RewardModel, full_texts, load_reward_model, replace_unfinished
+from vbon.rewards import Completions, RewardModel, load_reward_model, replace_unfinished
 from vbon.sampling import sample
 from vbon.seeding import derive_seed
 
@@ -69,12 +69,12 @@ class Evaluator:
         frame["kl"], frame["kl_k3"], frame["log_prob_ref"] = _divergences(
             policy, self.reference, prompts, rollouts, self.temperature
         )
-        texts = full_texts(self.tokenizer, prompts.id_lists(), frame["response_ids"])
-        scores = self.reward_model(texts)
+        completions = Completions(self.tokenizer, prompts, frame["response_ids"].tolist())
+        scores = self.reward_model(completions)
         finished = frame["finished"].to_numpy()
         frame["reward"] = replace_unfinished(scores.reward, finished, self.rewards)
         frame["reward_prob"] = scores.prob
-        frame["evaluator_reward"] = self.evaluator(texts).reward
+        frame["evaluator_reward"] = self.evaluator(completions).reward
         return frame
 
 

@@ -9,6 +9,7 @@ from vbon.artifacts.snapshots import FETCH
 from vbon.errors import DataError
 from vbon.tasks.base import ROLES
 from vbon.tasks.registry import KINDS
+from vbon.tasks.texts import source_kind
 
 _COMMIT = re.compile("[0-9a-f]{40}")
 _OTHERS = ["*.h5", "*.msgpack", "*.ot", "*.onnx", "*.tflite", "onnx/*", "openvino/*", "coreml/*"]
@@ -40,7 +41,7 @@ def hub_sources(config: Mapping[str, Any]) -> dict[str, tuple[str, str, str | No
         texts = section.get(place) or {}
         for key in ("source", "test_source"):
             source = texts.get(key) or "grammar"
-            if source != "grammar" and not source.endswith((".jsonl", ".jsonl.gz")):
+            if source_kind(source) == "hub":
                 sources[f"{task}.{place}.{key}"] = ("dataset", source, texts.get("revision"))
     return sources
 

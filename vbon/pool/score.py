@@ -9,8 +9,8 @@ import pandas as pd
 import torch
 
 from vbon.models.language_model import hidden_states, load_language_model, load_tokenizer
-from vbon.pool.table import load_prompts
-from vbon.rewards import full_texts, load_reward_model, replace_unfinished
+from vbon.pool.table import load_prompts, prompts_of
+from vbon.rewards import Completions, load_reward_model, replace_unfinished
 
 _ROWS = 64  # prompts per forward pass
 
@@ -33,24 +33,26 @@ def scorer(
 
     Returns:
         A function of rows of schema "samples" that returns rows of schema "rewards" and the
-        seconds that the reward model alone took.
+        seconds that the reward model took, with the decoding of what it reads.
     """
     torch.set_num_threads(1)
-    ids, tokenizer = prompts.set_index("prompt_id")["prompt_ids"], load_tokenizer(reference)
-    size = settings["batch_size"]
+    batch = prompts_of(prompts)
+    row_of = {name: row for row, name in enumerate(batch.prompt_id)}
+    tokenizer, size = load_tokenizer(reference), settings["batch_size"]
     training_reward = load_reward_model(reward_model, size, settings["transform"])
     held_out_reward = load_reward_model(evaluator, size)
 
     def score(samples: pd.DataFrame) -> tuple[pd.DataFrame, float]:
-        texts = full_texts(tokenizer, ids.loc[samples["prompt_id"]], samples["response_ids"])
+        index = [row_of[name] for name in samples["prompt_id"]]
+        completions = Completions(tokenizer, batch, samples["response_ids"].tolist(), index)
         frame = samples[["prompt_id", "draw"]].copy()
         started = time.perf_counter()
-        scores = training_reward(texts)
+        scores = training_reward(completions)
         seconds = time.perf_counter() - started
         finished = samples["finished"].to_numpy()
         frame["reward"] = replace_unfinished(scores.reward, finished, settings)
         frame["reward_prob"] = scores.prob
-        frame["evaluator_reward"] = held_out_reward(texts).reward
+        frame["evaluator_reward"] = held_out_reward(completions).reward
         return frame, seconds
 
     return score
@@ -76,8 +78,8 @@ def features_of(
     torch.set_num_threads(1)
     table, size = load_prompts(prompts), settings["batch_size"]
     model, tokenizer = load_language_model(reference), load_tokenizer(reference)
-    texts = full_texts(tokenizer, table.id_lists(), [[] for _ in table.prompt_id])
-    rewards = load_reward_model(reward_model, size, settings["transform"])(texts).reward
+    completions = Completions(tokenizer, table, [[] for _ in table.prompt_id])
+    rewards = load_reward_model(reward_model, size, settings["transform"])(completions).reward
     states = []
     for rows in torch.arange(len(table)).split(_ROWS):
         batch = table.select(rows)

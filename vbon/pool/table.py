@@ -1,5 +1,6 @@
 """Rows of the pool's tables: prompts, draws and their first rewards."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,15 @@ from vbon.pool.pairs import check_finite
 
 def load_prompts(path: str | Path) -> Prompts:
     """Prompts of an artifact as padded token ids."""
-    table = read_table(path, "prompts", ["prompt_id", "prompt_ids"])
-    return Prompts.from_lists(table["prompt_ids"].tolist(), table["prompt_id"].tolist())
+    return prompts_of(read_table(path, "prompts"))
+
+
+def prompts_of(table: pd.DataFrame) -> Prompts:
+    """Rows of schema "prompts" as padded token ids, with their optional columns as details."""
+    prompts = Prompts.from_lists(table["prompt_ids"].tolist(), table["prompt_id"].tolist())
+    columns = [name for name in ("messages", "row") if name in table]
+    details = table.set_index("prompt_id")[columns].to_dict("index") if columns else {}
+    return replace(prompts, details=details)
 
 
 def rollout_rows(

@@ -1,13 +1,22 @@
-"""Reward models: functions from texts to rewards."""
+"""Reward models: functions from prompts and responses to rewards."""
 
 from pathlib import Path
 
-from vbon.rewards.base import RewardModel, Rewards, replace_unfinished
-from vbon.rewards.classifier import ClassifierReward, full_texts
+from vbon.rewards.base import (
+    Completions,
+    RewardModel,
+    Rewards,
+    full_texts,
+    replace_unfinished,
+)
+from vbon.rewards.classifier import ClassifierReward
 from vbon.rewards.function import NAME, FunctionReward
 from vbon.rewards.table import TABLE, TableReward
 
-__all__ = ["RewardModel", "Rewards", "full_texts", "load_reward_model", "replace_unfinished"]
+__all__ = [
+    "Completions", "RewardModel", "Rewards", "full_texts", "load_reward_model",
+    "replace_unfinished",
+]  # fmt: skip
 
 
 def load_reward_model(

@@ -1,18 +1,13 @@
 """Sequence classifiers as reward models: the reward is the POSITIVE logit, or the only one."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import (
-    AutoModelForSequenceClassification,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
-from vbon.batches import TokenIds
 from vbon.errors import ConfigError
 from vbon.models import last_token
 from vbon.models.language_model import device, load_pretrained, load_tokenizer
@@ -116,17 +111,3 @@ def _positive_class(labels: dict[int, str], path: str | Path) -> int:
         f"{path}: none of the classes {', '.join(labels.values())} is POSITIVE, POS or LABEL_1; "
         "rename one to POSITIVE in id2label of its config.json"
     )
-
-
-def full_texts(
-    tokenizer: PreTrainedTokenizerBase,
-    prompt_ids: Iterable[TokenIds],
-    response_ids: Iterable[TokenIds],
-) -> list[str]:
-    """Texts to score: prompt and response decoded together, without special tokens.
-
-    The pool, training and evaluation all use this form.
-    """
-    pairs = zip(prompt_ids, response_ids, strict=True)
-    joined = [[*prompt, *response] for prompt, response in pairs]
-    return tokenizer.batch_decode(joined, skip_special_tokens=True)

@@ -5,11 +5,13 @@ import hashlib
 import json
 import logging
 import math
+import os
 import random
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -20,7 +22,82 @@ from vbon.tasks.base import PARTS
 
 DOMAINS = {0: "negative", 1: "positive"}
 """Domain of a prompt by the label of its text, where texts have no domain."""
+ENDINGS = (".jsonl", ".json", ".parquet", ".csv")
+"""Endings of files that are read, in either case; each may be followed by ``.gz``."""
+_OTHER_FILES = (
+    ".txt", ".tsv", ".xml", ".yaml", ".yml", ".xls", ".xlsx", ".zip", ".tar", ".tgz", ".bz2", ".xz",
+    ".zst", ".7z", ".pkl", ".pickle", ".npy", ".npz", ".arrow", ".feather", ".orc", ".db",
+    ".sqlite", ".ndjson", ".gz",
+)  # fmt: skip
+"""Endings by which a source is a file, though not one that is read."""
 _LOG = logging.getLogger(__name__)
+
+
+def source_kind(source: str) -> Literal["grammar", "local", "hub"]:
+    """Origin of the rows of a source: the grammar, files of this machine, or a dataset of the hub.
+
+    Example:
+        >>> [source_kind(name) for name in ("grammar", "my.JSONL", "./folder", "notes.txt")]
+        ['grammar', 'local', 'local', 'local']
+        >>> source_kind("stanfordnlp/imdb:train")
+        'hub'
+    """
+    if source == "grammar":
+        return "grammar"
+    path = source.partition(":")[0]
+    is_path = source.startswith(("/", ".", "~")) or path.count("/") > 1
+    is_file = path.lower().endswith((*ENDINGS, *_OTHER_FILES))
+    return "local" if is_path or is_file or Path(path).exists() else "hub"
+
+
+def is_data(path: Path) -> bool:
+    """Return True if a file's name has an ending that is read."""
+    return path.name.lower().removesuffix(".gz").endswith(ENDINGS)
+
+
+def local_files(source: str) -> list[str]:
+    """Files of this machine that a source names; none for the grammar and datasets of the hub.
+
+    Args:
+        source: A file, which need not exist, or a folder, perhaps with a split after a colon.
+
+    Returns:
+        The file, or the folder's data files in alphabetical order; a folder without any itself.
+
+    Example:
+        >>> local_files("grammar"), local_files("stanfordnlp/imdb:test"), local_files("my.jsonl")
+        ([], [], ['my.jsonl'])
+    """
+    if source_kind(source) != "local":
+        return []
+    folder, split = _folder_and_split(source)
+    if folder is None:
+        return [os.path.expanduser(source)]
+    return [str(file) for file in _files_in(folder, split)]
+
+
+def _folder_and_split(source: str) -> tuple[Path | None, str]:
+    """Folder that a local source names, and its split; None for a file."""
+    path, _, split = source.rpartition(":")
+    for name, part in ((source, ""), (path, split)):
+        if name and Path(name).expanduser().is_dir():
+            return Path(name).expanduser(), part
+    return None, ""
+
+
+def _files_in(folder: Path, split: str) -> list[Path]:
+    """Data files below a folder: those of the split, or of ``train`` if any name has it.
+
+    A folder without such files is returned itself.
+    """
+    below = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if is_data(path)]
+    shown = [path for path in below if not any(part.startswith(".") for part in path.parts)]
+
+    def of(name: str) -> list[Path]:
+        word = re.compile(rf"(?:^|[^a-z0-9]){re.escape(name.lower())}(?:[^a-z0-9]|$)")
+        return [folder / path for path in shown if word.search(str(path).lower())]
+
+    return (of(split) if split else of("train") or [folder / path for path in shown]) or [folder]
 
 
 def with_test_rows(rows: pd.DataFrame, tested: pd.DataFrame, column: str) -> pd.DataFrame:

@@ -20,7 +20,7 @@ from vbon.pool.cdf import EstimatedCDF, ExactCDF, RewardCDF
 from vbon.pool.logf import FitWarning
 from vbon.pool.shared import SharedCDF
 from vbon.pool.table import load_prompts
-from vbon.rewards import full_texts, load_reward_model, replace_unfinished
+from vbon.rewards import Completions, load_reward_model, replace_unfinished
 from vbon.training.offline import Examples
 from vbon.training.stored import StoredDraws
 from vbon.training.trainer import Environment
@@ -111,15 +111,15 @@ class Inputs:
         watching = self._paths.get("evaluator")
         evaluator = None if watching is None else load_reward_model(watching, size)
 
-        def texts(prompts: Prompts, rollouts: Rollouts) -> list[str]:
-            return full_texts(tokenizer, prompts.id_lists(), rollouts.response_lists())
+        def completions(prompts: Prompts, rollouts: Rollouts) -> Completions:
+            return Completions(tokenizer, prompts, rollouts.response_lists())
 
         def score(prompts: Prompts, rollouts: Rollouts) -> Float64[Tensor, " batch"]:
-            reward = reward_model(texts(prompts, rollouts)).reward
+            reward = reward_model(completions(prompts, rollouts)).reward
             return torch.from_numpy(replace_unfinished(reward, rollouts.finished.numpy(), rewards))
 
         def evaluate(prompts: Prompts, rollouts: Rollouts) -> Float64[Tensor, " batch"]:
-            return torch.from_numpy(evaluator(texts(prompts, rollouts)).reward)
+            return torch.from_numpy(evaluator(completions(prompts, rollouts)).reward)
 
         prompts = load_prompts(self._paths["prompts"])
         cdf = load_cdf(self._paths, self._spec["logf"], prompts) if "logf" in self._paths else None
