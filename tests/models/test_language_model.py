@@ -12,6 +12,7 @@ from vbon.batches import Prompts
 from vbon.errors import ArtifactError, ConfigError
 from vbon.models import generic, gpt2, gpt_neox, tabular
 from vbon.models import language_model as lm
+from vbon.models.loading import POINTER, resolve
 from vbon.models.trainable import make_trainable
 
 PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13]]
@@ -306,8 +307,8 @@ def test_dropout_is_off_in_a_loaded_model(tmp_path):
 
 
 def test_a_pointer_leads_to_its_model(tmp_path, reference_folder):
-    (tmp_path / lm.POINTER).write_text(json.dumps({"id": str(reference_folder)}))
-    assert lm.resolve(tmp_path) == reference_folder
+    (tmp_path / POINTER).write_text(json.dumps({"id": str(reference_folder)}))
+    assert resolve(tmp_path) == reference_folder
     direct, pointed = (lm.load_language_model(path) for path in (reference_folder, tmp_path))
     assert all(
         torch.equal(*pair) for pair in zip(direct.parameters(), pointed.parameters(), strict=True)

@@ -4,16 +4,14 @@ Models are of Hugging Face's classes, in their saved format. GPT-2, GPT-NeoX and
 have a faster forward pass in this package; other causal models use their own.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
@@ -22,49 +20,13 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from vbon.artifacts.snapshots import snapshot
 from vbon.batches import Prompts
-from vbon.errors import ArtifactError, ConfigError
+from vbon.errors import ConfigError
 from vbon.models import generic, gpt2, gpt_neox, tabular
+from vbon.models.loading import load_pretrained
 
-POINTER = "pointer.json"
 _TOKENS = 2048
 _HALF = (torch.bfloat16, torch.float16)
-
-
-def resolve(path: str | Path) -> Path:
-    """Folder to load a model from: ``path``, or the target of a pointer file in it.
-
-    Raises:
-        ArtifactError: If the pointer names a repository that was not fetched before.
-    """
-    pointer = Path(path) / POINTER
-    if not pointer.exists():
-        return Path(path)
-    target = json.loads(pointer.read_text())
-    folder = Path(target["id"]).expanduser()
-    return folder if folder.is_dir() else snapshot(target["id"], target.get("revision"))
-
-
-def load_pretrained(auto: Any, path: str | Path, what: str, **options: Any) -> Any:
-    """Load with one of transformers' Auto classes from a folder or pointer.
-
-    Args:
-        auto: The Auto class.
-        path: Folder of a model, or of a pointer to one.
-        what: Kind of object, for the error message.
-        **options: Options of ``from_pretrained``.
-
-    Raises:
-        ArtifactError: If there is nothing to load or it is damaged.
-    """
-    try:
-        return auto.from_pretrained(resolve(path), local_files_only=True, **options)
-    except ArtifactError as error:
-        raise ArtifactError(f"{path}: {error}") from error
-    except (OSError, ValueError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
-        raise ArtifactError(f"{path}: no {what} could be loaded ({reason})") from error
 
 
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:

@@ -87,7 +87,7 @@ def shape_of(section: Mapping[str, Any], role: str, has_head: bool = True) -> Sh
 
     options = {"revision": model["revision"], "local_files_only": True}
     try:
-        config = AutoConfig.from_pretrained(model["id"], **options)
+        config = AutoConfig.from_pretrained(model["id"], trust_remote_code=False, **options)
     except (OSError, ValueError):
         return None
     sizes = config.num_hidden_layers, config.hidden_size, config.vocab_size

@@ -10,7 +10,8 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from vbon.errors import ConfigError
 from vbon.models import last_token
-from vbon.models.language_model import device, load_pretrained, load_tokenizer
+from vbon.models.language_model import device, load_tokenizer
+from vbon.models.loading import load_pretrained
 from vbon.rewards.base import Rewards, transformed
 
 _TEXTS = 8192  # texts tokenised at a time: the token ids of a whole pool would take gigabytes

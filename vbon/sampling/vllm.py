@@ -13,7 +13,7 @@ import torch
 
 from vbon.batches import Prompts, Rollouts
 from vbon.errors import ConfigError, missing_vllm
-from vbon.models.language_model import resolve
+from vbon.models.loading import resolve
 from vbon.sampling.decode import prompt_seeds
 
 _ENVIRONMENT = {

@@ -52,7 +52,7 @@ def build(role: str, task: Section, texts: Input, seed: int, card: Output, job: 
 
 def _point(folder: Path, name: str, revision: str | None) -> None:
     """Name a model by a commit of the hub, or by the content of a folder."""
-    from vbon.models.language_model import POINTER
+    from vbon.models.loading import POINTER
 
     if Path(name).expanduser().is_dir():
         content = content_hash(Path(name).expanduser())

@@ -1,0 +1,146 @@
+"""Loading of models in Hugging Face's format: every weight from the checkpoint, or an error.
+
+The library initialises weights that a checkpoint lacks at random and only logs it, so that each
+process would score texts with another head.
+"""
+
+import json
+import logging
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer
+
+from vbon.artifacts.snapshots import snapshot
+from vbon.errors import ArtifactError
+
+POINTER = "pointer.json"
+_UNUSED = re.compile(
+    # Buffers of earlier versions of the library, computed from the configuration.
+    r"(^|\.)(position_ids|inv_freq|masked_bias|attn\.bias|attention\.bias)$"
+    # A pooler saved with an encoder whose class does not have one, and TRL's value head.
+    r"|(^|\.)pooler\.|^v_head\."
+)
+"""Weights in a checkpoint that may be left over."""
+_SHOWN = 3  # weights that an error names
+
+# Instead of its table of missing weights there is an error in one line.
+logging.getLogger("transformers.modeling_utils").addFilter(
+    lambda record: "LOAD REPORT" not in record.getMessage()
+)
+
+
+def resolve(path: str | Path) -> Path:
+    """Folder to load a model from: ``path``, or the target of a pointer file in it.
+
+    Raises:
+        ArtifactError: If the pointer is damaged, or names a repository that was not fetched before.
+    """
+    pointer = Path(path) / POINTER
+    if not pointer.exists():
+        return Path(path)
+    try:
+        target = json.loads(pointer.read_text())
+        name, revision = target["id"], target.get("revision")
+        folder = Path(name).expanduser()
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
+        raise ArtifactError(
+            f"{pointer}: does not name a model, as id and revision; delete it, so that it is "
+            "written again"
+        ) from error
+    return folder if folder.is_dir() else snapshot(name, revision)
+
+
+def load_pretrained(auto: Any, path: str | Path, what: str, **options: Any) -> Any:
+    """Load with one of transformers' Auto classes from a folder or pointer.
+
+    No code from the folder is run, and each weight of the model is in the checkpoint.
+
+    Args:
+        auto: The Auto class.
+        path: Folder of a model, or of a pointer to one.
+        what: Kind of object, for the error message.
+        **options: Options of ``from_pretrained``.
+
+    Raises:
+        ArtifactError: If there is nothing to load or it is damaged, or weights of the model are
+            not in the checkpoint, have other shapes there, or those in it are of another model.
+    """
+    options["local_files_only"] = True
+    if auto is not AutoTokenizer:
+        options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
+    place = str(path)
+    try:
+        folder = resolve(path)
+        place = str(path) if folder == Path(path) else f"{path} (of {folder})"
+        loaded = auto.from_pretrained(folder, trust_remote_code=False, **options)
+    except ArtifactError as error:
+        raise ArtifactError(f"{path}: {error}") from error
+    except Exception as error:  # damaged files raise many kinds
+        raise ArtifactError(f"{place}: no {what} could be loaded ({_reason(error)})") from error
+    if auto is AutoTokenizer:
+        return loaded
+    model, info = loaded
+    fault = _fault(model, info, what)
+    if fault is not None:
+        raise ArtifactError(f"{place}: {fault}")
+    return model
+
+
+def _reason(error: Exception) -> str:
+    """First line of an error of the library, or what it means for the user."""
+    text = str(error)
+    if "trust_remote_code" in text:
+        return (
+            "it needs code from its folder, which is never run; give a model whose class is in "
+            "transformers"
+        )
+    if "weights_only" in text.lower() or "Weights only load failed" in text:
+        return "its weights are a pickle with more than tensors; save them as safetensors"
+    first = next(filter(None, map(str.strip, text.splitlines())), type(error).__name__)
+    return first if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {first}"
+
+
+def _fault(model: Any, info: Mapping[str, Any], what: str) -> str | None:
+    """Difference between the weights of a model and those in its checkpoint; None if they agree."""
+    lacking = sorted(info["missing_keys"])
+    foreign = sorted(key for key in info["unexpected_keys"] if not _UNUSED.search(key))
+    shapes = sorted(info["mismatched_keys"])
+    body = f"{model.base_model_prefix}."
+    if any(not key.startswith(body) for key in lacking):
+        extra = f", which has {_names(foreign)} instead" if foreign else ""
+        return (
+            f"no {what} head in the checkpoint ({_names(lacking)} missing{extra}), so it would be "
+            f"random; give a folder or id with a trained {what}"
+        )
+    if lacking:
+        return (
+            f"the checkpoint lacks {_names(lacking)}, which would be random; get or save the model "
+            "again, weights and config.json together"
+        )
+    if shapes:
+        key, there, here = shapes[0]
+        return (
+            f"{key} has shape {list(there)} in the checkpoint and {list(here)} in config.json "
+            f"({len(shapes)} such weights); get or save the model again, weights and config.json "
+            "together"
+        )
+    if foreign:
+        return (
+            f"the checkpoint has {_names(foreign)}, which {type(model).__name__} does not use, so "
+            f"it is of another model than a {what} of this config.json; give a trained {what}"
+        )
+    return None
+
+
+def _names(keys: Collection[str]) -> str:
+    """The first few weights, and the number of the others.
+
+    Example:
+        >>> _names(["a", "b", "c", "d", "e"])
+        'a, b, c and 2 more'
+    """
+    more = len(keys) - _SHOWN
+    return ", ".join(list(keys)[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
