@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
+from vbon.artifacts.functions import check_function
 from vbon.errors import ConfigError, DataError
 
 ROLES = ("reference", "reward_model", "evaluator")
@@ -220,6 +221,9 @@ class TextTask(Task):
                     f"{where}.{role}.callable: {self.section[role]['callable']!r} is not allowed "
                     "beside an id; give one of them"
                 )
+            if self.section[role].get("callable"):
+                file, _, name = self.section[role]["callable"].rpartition(":")
+                check_function(file, name, f"{where}.{role}.callable")
             build = self.section[role].get("build", {"width": 0, "heads": 1})
             if build["width"] % build["heads"]:
                 raise ConfigError(

@@ -68,6 +68,7 @@ def _copy_function(folder: Path, file: str, name: str) -> None:
 
     load_function(file, name)
     shutil.copyfile(file, folder / SOURCE)
+    load_function(folder / SOURCE, name)  # not if it reads data beside the file
     (folder / NAME).write_text(f"{name}\n")
 
 

@@ -1,0 +1,91 @@
+"""Functions of the user's, as far as their source shows them: nothing is imported here."""
+
+import ast
+import importlib.metadata
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from vbon.artifacts.fingerprint import PACKAGE
+from vbon.errors import ConfigError
+
+VIEWS = ("texts", "prompts", "responses", "rows")
+"""Parameters that a function may have; each is a list with one item per response."""
+
+
+def check_function(file: str | Path, name: str, key: str) -> None:
+    """Refuse a function that could not be used, as far as its source shows; nothing is run.
+
+    Args:
+        file: Path of its file; one that does not exist is not checked.
+        name: Name of the function.
+        key: Key in the config, for errors.
+
+    Raises:
+        ConfigError: If the file is no Python, imports a file beside it, or defines the function
+            with unknown parameters.
+    """
+    if not Path(file).is_file():
+        return
+    try:
+        tree = ast.parse(Path(file).read_bytes(), str(file))
+    except (SyntaxError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{key}: {file} cannot be imported ({reason_of(error)})") from error
+    for module in _imports(tree):
+        if _is_beside(module, Path(file).resolve().parent):
+            raise ConfigError(
+                f"{key}: {file} imports {module!r}, a file beside it, of which the results would "
+                f"have no copy; move its code into {Path(file).name}, or install it as a package"
+            )
+    for node in tree.body:
+        is_named = isinstance(node, ast.FunctionDef) and node.name == name
+        if is_named and not node.decorator_list:
+            needed = node.args.posonlyargs + node.args.args
+            needed = needed[: len(needed) - len(node.args.defaults)]
+            defaults = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+            needed += [argument for argument, default in defaults if default is None]
+            check_names([argument.arg for argument in needed], f"{file}:{name}", key)
+
+
+def _imports(tree: ast.Module) -> set[str]:
+    """Top-level names of the modules that a source imports; ``.`` for relative imports."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add("." if node.level else str(node.module).partition(".")[0])
+    return names
+
+
+def _is_beside(name: str, folder: Path) -> bool:
+    """Return True if a module is a file or folder beside the one that imports it."""
+    if name == ".":
+        return True
+    beside = (folder / f"{name}.py").is_file() or (folder / name / "__init__.py").is_file()
+    if not beside or name in sys.stdlib_module_names or name == PACKAGE.name:
+        return False
+    return name not in importlib.metadata.packages_distributions()
+
+
+def check_names(needed: Sequence[str], function: str, key: str) -> None:
+    """Refuse parameters without default that are no views.
+
+    Args:
+        needed: Names of the parameters.
+        function: Place of the function, for errors.
+        key: Key in the config, for errors.
+    """
+    for name in needed:
+        if name not in VIEWS:
+            raise ConfigError(
+                f"{key}: {function} has a parameter {name!r}; accepted: {', '.join(VIEWS)}, and "
+                "others with a default"
+            )
+    if not needed:
+        raise ConfigError(f"{key}: {function} has no parameter; accepted: {', '.join(VIEWS)}")
+
+
+def reason_of(error: BaseException) -> str:
+    """Kind and message of an error, in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
