@@ -118,7 +118,8 @@ def cards_table(cards: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """Settings and measured quality of the texts and models of a task, one quantity per row.
 
     Args:
-        cards: Cards by role, with ``settings`` and, for a model, ``metrics``.
+        cards: Cards by role, with ``settings`` and, for a model, ``metrics``, and ``weights`` in words if they
+            were quantised.
 
     Returns:
         Columns ``role, kind, quantity, value``; ``kind`` is ``setting`` or ``measured``. Names of
@@ -133,7 +134,8 @@ def cards_table(cards: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     rows = []
     for role, card in cards.items():
         settings = _settings_of(role, card.get("settings", {}))
-        named = {"setting": settings, "measured": card.get("metrics", {})}
+        weights = {"weights": card["weights"]} if "weights" in card else {}
+        named = {"setting": settings, "measured": {**weights, **card.get("metrics", {})}}
         for kind, values in named.items():
             rows += [
                 {"role": role, "kind": kind, "quantity": name, "value": _written(value)}

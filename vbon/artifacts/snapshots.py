@@ -28,3 +28,23 @@ def snapshot(name: str, revision: str | None = None, kind: str = "model") -> Pat
             f"{kind} {name!r}{at} is not on this machine; run {FETCH}, or give a local folder"
         ) from error
     return Path(folder)
+
+
+def snapshot_file(name: str, file: str, revision: str | None = None) -> Path:
+    """A file of a model's repository that was fetched before, or of a local folder.
+
+    Args:
+        name: Id of the repository, or folder.
+        file: Its name there.
+        revision: Commit, branch or tag; by default the main branch as of when it was fetched.
+
+    Raises:
+        ArtifactError: If there is no local copy.
+    """
+    folder = Path(name).expanduser()
+    path = (folder if folder.is_dir() else snapshot(name, revision)) / file
+    if not path.is_file():
+        raise ArtifactError(
+            f"model {name!r} has no file {file!r} on this machine; correct its name, or run {FETCH}"
+        )
+    return path

@@ -85,6 +85,8 @@ def _lines(path: Path, source: Path, record: Mapping[str, Any]) -> Iterator[str]
     usage = {**record, **record.get(MEASURED, {"seconds": record.get("train_seconds")})}
     yield f"  written   {usage['written']}, after {usage['seconds']:.1f} s"
     yield f"  on        {usage['hardware']}; at most {usage['peak_memory_mb']:.0f} MB"
+    if "weights" in record:
+        yield f"  weights   {record['weights']}"
     if "code" in record:
         yield f"  code      {record['code']}, {_code_today(record)}"
     if "versions" in record:

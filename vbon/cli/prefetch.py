@@ -23,8 +23,8 @@ def prefetch(arguments: list[str]) -> None:
     if sources is None:
         sources = hub_sources(load(["config.yaml", *args.config, *args.configfile]))
     commits = {}
-    for place, (kind, name, revision) in sources.items():
-        commit = fetch(place, kind, name, revision)
+    for place, (kind, name, revision, *file) in sources.items():
+        commit = fetch(place, kind, name, revision, *file)
         commits[place] = {"kind": kind, "id": name, "revision": revision, "commit": commit}
         print(f"{place}: {name} at {commit}", flush=True)
     if not sources:

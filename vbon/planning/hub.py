@@ -1,5 +1,6 @@
 """Models and datasets that a configuration takes from the Hugging Face hub: pins, and fetching."""
 
+import glob
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,15 +29,19 @@ def is_hub_id(name: str | None) -> bool:
     return not Path(name).exists() and name.count("/") < 2
 
 
-def hub_sources(config: Mapping[str, Any]) -> dict[str, tuple[str, str, str | None]]:
-    """Kind, id and revision of all that a configuration takes from the hub, by key of the id."""
-    sources: dict[str, tuple[str, str, str | None]] = {}
+def hub_sources(config: Mapping[str, Any]) -> dict[str, tuple[str | None, ...]]:
+    """Kind, id and revision of all that a configuration takes from the hub, by key of the id.
+
+    If only one file is needed, its name follows.
+    """
+    sources: dict[str, tuple[str | None, ...]] = {}
     for task in config["tasks"]:
         section = config[task]
         for role in ROLES:
             model = section.get(role, {})
             if is_hub_id(model.get("id")):
-                sources[f"{task}.{role}.id"] = ("model", model["id"], model["revision"])
+                file = [model["gguf_file"]] if model.get("gguf_file") else []
+                sources[f"{task}.{role}.id"] = ("model", model["id"], model["revision"], *file)
         place = getattr(KINDS.get(section["kind"]), "texts_key", "")
         texts = section.get(place) or {}
         for key in ("source", "test_source"):
@@ -49,7 +54,7 @@ def hub_sources(config: Mapping[str, Any]) -> dict[str, tuple[str, str, str | No
 def unpinned(config: Mapping[str, Any]) -> list[str]:
     """Warnings for ids of the hub without a commit, whose content may change, one line each."""
     lines = {}  # one per revision: a source and its test source share theirs
-    for place, (_, name, revision) in hub_sources(config).items():
+    for place, (_, name, revision, *_) in hub_sources(config).items():
         if not _COMMIT.fullmatch(revision or ""):
             key = f"{place.rpartition('.')[0]}.revision"
             lines[key] = (
@@ -59,7 +64,7 @@ def unpinned(config: Mapping[str, Any]) -> list[str]:
     return list(lines.values())
 
 
-def fetch(place: str, kind: str, name: str, revision: str | None) -> str:
+def fetch(place: str, kind: str, name: str, revision: str | None, file: str | None = None) -> str:
     """Download a repository, unless it is in the cache.
 
     Args:
@@ -67,6 +72,7 @@ def fetch(place: str, kind: str, name: str, revision: str | None) -> str:
         kind: ``model`` or ``dataset``.
         name: Its id; a dataset's may have a split after a colon.
         revision: Commit, branch or tag; None for the main branch.
+        file: Only this file of it; all that models are loaded from by default.
 
     Returns:
         The commit that was fetched.
@@ -79,10 +85,16 @@ def fetch(place: str, kind: str, name: str, revision: str | None) -> str:
     repository = name.partition(":")[0]
     try:
         options: dict[str, Any] = {"revision": revision, "repo_type": kind}
-        options["ignore_patterns"] = _unwanted(repository, kind, revision)
-        return Path(snapshot_download(repository, **options)).name
+        if file is None:
+            options["ignore_patterns"] = _unwanted(repository, kind, revision)
+        else:
+            options["allow_patterns"] = [glob.escape(file)]
+        folder = Path(snapshot_download(repository, **options))
     except Exception as error:  # the libraries below raise many kinds
         raise DataError(f"{place}: {_reason(error, kind, repository, revision)}") from error
+    if file is not None and not (folder / file).is_file():
+        raise DataError(f"{place}: {kind} {name!r} has no file {file!r}; correct its name")
+    return folder.name
 
 
 def _unwanted(name: str, kind: str, revision: str | None) -> list[str]:

@@ -178,6 +178,10 @@ class Plan:
         if model.get("callable"):
             return [model["callable"].rsplit(":", 1)[0]]
         folder = os.path.expanduser(model["id"] or "")
+        if model.get("gguf"):
+            return [os.path.expanduser(model["gguf"])]
+        if model.get("gguf_file") and os.path.isdir(folder):
+            return [os.path.join(folder, model["gguf_file"])]
         if not os.path.isdir(folder):
             return []
         return sorted(entry.path for entry in os.scandir(folder) if entry.is_file())

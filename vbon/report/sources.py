@@ -104,6 +104,12 @@ def origin(tasks: list[Task]) -> dict[str, str]:
         "Results of": max((card["written"] for card in measured), default="").replace("T", " "),
         "Commit": _joined(card.get("commit", "") for card in models.values()),
         "Configuration": _joined(f"{name} {values['config']}" for name, values in settings.items()),
+        "Quantised": _joined(
+            f"{task.name} {role}: {weights}"
+            for task in tasks
+            for role in task.models["role"].unique()
+            if (weights := task.setting(role, "weights"))
+        ),
         "Seed": _joined(str(values["seed"]) for values in settings.values()),
         "Hardware": _joined(card["hardware"] for card in measured),
         "Packages": _joined(f"{name} {version}" for pairs in versions for name, version in pairs),

@@ -32,8 +32,8 @@ def evaluation_splits(section: Mapping[str, Any]) -> dict[str, float]:
 
 
 def is_built(model: Mapping[str, Any]) -> bool:
-    """Return True if a model is trained here, and is not an id or a function."""
-    return model["id"] is None and model.get("callable") is None
+    """Return True if a model is trained here, and is not an id, a function or a GGUF file."""
+    return all(model.get(key) is None for key in ("id", "callable", "gguf"))
 
 
 class Task(ABC):
@@ -216,10 +216,17 @@ class TextTask(Task):
     def check(self, where: str) -> None:
         """Refuse parts without texts, and models and prompts of impossible sizes."""
         for role in ROLES:
-            if None not in (self.section[role]["id"], self.section[role].get("callable")):
+            model = self.section[role]
+            for key in ("callable", "gguf"):
+                if None not in (model["id"], model.get(key)):
+                    raise ConfigError(
+                        f"{where}.{role}.{key}: {model[key]!r} is not allowed beside an id; give "
+                        "one of them"
+                    )
+            if model.get("gguf_file") is not None and model["id"] is None:
                 raise ConfigError(
-                    f"{where}.{role}.callable: {self.section[role]['callable']!r} is not allowed "
-                    "beside an id; give one of them"
+                    f"{where}.{role}.gguf_file: {model['gguf_file']!r} is a file of a repository "
+                    "or folder; give its id, or the path of a file as gguf"
                 )
             if self.section[role].get("callable"):
                 file, _, name = self.section[role]["callable"].rpartition(":")

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from vbon.artifacts import read_table, write_table
-from vbon.artifacts.fingerprint import MEASURED, content_hash, provenance
+from vbon.artifacts.fingerprint import MEASURED, content_hash, digest, provenance
 from vbon.artifacts.measured import measured
-from vbon.artifacts.snapshots import snapshot
+from vbon.artifacts.snapshots import snapshot, snapshot_file
 from vbon.artifacts.steps import Input, Job, Model, Output, step
 from vbon.artifacts.storage import atomic_folder
 from vbon.artifacts.tables import write_json, write_record
@@ -35,7 +35,14 @@ def build(role: str, task: Section, texts: Input, seed: int, card: Output, job: 
     path.unlink(missing_ok=True)  # of another model
     with atomic_folder(path.parent) as folder:
         metrics: dict[str, float] = {}
-        if settings["id"] is not None:
+        record = job.provenance(task=task)
+        if (file := _gguf_of(settings)) is not None:
+            from vbon.models.gguf import convert
+
+            record |= {"weights": convert(file, folder)}
+            record["inputs"]["gguf"], record["paths"]["gguf"] = content_hash(file), str(file)
+            record["key"] = digest([record["key"], record["inputs"]])
+        elif settings["id"] is not None:
             _point(folder, settings["id"], settings["revision"])
         elif settings.get("callable") is not None:
             _copy_function(folder, *settings["callable"].rsplit(":", 1))
@@ -46,8 +53,14 @@ def build(role: str, task: Section, texts: Input, seed: int, card: Output, job: 
             rows = read_table(texts, "texts")
             part = rows[rows["part"] == role]
             metrics = task.train_model(role, part, derive_seed(seed, role), folder)
-        record = {"metrics": metrics, **job.provenance(task=task), MEASURED: measured()}
-        write_record(folder / path.name, record)
+        write_record(folder / path.name, {"metrics": metrics, **record, MEASURED: measured()})
+
+
+def _gguf_of(settings: dict[str, Any]) -> Path | None:
+    """The GGUF file of a model; None for another kind of model."""
+    if settings.get("gguf_file") is not None:
+        return snapshot_file(settings["id"], settings["gguf_file"], settings["revision"])
+    return Path(settings["gguf"]).expanduser() if settings.get("gguf") is not None else None
 
 
 def _point(folder: Path, name: str, revision: str | None) -> None:
