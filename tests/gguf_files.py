@@ -23,7 +23,9 @@ def random_model(config, scale=0.3):
     return model
 
 
-def write_gguf(path: Path, model, architecture: str, kind=None, fields=None, drop=(), extra=None):
+def write_gguf(
+    path: Path, model, architecture: str, kind=None, fields=None, drop=(), extra=None, pieces=None
+):
     """Write a model and a byte-level tokenizer.
 
     Args:
@@ -34,6 +36,7 @@ def write_gguf(path: Path, model, architecture: str, kind=None, fields=None, dro
         fields: Further values by key.
         drop: Keys of the architecture, or names of tensors, to leave out.
         extra: Further tensors by name.
+        pieces: Scores by token of a SentencePiece vocabulary, instead of the byte-level one.
     """
     config, writer = model.config, gguf.GGUFWriter(path, architecture)
     heads, keys = config.num_attention_heads, getattr(config, "num_key_value_heads", None)
@@ -56,7 +59,13 @@ def write_gguf(path: Path, model, architecture: str, kind=None, fields=None, dro
         if value is not None:
             types = {bool: "BOOL", int: "UINT32", float: "FLOAT32", str: "STRING"}
             writer.add_key_value(key, value, gguf.GGUFValueType[types[type(value)]])
-    if "tokenizer" not in drop:
+    if pieces is not None:
+        kinds = {"<unk>": 2, "<s>": 3, "</s>": 3}
+        writer.add_tokenizer_model("llama")
+        writer.add_token_list(list(pieces))
+        writer.add_token_scores(list(pieces.values()))
+        writer.add_token_types([kinds.get(piece, 6 if piece[0] == "<" else 1) for piece in pieces])
+    elif "tokenizer" not in drop:
         writer.add_tokenizer_model("gpt2")
         writer.add_tokenizer_pre("gpt-2")
         writer.add_token_list(TOKENS)

@@ -133,6 +133,35 @@ def test_texts_begin_and_end_as_the_file_says(tmp_path, fields, around):
     assert tokenizer("think")["input_ids"] == [*around[0], *plain, *around[1]]
 
 
+PIECES = {"<unk>": 0.0, "<s>": 0.0, "</s>": 0.0}
+PIECES |= {f"<0x{number:02X}>": 0.0 for number in range(256)}
+PIECES |= {"th": -1.0, "in": -2.0, "\u2581th": -3.0, "\u2581": -4.0}
+PIECES |= {letter: -5.0 - number for number, letter in enumerate("thinkf")}
+
+
+@pytest.mark.parametrize(
+    ("fields", "before"),
+    [
+        ({}, ["<s>", "\u2581th"]),  # llama.cpp's defaults for this kind of vocabulary
+        ({"tokenizer.ggml.add_bos_token": False}, ["\u2581th"]),
+        ({"tokenizer.ggml.add_space_prefix": False}, ["<s>", "th"]),
+    ],
+)
+def test_sentencepiece_vocabularies(tmp_path, fields, before):
+    ids = {"tokenizer.ggml.bos_token_id": 1, "tokenizer.ggml.eos_token_id": 2}
+    ids["tokenizer.ggml.unknown_token_id"] = 0
+    config = llama(vocab_size=len(PIECES), bos_token_id=1, eos_token_id=2)
+    _, model, folder = converted(tmp_path, config, "llama", pieces=PIECES, fields=ids | fields)
+    tokenizer = load_tokenizer(folder)
+    assert len(tokenizer) == len(PIECES)
+    assert check_tokenizer(tokenizer, model) == 2
+    tokens = [list(PIECES)[number] for number in tokenizer("think é")["input_ids"]]
+    assert tokens == [*before, "in", "k", "\u2581", "<0xC3>", "<0xA9>"]
+    assert (
+        tokenizer.decode(tokenizer("think é")["input_ids"], skip_special_tokens=True) == "think é"
+    )
+
+
 def test_the_chat_template_is_kept(tmp_path):
     template = "{% for m in messages %}<s>{{ m.content }}</s>{% endfor %}"
     fields = {"tokenizer.chat_template": template}
@@ -143,7 +172,7 @@ def test_the_chat_template_is_kept(tmp_path):
 def test_the_types_of_the_weights_are_described(tmp_path):
     kind = gguf.GGMLQuantizationType.Q8_0
     _, _, folder = converted(tmp_path, llama(), "llama", kind=kind)
-    words = "tiny.gguf, dequantised to float32: 99.6% of the weights were Q8_0, 0.445% F32"
+    words = "tiny.gguf, dequantised to float32: 99.5% of the weights were Q8_0, 0.453% F32"
     assert words in (folder / "README.md").read_text()
     assert "quantization_config" not in (folder / "config.json").read_text()
 

@@ -118,8 +118,8 @@ def cards_table(cards: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """Settings and measured quality of the texts and models of a task, one quantity per row.
 
     Args:
-        cards: Cards by role, with ``settings`` and, for a model, ``metrics``, and ``weights`` in words if they
-            were quantised.
+        cards: Cards by role, with ``settings`` and, for a model, ``metrics``; and ``weights`` in
+            words if they were quantised.
 
     Returns:
         Columns ``role, kind, quantity, value``; ``kind`` is ``setting`` or ``measured``. Names of

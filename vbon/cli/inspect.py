@@ -14,7 +14,7 @@ from vbon.cli.options import config_parser, parser
 from vbon.methods.registry import get_method, method_modules
 from vbon.planning.config import load, uninstalled
 from vbon.planning.cost import Hardware, described, estimate, shape_of
-from vbon.planning.hub import is_hub_id, unpinned
+from vbon.planning.hub import check_gguf, is_hub_id, unpinned
 from vbon.planning.phases import write_phases
 from vbon.planning.runs import Run, advice, expand, file_of
 from vbon.tasks.base import ROLES
@@ -105,6 +105,7 @@ def check_config(arguments: list[str]) -> None:
         options.add_argument(f"--{field}", type=float, default=usual, help=text)
     args = options.parse_args(arguments)
     config = load(["config.yaml", *args.config, *args.configfile])
+    check_gguf(config)
     runs = expand(config)
     _advise(advice(runs) + unpinned(config) + uninstalled(config))
     print(yaml.safe_dump(config, sort_keys=False, default_flow_style=None, width=100), end="")

@@ -87,9 +87,9 @@ def read_header(path: str | Path) -> Header:
         tensors = {t.name: (t.tensor_type.name, int(t.n_elements)) for t in reader.tensors}
         fields["general.architecture"]
     except Exception as error:  # numpy's errors of many kinds, where the file is cut
-        reason = " ".join(str(error).split())[:120]
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise DataError(
-            f"{path}: is not a complete GGUF file ({reason or type(error).__name__}); fetch it again"
+            f"{path}: is not a complete GGUF file ({reason}); fetch it again"
         ) from error
     if fields.get("split.count", 1) > 1:
         raise DataError(

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from vbon.methods.base import Anchored
+from vbon.planning.hub import gguf_of
 from vbon.planning.runs import Run
-from vbon.tasks.base import evaluation_splits
+from vbon.tasks.base import evaluation_splits, is_built
 
 BYTES = 4  # of a weight, a gradient or a cached number: models are kept in single precision
 _ACTIVATIONS = 16  # numbers kept for the backward pass, per token, block and unit of width
@@ -77,7 +78,7 @@ def shape_of(section: Mapping[str, Any], role: str, has_head: bool = True) -> Sh
     model = section[role]
     if model.get("callable") is not None:
         return None
-    if model["id"] is None:
+    if is_built(model):
         build = model["build"]
         tied = build.get("architecture", "gpt_neox") != "gpt_neox" or not has_head
         return Shape(build["layers"], build["width"], section["tokenizer"]["vocab_size"], tied)
@@ -87,7 +88,12 @@ def shape_of(section: Mapping[str, Any], role: str, has_head: bool = True) -> Sh
 
     options = {"revision": model["revision"], "local_files_only": True}
     try:
-        config = AutoConfig.from_pretrained(model["id"], trust_remote_code=False, **options)
+        if (path := gguf_of(model, role)) is not None:
+            from vbon.models.gguf import read_config, read_header
+
+            config = read_config(read_header(path))
+        else:
+            config = AutoConfig.from_pretrained(model["id"], trust_remote_code=False, **options)
     except (OSError, ValueError):
         return None
     sizes = config.num_hidden_layers, config.hidden_size, config.vocab_size

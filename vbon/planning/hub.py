@@ -3,11 +3,12 @@
 import glob
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from vbon.artifacts.snapshots import FETCH
-from vbon.errors import DataError
+from vbon.artifacts.snapshots import FETCH, snapshot_file
+from vbon.errors import ArtifactError, ConfigError, DataError
 from vbon.tasks.base import ROLES
 from vbon.tasks.registry import KINDS
 from vbon.tasks.texts import source_kind
@@ -49,6 +50,54 @@ def hub_sources(config: Mapping[str, Any]) -> dict[str, tuple[str | None, ...]]:
             if source_kind(source) == "hub":
                 sources[f"{task}.{place}.{key}"] = ("dataset", source, texts.get("revision"))
     return sources
+
+
+def gguf_of(model: Mapping[str, Any], place: str) -> Path | None:
+    """GGUF file of a model; None for another kind of model, and for a file not fetched yet.
+
+    Args:
+        model: The model in the configuration.
+        place: Its path there, for errors.
+
+    Raises:
+        ConfigError: If a file of this machine does not exist.
+    """
+    key = "gguf_file" if model.get("gguf_file") is not None else "gguf"
+    if model.get(key) is None:
+        return None
+    if key == "gguf_file" and is_hub_id(model["id"]):
+        with suppress(ArtifactError):
+            return snapshot_file(model["id"], model[key], model["revision"])
+        return None
+    folder = model["id"] if key == "gguf_file" else ""
+    path = Path(folder, Path(model[key]).expanduser()).expanduser()
+    if not path.is_file():
+        raise ConfigError(f"{place}.{key}: {str(path)!r} does not exist; give a .gguf file")
+    return path
+
+
+def check_gguf(config: Mapping[str, Any], is_complete: bool = True) -> None:
+    """Refuse GGUF files that cannot be read, as far as they are on this machine.
+
+    Args:
+        config: A resolved configuration.
+        is_complete: Whether to read the files, and not only to look for them.
+
+    Raises:
+        ConfigError: If one is missing, cut, or of an architecture that transformers does not read.
+    """
+    for task in config["tasks"]:
+        for role in ROLES:
+            place = f"{task}.{role}"
+            path = gguf_of(config[task].get(role, {}), place)
+            if path is None or not is_complete:
+                continue
+            from vbon.models.gguf import read_config, read_header
+
+            try:
+                read_config(read_header(path))
+            except DataError as error:
+                raise ConfigError(f"{place}: {error}") from error
 
 
 def unpinned(config: Mapping[str, Any]) -> list[str]:

@@ -18,7 +18,7 @@ from vbon.errors import VbonError
 from vbon.methods.registry import method_modules
 from vbon.planning import snakemake9
 from vbon.planning.config import tasks_of
-from vbon.planning.hub import hub_sources
+from vbon.planning.hub import check_gguf, hub_sources
 from vbon.planning.runs import Root, Run, expand, file_of, jobs, language_of, roots
 from vbon.planning.trials import is_trial, trained
 from vbon.pool.logf import RANK_BASED
@@ -66,6 +66,8 @@ class Plan:
         self, config: Mapping[str, Any], is_alone: bool = False, has_code: bool = True
     ) -> None:
         self.config, self.is_alone, self._has_code = config, is_alone, has_code
+        if not is_alone:
+            check_gguf(config, is_complete=False)
         self.planned = expand(config)
         self.is_partial = config["partial"] and not is_alone
         self.runs = [run for run in self.planned if run.is_done()] if self.is_partial else (
