@@ -4,6 +4,8 @@ import errno
 import os
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from vbon.artifacts.storage import atomic_folder, clear_leftovers, explain, naming
 from vbon.artifacts.tables import atomic_path, write_json
@@ -67,3 +69,20 @@ def test_leftovers_of_killed_writers_are_cleared(tmp_path):
     clear_leftovers(tmp_path)
     left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     assert left == {"runs/seed0/run.json", ".gitignore", ".complete"}
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o002, 0o664)])
+def test_files_have_the_permissions_that_the_mask_allows(tmp_path, mask, mode):
+    """Temporary files and those of safetensors have 0600 at first."""
+    before = os.umask(mask)
+    try:
+        with atomic_folder(tmp_path / "model") as folder:
+            save_file({"a": torch.zeros(1)}, folder / "model.safetensors")
+            assert folder.joinpath("model.safetensors").stat().st_mode & 0o777 == 0o600
+            write_json(folder / "part/card.json", {})
+        write_json(tmp_path / "a.json", {})
+    finally:
+        os.umask(before)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) == 3
+    assert {path.stat().st_mode & 0o777 for path in files} == {mode}

@@ -55,6 +55,13 @@ def _number(error: BaseException) -> int | None:
     return int(match[1]) if match else None
 
 
+def file_mode() -> int:
+    """Permissions of a new file of this process; temporary and safetensors files have fewer."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
 def being_written(folder: str | Path) -> Path:
     """Temporary folder in which :func:`atomic_folder` collects the content of ``folder``.
 
@@ -87,6 +94,7 @@ def atomic_folder(folder: str | Path) -> Iterator[Path]:
             partial.mkdir(parents=True)
             yield partial
             for file in (path for path in partial.rglob("*") if path.is_file()):
+                file.chmod(file_mode())
                 with open(file, "rb+") as handle:
                     os.fsync(handle.fileno())
             shutil.rmtree(folder, ignore_errors=True)

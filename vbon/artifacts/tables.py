@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from vbon.artifacts.fingerprint import MEASURED, content_hash, data_hash
 from vbon.artifacts.measured import measured
 from vbon.artifacts.schemas import BOOL, FLOAT, INT, LONG, SCHEMAS, STRING, Schema
-from vbon.artifacts.storage import naming
+from vbon.artifacts.storage import file_mode, naming
 from vbon.errors import ArtifactError
 
 _FOOTER = b"vbon"
@@ -48,7 +48,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             yield temporary
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
-            temporary.chmod(0o644)
+            temporary.chmod(file_mode())
             os.replace(temporary, path)
     finally:
         if temporary is not None:
