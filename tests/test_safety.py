@@ -59,6 +59,7 @@ def atomic_names(tree):
 # Functions that write into a folder or file of their caller's, which is an atomic one.
 PASSED_ON = {
     "vbon/models/fitting.py": {"out_dir"},  # build: atomic_folder
+    "vbon/models/gguf.py": {"folder", "(folder"},  # build: atomic_folder
     "vbon/training/runs.py": {"partial"},  # carry_out: atomic_folder
     "vbon/artifacts/tables.py": {"path"},  # _write_parquet, called by write_table
 }

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from gguf_files import TOKENS, random_model, write_gguf
 from hub import COMMIT, serve
+from transformers import LlamaConfig
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +19,15 @@ def hub(reference_folder, tmp_path_factory):
     for split, number in (("train", 60), ("test", 20)):
         rows = [{"text": f"{split} film number {k}", "label": k % 2} for k in range(number)]
         pd.DataFrame(rows).to_json(films / f"{split}.jsonl", orient="records", lines=True)
-    with serve({"models/me/model": reference_folder, "datasets/me/films": films}) as endpoint:
+    quantised = tmp_path_factory.mktemp("quantised")
+    config = LlamaConfig(
+        vocab_size=len(TOKENS), hidden_size=16, intermediate_size=32, num_hidden_layers=1,
+        num_attention_heads=2, max_position_embeddings=64, bos_token_id=0, eos_token_id=1,
+    )  # fmt: skip
+    write_gguf(quantised / "f32.gguf", random_model(config), "llama")
+    (quantised / "other.gguf").write_text("large")
+    models = {"models/me/model": reference_folder, "models/me/quantised": quantised}
+    with serve(models | {"datasets/me/films": films}) as endpoint:
         yield endpoint
 
 
@@ -78,6 +88,21 @@ def test_what_was_fetched_once_is_used_without_a_network(hub, tmp_path):
     done = called(home, NOWHERE, *words, "--output", str(reviews))
     assert done.returncode == 0, done.stderr
     assert pd.read_parquet(reviews)["part"].value_counts().to_dict() == {"train": 60, "test": 20}
+
+
+def test_one_gguf_file_of_a_repository_is_fetched(hub, tmp_path):
+    home = tmp_path / "home"
+    done = called(home, hub, *fetching("model", "me/quantised", None, "f32.gguf"))
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in home.rglob("*.gguf")] == ["f32.gguf"]
+    model = {"id": "me/quantised", "gguf_file": "f32.gguf"}
+    done = called(home, NOWHERE, *building(tmp_path, **model))
+    assert done.returncode == 0, done.stderr
+    card = json.loads((tmp_path / "models/reference/card.json").read_text())
+    assert card["weights"].startswith("f32.gguf, dequantised to float32")
+    assert COMMIT in card["paths"]["gguf"]
+    done = called(home, hub, *fetching("model", "me/quantised", None, "no.gguf"))
+    assert "'me/quantised' has no file 'no.gguf'; correct its name" in done.stderr
 
 
 def test_without_it_the_id_and_the_command_are_named(tmp_path):

@@ -1,5 +1,6 @@
 """Local copies of Hugging Face Hub repositories, fetched once and then read offline."""
 
+from contextlib import suppress
 from pathlib import Path
 
 from vbon.errors import ArtifactError
@@ -41,8 +42,13 @@ def snapshot_file(name: str, file: str, revision: str | None = None) -> Path:
     Raises:
         ArtifactError: If there is no local copy.
     """
-    folder = Path(name).expanduser()
-    path = (folder if folder.is_dir() else snapshot(name, revision)) / file
+    from huggingface_hub import hf_hub_download
+
+    path = Path(name).expanduser() / file
+    if not path.parent.is_dir():
+        options = {"revision": revision, "local_files_only": True}
+        with suppress(OSError, ValueError):  # the hub's errors are of these kinds
+            path = Path(hf_hub_download(name, file, **options))
     if not path.is_file():
         raise ArtifactError(
             f"model {name!r} has no file {file!r} on this machine; correct its name, or run {FETCH}"

@@ -111,7 +111,9 @@ def read_config(header: Header) -> Any:
 
     path, architecture = header.path, header.fields["general.architecture"]
     try:
-        config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+        config = AutoConfig.from_pretrained(
+            path.parent, gguf_file=path.name, local_files_only=True, trust_remote_code=False
+        )
     except Exception as error:  # an unknown architecture, or keys that it needs are missing
         reason = " ".join(str(error).split())[:160]
         raise DataError(
@@ -227,7 +229,7 @@ def convert(path: str | Path, folder: Path) -> str:
     options |= {"quantization_config": GgufConfig(dequantize=True), "local_files_only": True}
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
-            path.parent, output_loading_info=True, **options
+            path.parent, output_loading_info=True, trust_remote_code=False, **options
         )
     except Exception as error:  # a type without code to dequantise it, tensors of wrong shapes
         reason = " ".join(str(error).split())[:200]
@@ -246,7 +248,7 @@ def _check(model: Any, report: dict[str, Any], header: Header) -> None:
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
-        empty = AutoModelForCausalLM.from_config(model.config)
+        empty = AutoModelForCausalLM.from_config(model.config, trust_remote_code=False)
     shapes = {name: tensor.shape for name, tensor in empty.state_dict().items()}
     wrong = [name for name, value in model.state_dict().items() if shapes.get(name) != value.shape]
     wrong += [*report["missing_keys"], *report["unexpected_keys"], *report["mismatched_keys"]]
@@ -287,7 +289,7 @@ def _tokenizer(header: Header) -> Any:
     path, tokens = header.path, header.fields["tokenizer.ggml.tokens"]
     try:
         loaded = AutoTokenizer.from_pretrained(
-            path.parent, gguf_file=path.name, local_files_only=True
+            path.parent, gguf_file=path.name, local_files_only=True, trust_remote_code=False
         )
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
