@@ -10,8 +10,8 @@ from typing import Any
 from vbon.artifacts.snapshots import FETCH, snapshot_file
 from vbon.errors import ArtifactError, ConfigError, DataError
 from vbon.tasks.base import ROLES
+from vbon.tasks.files import source_kind
 from vbon.tasks.registry import KINDS
-from vbon.tasks.texts import source_kind
 
 _COMMIT = re.compile("[0-9a-f]{40}")
 _OTHERS = ["*.h5", "*.msgpack", "*.ot", "*.onnx", "*.tflite", "onnx/*", "openvino/*", "coreml/*"]

@@ -9,6 +9,7 @@ import pandas as pd
 
 from vbon.artifacts.functions import check_function
 from vbon.errors import ConfigError, DataError
+from vbon.tasks.files import refusal, source_kind
 
 ROLES = ("reference", "reward_model", "evaluator")
 """Models of every task: the one to align, the training reward, and the held-out reward."""
@@ -244,6 +245,10 @@ class TextTask(Task):
                 f"{where}.{self.texts_key}.test_source: {sources[1]!r} is not allowed with source: "
                 "grammar, which writes texts for the test as well; give null"
             )
+        for key, source in zip(("source", "test_source"), sources, strict=True):
+            reason = refusal(source) if source_kind(source or "grammar") == "local" else None
+            if reason:
+                raise ConfigError(f"{where}.{self.texts_key}.{key}: {reason}")
         needed = {role: is_built(self.section[role]) for role in ROLES}
         needed |= {"train": True, "test": sources[1] is None}
         for part, share in texts.get("fractions", {}).items():

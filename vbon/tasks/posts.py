@@ -127,7 +127,7 @@ def _read(source: str, key: str, settings: Mapping[str, Any]) -> pd.DataFrame:
     rows = read_rows(source, key, settings.get("revision"))
     posts = pd.DataFrame([{"source_id": name, **_checked(row, at)} for name, at, row in rows])
     if posts.empty:
-        raise DataError(f"{source} holds no posts; one JSON object per line is expected")
+        raise DataError(f"{source} holds no posts; give at least one row")
     return posts
 
 

@@ -47,8 +47,8 @@ def load_reviews(
     """Load labelled texts, check every row and drop repeated texts (the first one stays).
 
     Args:
-        source: ``"grammar"``; a local ``.jsonl`` or ``.jsonl.gz`` file; or the id of a dataset
-            for ``datasets.load_dataset``, with its split after a colon (``"name:train"``).
+        source: ``"grammar"``; a file or folder that :mod:`vbon.tasks.files` reads; or the id of
+            a dataset, with its split after a colon (``"name:train"``).
         num_reviews: At most this many, selected by the seed after repeated texts are dropped;
             None keeps all. The grammar needs a number.
         text_column: Column of the text.
@@ -87,7 +87,7 @@ def load_reviews(
         checked = [(name, *_checked(row, at, text_column, label_column)) for name, at, row in rows]
         reviews = pd.DataFrame(checked, columns=["source_id", "text", "label"])
         if reviews.empty:
-            raise DataError(f"{source} holds no reviews; one JSON object per line is expected")
+            raise DataError(f"{source} holds no reviews; give at least one row")
         return reviews
 
     rows = distinct(read(source, "reviews.source"), "text", num_reviews, seed)
@@ -105,6 +105,8 @@ def _checked(row: Any, where: str, text_column: str, label_column: str) -> tuple
                 f"{where}: no column {column!r} (reviews.{key}); columns found: {', '.join(row)}"
             )
     text, label = row[text_column], row[label_column]
+    if label in ("0", "1"):  # as in CSV
+        label = int(label)
     if not isinstance(text, str) or not text.strip():
         raise DataError(f"{where}: column {text_column!r} is empty or not text; got {text!r}")
     if not isinstance(label, int | float) or label not in (0, 1):

@@ -1,17 +1,12 @@
-"""Rows of text from a JSON-lines file or a dataset hub, and their disjoint parts."""
+"""Rows of text from files or a dataset hub, and their disjoint parts."""
 
-import gzip
 import hashlib
-import json
 import logging
 import math
 import os
 import random
-import re
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
@@ -19,40 +14,11 @@ from vbon.artifacts.snapshots import snapshot
 from vbon.errors import ArtifactError, ConfigError, DataError
 from vbon.seeding import derive_seed
 from vbon.tasks.base import PARTS
+from vbon.tasks.files import ACCEPTED, files_in, folder_and_split, read_local, source_kind
 
 DOMAINS = {0: "negative", 1: "positive"}
 """Domain of a prompt by the label of its text, where texts have no domain."""
-ENDINGS = (".jsonl", ".json", ".parquet", ".csv")
-"""Endings of files that are read, in either case; each may be followed by ``.gz``."""
-_OTHER_FILES = (
-    ".txt", ".tsv", ".xml", ".yaml", ".yml", ".xls", ".xlsx", ".zip", ".tar", ".tgz", ".bz2", ".xz",
-    ".zst", ".7z", ".pkl", ".pickle", ".npy", ".npz", ".arrow", ".feather", ".orc", ".db",
-    ".sqlite", ".ndjson", ".gz",
-)  # fmt: skip
-"""Endings by which a source is a file, though not one that is read."""
 _LOG = logging.getLogger(__name__)
-
-
-def source_kind(source: str) -> Literal["grammar", "local", "hub"]:
-    """Origin of the rows of a source: the grammar, files of this machine, or a dataset of the hub.
-
-    Example:
-        >>> [source_kind(name) for name in ("grammar", "my.JSONL", "./folder", "notes.txt")]
-        ['grammar', 'local', 'local', 'local']
-        >>> source_kind("stanfordnlp/imdb:train")
-        'hub'
-    """
-    if source == "grammar":
-        return "grammar"
-    path = source.partition(":")[0]
-    is_path = source.startswith(("/", ".", "~")) or path.count("/") > 1
-    is_file = path.lower().endswith((*ENDINGS, *_OTHER_FILES))
-    return "local" if is_path or is_file or Path(path).exists() else "hub"
-
-
-def is_data(path: Path) -> bool:
-    """Return True if a file's name has an ending that is read."""
-    return path.name.lower().removesuffix(".gz").endswith(ENDINGS)
 
 
 def local_files(source: str) -> list[str]:
@@ -70,34 +36,10 @@ def local_files(source: str) -> list[str]:
     """
     if source_kind(source) != "local":
         return []
-    folder, split = _folder_and_split(source)
+    folder, split = folder_and_split(source)
     if folder is None:
         return [os.path.expanduser(source)]
-    return [str(file) for file in _files_in(folder, split)]
-
-
-def _folder_and_split(source: str) -> tuple[Path | None, str]:
-    """Folder that a local source names, and its split; None for a file."""
-    path, _, split = source.rpartition(":")
-    for name, part in ((source, ""), (path, split)):
-        if name and Path(name).expanduser().is_dir():
-            return Path(name).expanduser(), part
-    return None, ""
-
-
-def _files_in(folder: Path, split: str) -> list[Path]:
-    """Data files below a folder: those of the split, or of ``train`` if any name has it.
-
-    A folder without such files is returned itself.
-    """
-    below = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if is_data(path)]
-    shown = [path for path in below if not any(part.startswith(".") for part in path.parts)]
-
-    def of(name: str) -> list[Path]:
-        word = re.compile(rf"(?:^|[^a-z0-9]){re.escape(name.lower())}(?:[^a-z0-9]|$)")
-        return [folder / path for path in shown if word.search(str(path).lower())]
-
-    return (of(split) if split else of("train") or [folder / path for path in shown]) or [folder]
+    return [str(file) for file in files_in(folder, split) or [folder]]
 
 
 def with_test_rows(rows: pd.DataFrame, tested: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -149,10 +91,11 @@ def distinct(rows: pd.DataFrame, column: str, count: int | None, seed: int) -> p
 
 
 def read_rows(source: str, key: str, revision: str | None = None) -> Iterator[tuple[str, str, Any]]:
-    """Read a local file of JSON lines, or a dataset by its id.
+    """Read local files, or a dataset by its id.
 
     Args:
-        source: A ``.jsonl`` or ``.jsonl.gz`` file, or an id with its split after a colon.
+        source: A file or folder that :mod:`vbon.tasks.files` reads, or an id with its split after a
+            colon.
         key: Key of the source in the config, for messages.
         revision: Commit of the dataset.
 
@@ -162,33 +105,12 @@ def read_rows(source: str, key: str, revision: str | None = None) -> Iterator[tu
     Raises:
         DataError: If the source cannot be read, with the number of the bad line.
     """
-    if source.endswith((".jsonl", ".jsonl.gz")):
-        rows = _read_json_lines(Path(source), key)
-        name, unit = Path(source).name.split(".jsonl")[0], "line"
-    else:
-        rows = _read_dataset(source, key, revision)
-        name, unit = source.split(":")[0].replace("/", "-"), "row"
-    for number, row in rows:
-        yield f"{name}-{number:06d}", f"{source}, {unit} {number}", row
-
-
-def _read_json_lines(path: Path, key: str) -> Iterator[tuple[int, Any]]:
-    if not path.is_file():
-        raise DataError(f"{key} {str(path)!r} does not exist; give a .jsonl(.gz) file")
-    opener = gzip.open if path.suffix == ".gz" else open
-    number = 0
-    try:
-        with opener(path, "rb") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield number, json.loads(line)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(
-            f"{path}, line {number}: unreadable JSON ({reason}); each line must be one JSON object"
-        ) from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}, after line {number}: cannot be read ({error})") from error
+    if source_kind(source) == "local":
+        yield from read_local(source, key)
+        return
+    name = source.split(":")[0].replace("/", "-")
+    for number, row in _read_dataset(source, key, revision):
+        yield f"{name}-{number:06d}", f"{source}, row {number}", row
 
 
 def _read_dataset(source: str, key: str, revision: str | None) -> Iterator[tuple[int, Any]]:
@@ -196,16 +118,16 @@ def _read_dataset(source: str, key: str, revision: str | None) -> Iterator[tuple
 
     name, _, split = source.partition(":")
     try:
-        folder = Path(name) if Path(name).is_dir() else snapshot(name, revision, "dataset")
+        folder = snapshot(name, revision, "dataset")
     except ArtifactError as error:
-        raise DataError(f"{key}: {error} or .jsonl(.gz) file") from error
+        raise DataError(f"{key}: {error} or file") from error
     try:
         dataset = load_dataset(str(folder), split=split or "train")
     except Exception as error:  # the library raises many kinds: unknown split, damaged files
         reason = " ".join(str(error).split())[:200]
         raise DataError(
             f"{key} {source!r} could not be loaded ({type(error).__name__}: {reason}); give "
-            "'grammar', a local .jsonl(.gz) file, or a dataset id with one of its splits"
+            f"{ACCEPTED}, or a dataset id with one of its splits"
         ) from error
     yield from enumerate(dataset, start=1)
 

@@ -1,0 +1,305 @@
+"""Rows of the user's files: JSON lines, JSON, Parquet, CSV and Arrow, also compressed by gzip."""
+
+import csv
+import gzip
+import io
+import json
+import re
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vbon.errors import DataError
+
+ENDINGS = (".jsonl", ".json", ".parquet", ".csv", ".arrow")
+"""Endings of files that are read, in either case; each may be followed by ``.gz``."""
+OTHER_ENDINGS = (
+    ".txt", ".tsv", ".xml", ".yaml", ".yml", ".xls", ".xlsx", ".zip", ".tar", ".tgz", ".bz2", ".xz",
+    ".zst", ".7z", ".pkl", ".pickle", ".npy", ".npz", ".feather", ".orc", ".db", ".sqlite", ".gz",
+    ".ndjson", ".py", ".md",
+)  # fmt: skip
+"""Endings of files that are not read."""
+ACCEPTED = f"a file that ends in {', '.join(ENDINGS)} (perhaps with .gz), or a folder of them"
+
+_LONGEST_LINE = 2**24  # bytes
+_LARGEST_FILE = 2**29  # bytes of a file that is read at once
+_DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
+"""Files that the library ``datasets`` writes beside the rows."""
+
+
+def source_kind(source: str) -> Literal["grammar", "local", "hub"]:
+    """Origin of the rows of a source: the grammar, files of this machine, or a dataset of the hub.
+
+    Example:
+        >>> [source_kind(name) for name in ("grammar", "my.JSONL", "./folder", "notes.txt")]
+        ['grammar', 'local', 'local', 'local']
+        >>> source_kind("stanfordnlp/imdb:train")
+        'hub'
+    """
+    if source == "grammar":
+        return "grammar"
+    path = source.partition(":")[0]
+    is_path = source.startswith(("/", ".", "~")) or path.count("/") > 1
+    is_file = path.lower().endswith((*ENDINGS, *OTHER_ENDINGS))
+    return "local" if is_path or is_file or Path(path).exists() else "hub"
+
+
+def is_data(path: Path) -> bool:
+    """Return True if a file's name has an ending that is read.
+
+    Example:
+        >>> is_data(Path("a/My.JSONL.gz")), is_data(Path("README.md"))
+        (True, False)
+    """
+    name = path.name.lower()
+    return name.removesuffix(".gz").endswith(ENDINGS) and name not in _DESCRIPTIONS
+
+
+def folder_and_split(source: str) -> tuple[Path | None, str]:
+    """Folder that a source names, and the split after its colon; None for a file.
+
+    Example:
+        >>> folder_and_split("absent.jsonl")
+        (None, '')
+    """
+    path, _, split = source.rpartition(":")
+    for name, part in ((source, ""), (path, split)):
+        if name and Path(name).expanduser().is_dir():
+            return Path(name).expanduser(), part
+    return None, ""
+
+
+def files_in(folder: Path, split: str) -> list[Path]:
+    """Data files below a folder, in alphabetical order.
+
+    Args:
+        folder: Folder; what is hidden in it is left out.
+        split: Word in the names of the files, or of their folders; without one, the files of
+            ``train`` if there are any, and else all.
+    """
+    below = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if is_data(path)]
+    shown = [path for path in below if not any(part.startswith(".") for part in path.parts)]
+
+    def of(name: str) -> list[Path]:
+        word = re.compile(rf"(?:^|[^a-z0-9]){re.escape(name.lower())}(?:[^a-z0-9]|$)")
+        return [folder / path for path in shown if word.search(str(path).lower())]
+
+    return of(split) if split else of("train") or [folder / path for path in shown]
+
+
+def refusal(source: str) -> str | None:
+    """Reason for which a local source cannot be read whatever its content, with the remedy.
+
+    Example:
+        >>> refusal("notes.txt")[:40]
+        "'notes.txt' has an unknown ending; give "
+    """
+    path = Path(source).expanduser()
+    if folder_and_split(source)[0] is not None or is_data(path):
+        return None
+    is_named = path.is_file() or path.name.lower().endswith(OTHER_ENDINGS)
+    reason = "has an unknown ending" if is_named else "does not exist"
+    return f"{source!r} {reason}; give {ACCEPTED}, or a dataset id"
+
+
+def read_local(source: str, key: str) -> Iterator[tuple[str, str, Any]]:
+    """Read a file, or the files of a folder.
+
+    Args:
+        source: Path of the file; or of the folder, perhaps with a split after a colon.
+        key: Key of the source in the config, for messages.
+
+    Yields:
+        A name of each row that does not depend on other rows, its place in the source, and the row.
+
+    Raises:
+        DataError: If there is no such file or it cannot be read, with the number of the bad line.
+    """
+    folder, split = folder_and_split(source)
+    path = Path(source).expanduser()
+    files = [path] if folder is None else files_in(folder, split)
+    if folder is not None and not files:
+        of_split = f" of split {split!r}" if split else ""
+        raise DataError(f"{key} {source!r} has no data files{of_split}; give {ACCEPTED}")
+    if reason := refusal(source):
+        raise DataError(f"{key} {reason}")
+    if not files[0].is_file():
+        raise DataError(f"{key} {source!r} does not exist; give {ACCEPTED}, or a dataset id")
+    names = [
+        _stem(Path(file.name) if folder is None else file.relative_to(folder)) for file in files
+    ]
+    counts = Counter(names)
+    for file, name in zip(files, names, strict=True):
+        unique = name if counts[name] == 1 else f"{name}-{file.name.lower().split('.')[-1]}"
+        for unit, number, row in _read(file):
+            yield f"{unique}-{number:06d}", f"{file}, {unit} {number}", row
+
+
+def _stem(path: Path) -> str:
+    """Name of a file without its ending, after those of its folders."""
+    name = path.name[: -len(".gz")] if path.name.lower().endswith(".gz") else path.name
+    return "-".join((*path.parts[:-1], name[: name.rindex(".")]))
+
+
+def _read(path: Path) -> Iterator[tuple[str, int, Any]]:
+    """Unit, number from 1, and content of each row of a file."""
+    name = path.name.lower()
+    reader = _READERS[name.removesuffix(".gz")[name.removesuffix(".gz").rindex(".") :]]
+    unit, number = "line", 0
+    try:
+        with gzip.open(path, "rb") if name.endswith(".gz") else open(path, "rb") as file:
+            for unit, number, row in reader(file):
+                _check_text(row)
+                yield unit, number, row
+    except _BadRow as error:
+        raise DataError(f"{path}, {error}") from error
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{path}, {unit} {number}: has half of a character ({error.object[error.start]!r}), as "
+            "where a text was cut within an emoji; correct it"
+        ) from error
+    except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(f"{path}, after {unit} {number}: cannot be read ({reason})") from error
+
+
+class _BadRow(Exception):
+    """Row that cannot be read; the message begins with its place."""
+
+
+def _check_text(value: Any) -> None:
+    """Raise UnicodeEncodeError if any text of a row has half of a character."""
+    if isinstance(value, str):
+        value.encode()
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _check_text(key)
+            _check_text(item)
+    elif isinstance(value, list):
+        for item in value:
+            _check_text(item)
+
+
+def _json_lines(file: io.BufferedIOBase) -> Iterator[tuple[str, int, Any]]:
+    number = 0
+    while line := file.readline(_LONGEST_LINE + 1):
+        number += 1
+        if len(line) > _LONGEST_LINE:
+            raise _BadRow(
+                f"line {number}: is longer than {_LONGEST_LINE // 2**20} MB; each line must be one "
+                "JSON object"
+            )
+        if line.strip():
+            yield "line", number, _parsed(line, number)
+
+
+def _parsed(line: bytes, number: int) -> Any:
+    """Content of one line; a byte order mark may begin the first."""
+    try:
+        return json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise _BadRow(
+            f"line {number}: unreadable JSON ({_shown(error)}); each line must be one JSON object"
+        ) from error
+
+
+def _shown(error: Exception) -> str:
+    """Reason of an error in one line."""
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+
+
+def _json(file: io.BufferedIOBase) -> Iterator[tuple[str, int, Any]]:
+    """A list of objects, or JSON lines."""
+    start = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
+    file.seek(0)
+    if not start.startswith(b"["):
+        yield from _json_lines(file)
+        return
+    try:
+        rows = json.loads(_whole(file).decode("utf-8-sig"))
+    except json.JSONDecodeError as error:
+        reason = f"{error.msg}: column {error.colno}"
+        raise _BadRow(f"line {error.lineno}: unreadable JSON ({reason})") from error
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise _BadRow(f"line 1: unreadable JSON ({_shown(error)})") from error
+    for number, row in enumerate(rows, start=1):
+        yield "row", number, row
+
+
+def _whole(file: io.BufferedIOBase) -> bytes:
+    data = file.read(_LARGEST_FILE + 1)
+    if len(data) > _LARGEST_FILE:
+        raise _BadRow(
+            f"line 1: the file has more than {_LARGEST_FILE // 2**20} MB; give .jsonl or .parquet "
+            "(not compressed by gzip)"
+        )
+    return data
+
+
+def _csv(file: io.BufferedIOBase) -> Iterator[tuple[str, int, Any]]:
+    """Rows of a table with a header; every cell is a text."""
+    csv.field_size_limit(_LONGEST_LINE)
+    with io.TextIOWrapper(file, "utf-8-sig", newline="") as text:
+        reader = csv.reader(text, strict=True)
+        header: list[str] = []
+        while True:
+            first = reader.line_num + 1
+            try:
+                cells = next(reader, None)
+            except (csv.Error, UnicodeDecodeError) as error:
+                raise _BadRow(f"line {first}: unreadable CSV ({_shown(error)})") from error
+            if cells is None:
+                return
+            if not cells:
+                continue
+            if not header:
+                header = cells
+                if len(set(header)) < len(header):
+                    raise _BadRow(f"line {first}: the header {', '.join(header)} repeats a column")
+                continue
+            if len(cells) != len(header):
+                raise _BadRow(
+                    f"line {first}: has {len(cells)} cells, the header {len(header)} "
+                    f"({', '.join(header)}); write commas within a text in double quotes"
+                )
+            yield "line", first, dict(zip(header, cells, strict=True))
+
+
+def _parquet(file: io.BufferedIOBase) -> Iterator[tuple[str, int, Any]]:
+    if isinstance(file, gzip.GzipFile):  # read from its end
+        file = io.BytesIO(_whole(file))
+    with pq.ParquetFile(file) as table:
+        yield from _rows(table.iter_batches(1024))
+
+
+def _arrow(file: io.BufferedIOBase) -> Iterator[tuple[str, int, Any]]:
+    with pa.ipc.open_stream(file) as batches:
+        yield from _rows(iter(batches))
+
+
+def _rows(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[str, int, Any]]:
+    number = 0
+    for batch in batches:
+        try:
+            rows = batch.to_pylist()
+        except (UnicodeDecodeError, ValueError, OverflowError) as error:
+            raise _BadRow(f"after row {number}: unreadable ({_shown(error)})") from error
+        for row in rows:
+            number += 1
+            yield "row", number, row
+
+
+_READERS: dict[str, Callable[[io.BufferedIOBase], Iterator[tuple[str, int, Any]]]] = {
+    ".jsonl": _json_lines,
+    ".json": _json,
+    ".csv": _csv,
+    ".parquet": _parquet,
+    ".arrow": _arrow,
+}
