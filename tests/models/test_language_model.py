@@ -10,7 +10,7 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaFo
 
 from vbon.batches import Prompts
 from vbon.errors import ArtifactError, ConfigError
-from vbon.models import generic, gpt2, gpt_neox, tabular
+from vbon.models import generic, gpt2, gpt_neox, llama, tabular
 from vbon.models import language_model as lm
 from vbon.models.loading import POINTER, resolve
 from vbon.models.trainable import make_trainable
@@ -139,10 +139,13 @@ def test_backends_serve_the_models_they_are_for():
     assert lm._backend(make_table()) is tabular
     assert gpt_neox.supports(make_neox())
     assert gpt_neox.supports(make_neox(use_parallel_residual=False))
+    assert lm._backend(make_llama()) is llama
     strange = make_neox(hidden_act="relu"), make_neox(attention_dropout=0.1)
-    for other in (make_llama(), *strange, MODELS["gpt2, scaled by layer"]()):
+    for other in (*strange, MODELS["gpt2, scaled by layer"]()):
         assert lm._backend(other) is generic
-    for change in ({"resid_pdrop": 0.1}, {"activation_function": "relu"}):
+    both_ways = {"is_causal": False}
+    assert lm._backend(make_neox(**both_ways)) is generic
+    for change in ({"resid_pdrop": 0.1}, {"activation_function": "relu"}, both_ways):
         assert lm._backend(make_gpt2(**change)) is generic
 
 

@@ -1,12 +1,13 @@
 """Forward pass and decoding with the parameters of Hugging Face's modules, in fewer operations.
 
-The forward pass needs no attention mask because batches are padded on the right. The decoder has
-one key-value cache per *prompt* and one per response, so a prompt with 600 responses is encoded
-and stored once. Both agree with the library's ``forward`` (a test).
+One :class:`Body` and one :class:`Decoder` serve GPT-2, GPT-NeoX and the Llama family, whose modules
+define embeddings, projections and residuals. The forward pass needs no attention mask because
+batches are padded on the right. The decoder has one key-value cache per *prompt* and one per
+response, so a prompt with 600 responses is encoded and stored once. Both agree with the library's
+``forward`` (a test).
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from vbon.batches import Prompts
 
@@ -29,19 +31,26 @@ class Body(ABC):
 
     body: PreTrainedModel
     blocks: nn.ModuleList
-    final_norm: nn.LayerNorm
+    final_norm: nn.Module
+
+    def norm(self, module: nn.Module, x: Tensor) -> Tensor:
+        """Layer norm without the module's hooks."""
+        return F.layer_norm(x, module.normalized_shape, module.weight, module.bias, module.eps)
 
     @abstractmethod
     def embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
         """Input of the first block."""
 
-    def rotation(self, positions: Tensor) -> Callable[[Tensor], Tensor]:
-        """Rotation of queries and keys at these positions; the identity by default."""
-        return lambda part: part
+    def rotation(self, positions: Tensor) -> "Rotation | None":
+        """Rotation of queries and keys at these positions; None by default."""
+        return None
 
     @abstractmethod
-    def qkv(self, block: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
-        """Queries, keys and values [rows, heads, size] of states [rows, width]."""
+    def qkv(self, block: nn.Module, x: Tensor, rotation: "Rotation | None") -> tuple[Tensor, ...]:
+        """Queries, keys and values [rows, heads, size] of states [rows, width].
+
+        Keys and values may have fewer heads, each shared by a group of consecutive queries.
+        """
 
     @abstractmethod
     def add(self, block: nn.Module, x: Tensor, attended: Tensor) -> Tensor:
@@ -67,19 +76,21 @@ class Body(ABC):
         """
         batch, length = input_ids.shape
         positions = torch.arange(length, device=input_ids.device)
-        turn, cache = self.rotation(positions), []
+        rotation, cache = self.rotation(positions.repeat(batch)), []
 
         def through(block: nn.Module, x: Tensor) -> Tensor:
-            parts = (part.unflatten(0, (batch, length)) for part in self.qkv(block, x))
+            parts = (part.unflatten(0, (batch, length)) for part in self.qkv(block, x, rotation))
             query, key, value = (part.transpose(1, 2) for part in parts)
-            query, key = turn(query), turn(key)
             if keep_cache:
                 # Copy once here, or every decoding step would copy them again.
                 cache.append((key.contiguous(), value.contiguous()))
             last = block is self.blocks[-1]
             if last and one_a_row:
                 return self.add(block, x[at], attend_once(query, key, value, at))
-            attended = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+            grouped = query.shape[1] != key.shape[1]
+            attended = F.scaled_dot_product_attention(
+                query, key, value, is_causal=True, enable_gqa=grouped
+            )
             attended = attended.transpose(1, 2).reshape(batch * length, -1)
             if last:
                 attended, x = attended.index_select(0, at), x.index_select(0, at)
@@ -89,7 +100,7 @@ class Body(ABC):
         again = torch.is_grad_enabled() and self.body.is_gradient_checkpointing
         for block in self.blocks:
             x = checkpoint(through, block, x, use_reentrant=False) if again else through(block, x)
-        return norm(self.final_norm, x), cache
+        return self.norm(self.final_norm, x), cache
 
 
 def hidden_states(
@@ -125,19 +136,77 @@ class Decoder:
     def step(self, tokens: Int[Tensor, " rows"]) -> Float[Tensor, "rows width"]:
         """Append one token to each row; return the hidden state that predicts the next."""
         position = self._position + self._cache.step
-        x, turn = self._body.embed(tokens, position), self._body.rotation(position[:, None])
+        x, rotation = self._body.embed(tokens, position), self._body.rotation(position)
         for layer, block in enumerate(self._body.blocks):
-            query, key, value = self._body.qkv(block, x)
-            attended = self._cache.attend(layer, turn(query), turn(key), value)
+            attended = self._cache.attend(layer, *self._body.qkv(block, x, rotation))
             x = self._body.add(block, x, attended)
         self._cache.step += 1
-        self.hidden = norm(self._body.final_norm, x)
+        self.hidden = self._body.norm(self._body.final_norm, x)
         return self.hidden
 
 
-def norm(module: nn.LayerNorm, x: Tensor) -> Tensor:
-    """Layer norm without the module's hooks."""
-    return F.layer_norm(x, module.normalized_shape, module.weight, module.bias, module.eps)
+class Rotation:
+    """Rotary embedding of queries and keys.
+
+    Args:
+        rotary: The library's module, which has the frequencies and computes in float32.
+        like: Tensor of the device and precision of the model.
+        positions: Position of each row.
+    """
+
+    def __init__(self, rotary: nn.Module, like: Tensor, positions: Int[Tensor, " rows"]) -> None:
+        self._cos, self._sin = rotary(like, positions[:, None])
+
+    def __call__(self, x: Float[Tensor, "rows heads size"]) -> Float[Tensor, "rows heads size"]:
+        """Rotate the first entries of each head, all of them in most models."""
+        size = self._cos.shape[-1]
+        part = x[..., :size]
+        first, second = part.chunk(2, -1)
+        rotated = part * self._cos + torch.cat((-second, first), -1) * self._sin
+        return rotated if size == x.shape[-1] else torch.cat((rotated, x[..., size:]), -1)
+
+
+_SMALL = 2**20  # multiply-adds up to which one call of oneDNN costs more than it saves
+
+
+def linear(module: nn.Module, x: Tensor, onednn: bool = False) -> Tensor:
+    """Output of a linear layer, of Hugging Face's ``Conv1D`` or of the adapted form of either.
+
+    Args:
+        module: The layer.
+        x: Its input, [rows, width].
+        onednn: If True, large products without gradient on a processor are computed by oneDNN,
+            which on some processors is more than twice as fast as PyTorch's default library.
+    """
+    if type(module) is Conv1D:  # its weight is [in, out]
+        return torch.addmm(module.bias, x, module.weight)
+    if hasattr(module, "lora_A"):
+        return _adapted(module, x, onednn)
+    if onednn and type(module) is nn.Linear and _suits_onednn(module.weight, x):
+        return torch.ops.mkldnn._linear_pointwise(x, module.weight, module.bias, "none", [], "")
+    return module(x)
+
+
+def _suits_onednn(weight: Tensor, x: Tensor) -> bool:
+    return (
+        not torch.is_grad_enabled()
+        and x.device.type == "cpu"
+        and x.dtype == weight.dtype == torch.float32
+        and not torch.is_autocast_enabled("cpu")
+        and x.numel() * len(weight) > _SMALL
+        and torch.backends.mkldnn.is_available()
+    )
+
+
+def _adapted(module: nn.Module, x: Tensor, onednn: bool) -> Tensor:
+    """Output of a layer with a low-rank update, added in place instead of by a full product."""
+    adapters = module.active_adapters
+    if len(adapters) != 1 or module.merged or module.disable_adapters or module.lora_variant:
+        return module(x)
+    name = adapters[0]
+    low = F.linear(module.lora_dropout[name](x), module.lora_A[name].weight)
+    up, scale = module.lora_B[name].weight.to(low.dtype), module.scaling[name]
+    return linear(module.base_layer, x, onednn).addmm_(low, up.t(), alpha=scale)
 
 
 class PrefixCache:
@@ -159,7 +228,7 @@ class PrefixCache:
         self, prefix: list[tuple[Tensor, Tensor]], prompts: Prompts, draws: int, max_new_tokens: int
     ) -> None:
         self._prefix, self._draws, self.step = prefix, draws, 0
-        _, heads, _, size = prefix[0][0].shape
+        _, heads, _, size = prefix[0][0].shape  # heads of keys and values
         self._scale = size**-0.5
         tokens = torch.arange(prompts.ids.shape[1], device=prompts.ids.device)
         padded, self._bias = tokens >= prompts.lengths[:, None], None
@@ -173,33 +242,41 @@ class PrefixCache:
         self,
         layer: int,
         query: Float[Tensor, "rows heads size"],
-        key: Float[Tensor, "rows heads size"],
-        value: Float[Tensor, "rows heads size"],
+        key: Float[Tensor, "rows stored size"],
+        value: Float[Tensor, "rows stored size"],
     ) -> Float[Tensor, "rows width"]:
-        """Store key and value of one new token per row; return what it attends to in a layer."""
-        rows, heads, now = query.shape[0], query.shape[1], self.step + 1
+        """Store key and value of one new token per row; return what it attends to in a layer.
+
+        A group of queries that share a head of keys and values is one matrix, so none is repeated.
+        """
+        rows, heads, now = query.shape[0], key.shape[1], self.step + 1
         keys, values = self._own[layer]
         keys[:, :, self.step], values[:, :, self.step] = key, value
         prefix_keys, prefix_values = self._prefix[layer]
-        prompts, prefix_length = prefix_keys.shape[0], prefix_keys.shape[2]
-        query = query * self._scale
-        by_prompt = query.view(prompts, self._draws, heads, -1).transpose(1, 2)
-        scores_prefix = by_prompt @ prefix_keys.transpose(2, 3)
+        prefix_length = prefix_keys.shape[2]
+        query = (query * self._scale).view(rows, heads, -1, query.shape[-1])
+        scores_prefix = self._by_prompt(query) @ prefix_keys.transpose(2, 3)
         if self._bias is not None:
             scores_prefix = scores_prefix + self._bias
-        scores_prefix = scores_prefix.transpose(1, 2).reshape(rows, heads, prefix_length)
-        scores_own = (query.unsqueeze(2) @ keys[:, :, :now].transpose(2, 3)).squeeze(2)
-        weights = torch.cat((scores_prefix, scores_own), 2).softmax(2)
-        weights_prefix = weights[..., :prefix_length].view(prompts, self._draws, heads, -1)
-        attended = (weights_prefix.transpose(1, 2) @ prefix_values).transpose(1, 2)
-        attended_own = (weights[..., prefix_length:].unsqueeze(2) @ values[:, :, :now]).squeeze(2)
-        return (attended.reshape(rows, heads, -1) + attended_own).reshape(rows, -1)
+        scores_own = query @ keys[:, :, :now].transpose(2, 3)
+        weights = torch.cat((self._by_row(scores_prefix), scores_own), 3).softmax(3)
+        attended = self._by_prompt(weights[..., :prefix_length]) @ prefix_values
+        attended_own = weights[..., prefix_length:] @ values[:, :, :now]
+        return (self._by_row(attended) + attended_own).reshape(rows, -1)
+
+    def _by_prompt(self, x: Float[Tensor, "rows heads group n"]) -> Float[Tensor, "p heads m n"]:
+        """Rows of all draws of a prompt as one matrix per head."""
+        return x.unflatten(0, (-1, self._draws)).transpose(1, 2).flatten(2, 3)
+
+    def _by_row(self, x: Float[Tensor, "p heads m n"]) -> Float[Tensor, "rows heads group n"]:
+        """Inverse of :meth:`_by_prompt`."""
+        return x.unflatten(2, (self._draws, -1)).transpose(1, 2).flatten(0, 1)
 
 
 def attend_once(
     query: Float[Tensor, "rows heads tokens size"],
-    key: Float[Tensor, "rows heads tokens size"],
-    value: Float[Tensor, "rows heads tokens size"],
+    key: Float[Tensor, "rows stored tokens size"],
+    value: Float[Tensor, "rows stored tokens size"],
     at: Int[Tensor, " rows"],
 ) -> Float[Tensor, "rows width"]:
     """Attention output of one token per row, over itself and the tokens before it.
@@ -209,5 +286,6 @@ def attend_once(
     row, length = torch.arange(len(at), device=at.device), key.shape[2]
     position = at - row * length
     seen = torch.arange(length, device=at.device) <= position[:, None]
-    query = query[row, :, position].unsqueeze(2)
+    # Queries that share a head of keys and values are its rows.
+    query = query[row, :, position].unflatten(1, (key.shape[1], -1))
     return F.scaled_dot_product_attention(query, key, value, seen[:, None, None]).flatten(1)

@@ -3,9 +3,9 @@
 from functools import partial
 
 import torch
-from jaxtyping import Float, Int
+import torch.nn.functional as F
 from torch import Tensor
-from transformers import GPTNeoXForCausalLM, GPTNeoXForSequenceClassification, GPTNeoXModel
+from transformers import GPTNeoXForCausalLM, GPTNeoXForSequenceClassification
 from transformers.models.gpt_neox.modeling_gpt_neox import GPTNeoXLayer
 
 from vbon.models import fast
@@ -13,32 +13,15 @@ from vbon.models import fast
 
 def supports(model: torch.nn.Module) -> bool:
     """Return True if ``model`` is a GPT-NeoX whose configuration this module implements."""
-    if not isinstance(model, (GPTNeoXForCausalLM, GPTNeoXForSequenceClassification)):
+    if type(model) not in (GPTNeoXForCausalLM, GPTNeoXForSequenceClassification):
         return False
     config = model.config
     return (
-        config.hidden_act == "gelu"
+        getattr(config, "is_causal", True)
+        and config.hidden_act == "gelu"
         and config.rope_parameters["rope_type"] == "default"
         and not (config.attention_dropout or config.hidden_dropout)
     )
-
-
-class _Rotary:
-    """Rotary embedding of queries and keys at given positions."""
-
-    def __init__(self, body: GPTNeoXModel, positions: Int[Tensor, "*positions"]) -> None:
-        # In float32 whatever the model's precision, as in the library.
-        angles = positions[..., None].float() * body.rotary_emb.inv_freq.float()
-        kind = body.embed_in.weight.dtype
-        both = angles.cos(), angles.sin()
-        self._cos, self._sin = (torch.cat((part, part), -1).to(kind) for part in both)
-
-    def __call__(self, x: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch size"]:
-        size = self._cos.shape[-1]
-        part = x[..., :size]
-        first, second = part.chunk(2, -1)
-        rotated = part * self._cos + torch.cat((-second, first), -1) * self._sin
-        return rotated if size == x.shape[-1] else torch.cat((rotated, x[..., size:]), -1)
 
 
 class _Body(fast.Body):
@@ -51,18 +34,23 @@ class _Body(fast.Body):
     def embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
         return self.body.embed_in(tokens)
 
-    def rotation(self, positions: Tensor) -> _Rotary:
-        return _Rotary(self.body, positions)
+    def rotation(self, positions: Tensor) -> fast.Rotation:
+        return fast.Rotation(self.body.rotary_emb, self.body.embed_in.weight, positions)
 
-    def qkv(self, block: GPTNeoXLayer, x: Tensor) -> tuple[Tensor, ...]:
-        joined = block.attention.query_key_value(fast.norm(block.input_layernorm, x))
+    def qkv(self, block: GPTNeoXLayer, x: Tensor, rotation: fast.Rotation) -> tuple[Tensor, ...]:
+        joined = fast.linear(block.attention.query_key_value, self.norm(block.input_layernorm, x))
         # The weights store query, key and value of a head side by side.
-        return joined.view(len(x), self.body.config.num_attention_heads, -1).chunk(3, -1)
+        joined = joined.view(len(x), self.body.config.num_attention_heads, -1)
+        query, key, value = joined.chunk(3, -1)
+        return rotation(query), rotation(key), value
 
     def add(self, block: GPTNeoXLayer, x: Tensor, attended: Tensor) -> Tensor:
-        total = x + block.attention.dense(attended)
+        total = x + fast.linear(block.attention.dense, attended)
         inner = x if block.use_parallel_residual else total
-        return total + block.mlp(fast.norm(block.post_attention_layernorm, inner))
+        inner = fast.linear(
+            block.mlp.dense_h_to_4h, self.norm(block.post_attention_layernorm, inner)
+        )
+        return total + fast.linear(block.mlp.dense_4h_to_h, F.gelu(inner))
 
 
 hidden_states, Decoder = partial(fast.hidden_states, _Body), partial(fast.Decoder, _Body)

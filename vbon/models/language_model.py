@@ -22,7 +22,7 @@ from transformers import (
 
 from vbon.batches import Prompts
 from vbon.errors import ConfigError
-from vbon.models import generic, gpt2, gpt_neox, tabular
+from vbon.models import generic, gpt2, gpt_neox, llama, tabular
 from vbon.models.loading import load_pretrained
 
 _TOKENS = 2048
@@ -89,7 +89,7 @@ class Decoder(Protocol):
 def _backend(model: nn.Module) -> ModuleType:
     if isinstance(model, tabular.TabularLM):
         return tabular
-    return next((part for part in (gpt2, gpt_neox) if part.supports(model)), generic)
+    return next((part for part in (gpt2, gpt_neox, llama) if part.supports(model)), generic)
 
 
 def hidden_states(
@@ -111,9 +111,11 @@ def hidden_states(
 
 def output_logits(model: PreTrainedModel, hidden: Tensor) -> Float[Tensor, "*batch vocab"]:
     """Logits of the next token from final hidden states."""
-    if isinstance(model, tabular.TabularLM):
-        return tabular.output_logits(model, hidden)
-    logits = model.get_output_embeddings()(hidden)
+    backend = _backend(model)
+    if hasattr(backend, "output_logits"):
+        logits = backend.output_logits(model, hidden)
+    else:
+        logits = model.get_output_embeddings()(hidden)
     return logits.float() if logits.dtype in _HALF else logits
 
 

@@ -5,20 +5,27 @@ scores of all tokens, which takes several times as long for models with few bloc
 test).
 """
 
+from types import ModuleType
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from vbon.models import gpt2, gpt_neox
-
-_BODIES = {"GPT2ForSequenceClassification": gpt2, "GPTNeoXForSequenceClassification": gpt_neox}
+from vbon.models import gpt2, gpt_neox, llama
 
 
 def supports(model: nn.Module) -> bool:
     """Return True if ``model`` is such a classifier and its configuration is implemented."""
-    part = _BODIES.get(type(model).__name__)
-    return part is not None and part.supports(model) and model.config.pad_token_id is not None
+    return (
+        type(model).__name__.endswith("ForSequenceClassification")
+        and _backend(model) is not None
+        and model.config.pad_token_id is not None
+    )
+
+
+def _backend(model: nn.Module) -> ModuleType | None:
+    return next((part for part in (gpt2, gpt_neox, llama) if part.supports(model)), None)
 
 
 def logits(
@@ -44,5 +51,5 @@ def logits(
     column = torch.arange(length, device=input_ids.device)
     last = (column * (input_ids != model.config.pad_token_id)).argmax(1)
     at = torch.arange(batch, device=input_ids.device) * length + last
-    states = _BODIES[type(model).__name__].hidden_states(model, input_ids, at, True)
+    states = _backend(model).hidden_states(model, input_ids, at, True)
     return model.score(states)
