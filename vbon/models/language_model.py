@@ -1,7 +1,8 @@
 """One interface to every language model: load, forward pass, decoding, value head, log-probs.
 
-Models are of Hugging Face's classes, in their saved format. GPT-2, GPT-NeoX and the tabular model
-have a faster forward pass in this package; other causal models use their own.
+Models are of Hugging Face's classes, in their saved format. GPT-2, GPT-NeoX, the
+Llama family and the tabular model have a faster forward pass in this package; other causal models
+use their own.
 """
 
 from collections.abc import Callable
