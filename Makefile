@@ -21,6 +21,10 @@ figures: $(VENV)  ## redraw every figure and table from what is in results, or i
 	@exec .venv/bin/vbon workflow -s workflow/figures.smk -F --cores $(CORES)
 
 record: $(VENV)  ## run what is not done, and record everything with DVC
+	@git rev-parse --git-dir > /dev/null 2>&1 \
+	    || .venv/bin/dvc config core.no_scm 2> /dev/null | grep -qi true \
+	    || { echo 'DVC needs a Git repository, and this folder is none: run `git init`, or' \
+	    '`.venv/bin/dvc config core.no_scm true`, and again `make record`' >&2; exit 1; }
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" exec .venv/bin/dvc repro
 
 restore: $(VENV)  ## after `dvc pull`: continue from what came, without retraining

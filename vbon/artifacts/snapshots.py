@@ -1,11 +1,44 @@
 """Local copies of Hugging Face Hub repositories, fetched once and then read offline."""
 
+import os
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from vbon.errors import ArtifactError
 
+_CACHES = {
+    "hub": ("HF_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME", "HOME"),
+    "datasets": ("HF_DATASETS_CACHE", "HF_HOME", "XDG_CACHE_HOME", "HOME"),
+    "snakemake": ("XDG_CACHE_HOME", "HOME"),
+}
+"""Environment variables that decide where a cache is, the first that is set."""
 FETCH = "`vbon prefetch` with the same config on a machine with network access"
+
+
+def check_cache(name: str, folder: str | Path) -> None:
+    """Refuse a cache that cannot be written.
+
+    Args:
+        name: ``hub``, ``datasets`` or ``snakemake``.
+        folder: The cache.
+
+    Raises:
+        ArtifactError: One line that names the folder and the environment variable that decides it.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            return
+    except OSError as error:
+        variable = next((v for v in _CACHES[name] if os.environ.get(v)), _CACHES[name][-1])
+        usual = "XDG_CACHE_HOME" if name == "snakemake" else "HF_HOME"
+        remedy = variable if variable.startswith("HF_") else usual
+        raise ArtifactError(
+            f"the cache {folder} cannot be written ({os.strerror(error.errno)}); it is below "
+            f"{variable} = {os.environ.get(variable, '')!r}: set {remedy} to a folder that can be "
+            "written"
+        ) from error
 
 
 def snapshot(name: str, revision: str | None = None, kind: str = "model") -> Path:

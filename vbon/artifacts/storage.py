@@ -12,6 +12,7 @@ _WRITABLE = "make it writable, or give results_dir a folder that is"
 _REMEDIES = {
     errno.ENOSPC: "free some space there",
     errno.EDQUOT: "free some space there, or request a larger quota",
+    errno.ENOTDIR: _WRITABLE,
     errno.EROFS: _WRITABLE,
     errno.EACCES: _WRITABLE,
     errno.EPERM: _WRITABLE,

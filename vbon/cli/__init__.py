@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import vbon
 from vbon.errors import VbonError
@@ -43,6 +44,9 @@ def main(arguments: list[str] | None = None) -> int:
     if words[0] == "--version":
         print(vbon.__version__)
         return 0
+    if (message := _other_code()) is not None:
+        print(f"vbon {words[0]}: {message}", file=sys.stderr)
+        return 1
     if words[0] not in _ONLINE:
         for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
             os.environ.setdefault(name, "1")  # the libraries read it when they are imported
@@ -71,6 +75,20 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"vbon {words[0]}: {message}", file=sys.stderr)
         return 1
     return 0
+
+
+def _other_code() -> str | None:
+    """Message if this folder is a checkout whose package is not the one that runs; else None.
+
+    A copied environment runs the code of the checkout that it was copied from.
+    """
+    package, running = Path("vbon/__init__.py"), Path(vbon.__file__)
+    if not (package.exists() and Path("Snakefile").exists()) or package.samefile(running):
+        return None
+    return (
+        f"this folder has its own package, and the code of {running.parent} would run; install "
+        "this one: `rm -r .venv` and `make` again, or `pip install --no-deps --editable .`"
+    )
 
 
 def _verb(name: str) -> Callable[[list[str]], None] | None:

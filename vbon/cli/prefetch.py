@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from vbon.artifacts.snapshots import check_cache
 from vbon.artifacts.steps import json_word
 from vbon.artifacts.tables import write_json
 from vbon.cli.options import config_parser
@@ -22,6 +23,10 @@ def prefetch(arguments: list[str]) -> None:
     sources = args.sources
     if sources is None:
         sources = hub_sources(load(["config.yaml", *args.config, *args.configfile]))
+    if sources:
+        from huggingface_hub import constants
+
+        check_cache("hub", constants.HF_HUB_CACHE)
     commits = {}
     for place, (kind, name, revision, *file) in sources.items():
         commit = fetch(place, kind, name, revision, *file)

@@ -17,6 +17,7 @@ import psutil
 
 from vbon.analysis.ending import ending
 from vbon.artifacts.integrity import SUFFIX, set_aside
+from vbon.artifacts.snapshots import check_cache
 from vbon.artifacts.storage import clear_leftovers, explain
 from vbon.cli.options import parser
 from vbon.errors import ArtifactError, VbonError
@@ -24,6 +25,9 @@ from vbon.planning.config import load
 
 LOCK = Path(".vbon.lock")
 _MARK = "VBON_WORKFLOW"
+_SNAKEFILES = ("Snakefile", "snakefile", "workflow/Snakefile", "workflow/snakefile")
+_WHERE = {"-s", "--snakefile", "-d", "--directory"}
+"""Options of Snakemake that name another graph or folder."""
 _MAKING_NOTHING = {"-n", "--dry-run", "--dryrun", "--touch", "-t", "--unlock", "--lint", "--report"}
 """Options of Snakemake with which it makes nothing."""
 _MOST_CAUSES = 10  # lines of failing jobs
@@ -41,6 +45,14 @@ def workflow(arguments: list[str]) -> None:
         usage = "usage: vbon workflow [options of snakemake]\n\n"
         print(usage + " ".join(workflow.__doc__.split()))
         return
+    options = {word.partition("=")[0] for word in arguments}
+    if not options & _WHERE and not any(Path(name).exists() for name in _SNAKEFILES):
+        raise VbonError(
+            "there is no Snakefile in this folder; start in a checkout of the project, which has "
+            "the rules (an installed package does not)"
+        )
+    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    check_cache("snakemake", Path(caches, "snakemake"))
     # Closed by the kernel however this process ends; jobs do not inherit it.
     lock = open(LOCK, "a+")  # noqa: SIM115
     try:
@@ -168,7 +180,10 @@ def restore(arguments: list[str]) -> None:
     try:
         stages = [stage for stage in json.loads(done.stdout) if stage.partition("@")[0] != _REDRAWN]
     except ValueError:
-        raise ArtifactError(f"`dvc status` failed: {done.stderr.strip()}") from None
+        reason = " ".join(done.stderr.split())
+        if "not a git repository" in reason:
+            reason += "; run `git init`, or `dvc config core.no_scm true`"
+        raise ArtifactError(f"`dvc status` failed: {reason}") from None
     if stages:
         shown = ", ".join(stages[:_MOST_STAGES]) + (" …" if len(stages) > _MOST_STAGES else "")
         raise ArtifactError(

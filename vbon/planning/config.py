@@ -16,7 +16,13 @@ from vbon.pool.shared import MIN_PROMPTS
 from vbon.tasks.base import Task, TextTask
 from vbon.tasks.registry import KINDS, kind_of, make_task
 
-SCHEMA = Path(__file__).parents[2] / "workflow" / "schemas" / "config.schema.yaml"
+BASE = "config.yaml"
+"""Configuration of a checkout, which others are laid over."""
+_SCHEMAS = (
+    Path(__file__).parents[2] / "workflow" / "schemas" / "config.schema.yaml",
+    Path(__file__).with_name("config.schema.yaml"),  # of an installed package
+)
+SCHEMA = next((path for path in _SCHEMAS if path.is_file()), _SCHEMAS[0])
 STUDIED = ("run_methods", "methods", "seeds", "logf", "online", "offline", "budgets", "evaluation")
 """Keys that a study may change where it shares the task's models and draws."""
 
@@ -57,11 +63,21 @@ def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]
 def load(files: Iterable[str | Path]) -> dict[str, Any]:
     """Read configuration files, lay each over those before it, complete and check the result.
 
+    Outside a checkout, where there is no ``config.yaml`` to start from, the others are complete.
+
     Raises:
         ConfigError: If a file cannot be read, or a key or value is refused.
     """
+    files = list(files)
+    if BASE in files[:-1] and not Path(BASE).exists():
+        files.remove(BASE)
     config: dict[str, Any] = {}
     for file in files:
+        if not Path(file).exists():
+            raise ConfigError(
+                f"{file}: does not exist; give the path of a configuration, or start in the folder "
+                f"of a checkout, which has a {BASE}"
+            )
         try:
             value = yaml.safe_load(Path(file).read_text())
         except (OSError, yaml.YAMLError) as error:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from vbon.artifacts.snapshots import snapshot
+from vbon.artifacts.snapshots import check_cache, snapshot
 from vbon.errors import ArtifactError, ConfigError, DataError
 from vbon.seeding import derive_seed
 from vbon.tasks.base import PARTS
@@ -114,8 +114,9 @@ def read_rows(source: str, key: str, revision: str | None = None) -> Iterator[tu
 
 
 def _read_dataset(source: str, key: str, revision: str | None) -> Iterator[tuple[int, Any]]:
-    from datasets import load_dataset
+    from datasets import config, load_dataset
 
+    check_cache("datasets", config.HF_DATASETS_CACHE)
     name, _, split = source.partition(":")
     try:
         folder = snapshot(name, revision, "dataset")
