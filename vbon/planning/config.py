@@ -134,7 +134,9 @@ def _section(name: str, section: Any, is_run: bool) -> dict[str, Any]:
         raise ConfigError(
             f"{name}.kind: {kind!r} is unknown; {hint(kind, kinds)}accepted: {', '.join(kinds)}"
         )
-    completed = _with_defaults({**section, "kind": kind}, section_schema(kind))
+    completed = _with_defaults(
+        KINDS.get(kind).filled({**section, "kind": kind}), section_schema(kind)
+    )
     _validate(completed, section_schema(kind), (name,))
     return completed
 

@@ -68,6 +68,11 @@ class Task(ABC):
     def __init__(self, section: Mapping[str, Any]) -> None:
         self.section = section
 
+    @classmethod
+    def filled(cls, section: dict[str, Any]) -> dict[str, Any]:
+        """A section as it is given, with keys that its other keys imply and no default states."""
+        return section
+
     def check(self, where: str) -> None:  # noqa: B027
         """Refuse relations between keys of the section that its schema cannot state.
 

@@ -84,7 +84,7 @@ def distinct(rows: pd.DataFrame, column: str, count: int | None, seed: int) -> p
     kept = rows.drop_duplicates(column, ignore_index=True)
     duplicates = len(rows) - len(kept)
     if count is not None and count < len(kept):
-        selected = sorted(_shuffled(kept[column], seed, "choice")[:count])
+        selected = sorted(shuffled(kept[column], seed, "choice")[:count])
         kept = kept.loc[selected].reset_index(drop=True)
     kept.attrs["duplicates"] = duplicates
     return kept
@@ -133,7 +133,7 @@ def _read_dataset(source: str, key: str, revision: str | None) -> Iterator[tuple
     yield from enumerate(dataset, start=1)
 
 
-def _shuffled(texts: "pd.Series[str]", seed: int, name: str) -> list[int]:
+def shuffled(texts: "pd.Series[str]", seed: int, name: str) -> list[int]:
     """Row numbers in an order that depends on the text of each row, not on its neighbours."""
     salt = str(derive_seed(seed, name)).encode()
     keys = [hashlib.sha256(salt + text.encode()).digest() for text in texts]
@@ -187,7 +187,7 @@ def assign_parts(
         tested = rows.pop("for_test")
         parts = assign_parts(rows[~tested], column, fractions, seed, kind)
         return pd.concat([parts, rows[tested].assign(part="test")], ignore_index=True)
-    order, parts = _shuffled(rows[column], seed, "split"), [""] * len(rows)
+    order, parts = shuffled(rows[column], seed, "split"), [""] * len(rows)
     start, share = 0, 0.0
     for part in PARTS:
         share += fractions[part]
