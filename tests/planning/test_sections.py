@@ -68,7 +68,7 @@ def test_a_section_that_no_task_names_is_checked_and_not_run():
         ({"logf": {"m": 999}}, "films.logf.m: 999 draws requested, films.sampling.train_draws"),
         ({"posts": {}}, "films.posts: unknown key"),
         ({"kind": "revews"}, "films.kind: 'revews' is unknown; did you mean 'reviews'? accepted: "),
-        ({"kind": 3}, "films.kind: 3 is unknown; accepted: enumerable, posts, reviews"),
+        ({"kind": 3}, "films.kind: 3 is unknown; accepted: enumerable, posts, prompts, reviews"),
         ({"kind": ["posts"]}, "films.kind: ['posts'] is unknown; did you mean 'posts'?"),
         ({"kind": None}, "films.kind: missing, but tasks lists films; add a section films that"),
         ({"studies": {"a": {"logf": {"m": 0}}}}, "films.studies.a.logf.m: 0 is not allowed"),
@@ -87,7 +87,7 @@ def test_a_task_without_a_kind_is_refused_with_the_remedy(section):
         resolve(BASE | {"tasks": ["films"], **section})
     assert str(error.value) == (
         "films.kind: missing, but tasks lists films; add a section films that gives its kind; "
-        "accepted: enumerable, posts, reviews, and files in the folder that VBON_TASKS names"
+        "accepted: enumerable, posts, prompts, reviews, and files in the folder that VBON_TASKS names"
     )
 
 
@@ -123,5 +123,5 @@ def test_an_unknown_kind_ends_a_verb_with_one_line(checkout, capsys):
         assert main([verb]) == 1
         error = capsys.readouterr().err
         assert error == (
-            f"vbon {verb}: films.kind: 'film' is unknown; accepted: enumerable, posts, reviews\n"
+            f"vbon {verb}: films.kind: 'film' is unknown; accepted: enumerable, posts, prompts, reviews\n"
         )
