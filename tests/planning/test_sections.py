@@ -87,7 +87,8 @@ def test_a_task_without_a_kind_is_refused_with_the_remedy(section):
         resolve(BASE | {"tasks": ["films"], **section})
     assert str(error.value) == (
         "films.kind: missing, but tasks lists films; add a section films that gives its kind; "
-        "accepted: enumerable, posts, prompts, reviews, and files in the folder that VBON_TASKS names"
+        "accepted: enumerable, posts, prompts, reviews, and files in the folder that VBON_TASKS "
+        "names"
     )
 
 
@@ -123,5 +124,6 @@ def test_an_unknown_kind_ends_a_verb_with_one_line(checkout, capsys):
         assert main([verb]) == 1
         error = capsys.readouterr().err
         assert error == (
-            f"vbon {verb}: films.kind: 'film' is unknown; accepted: enumerable, posts, prompts, reviews\n"
+            f"vbon {verb}: films.kind: 'film' is unknown; accepted: enumerable, posts, prompts, "
+            "reviews\n"
         )
