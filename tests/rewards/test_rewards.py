@@ -162,9 +162,10 @@ def test_texts_are_encoded_as_the_tokenizer_itself_does(classifier_folder):
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_batches_are_padded_as_the_tokenizer_itself_does(classifier_folder, monkeypatch, side):
+def test_batches_are_padded_on_the_right(classifier_folder, monkeypatch, side):
+    """As the tokenizer itself does, whatever its side: padding on the left moves positions."""
     rewards = ClassifierReward(classifier_folder, batch_size=4)
-    words, given = AutoTokenizer.from_pretrained(classifier_folder, padding_side=side), []
+    words, given = AutoTokenizer.from_pretrained(classifier_folder, padding_side="right"), []
     forward = type(rewards._model).forward
     monkeypatch.setattr(rewards._tokenizer, "padding_side", side)
     monkeypatch.setattr(

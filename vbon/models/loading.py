@@ -6,12 +6,13 @@ process would score texts with another head.
 
 import json
 import logging
+import os
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from vbon.artifacts.snapshots import snapshot
 from vbon.errors import ArtifactError
@@ -32,25 +33,37 @@ logging.getLogger("transformers.modeling_utils").addFilter(
 )
 
 
+def pointer(path: str | Path) -> dict[str, Any]:
+    """Content of the pointer file in a folder, which names a model elsewhere; empty without one.
+
+    Raises:
+        ArtifactError: If it is damaged.
+    """
+    file = Path(path) / POINTER
+    if not file.exists():
+        return {}
+    try:
+        target = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(target["id"], str) and isinstance(target.get("revision"), str | None):
+            return target
+    except (ValueError, TypeError, KeyError, AttributeError):
+        pass
+    raise ArtifactError(
+        f"{file}: does not name a model, as id and revision; delete it, so that it is written again"
+    )
+
+
 def resolve(path: str | Path) -> Path:
     """Folder to load a model from: ``path``, or the target of a pointer file in it.
 
     Raises:
         ArtifactError: If the pointer is damaged, or names a repository that was not fetched before.
     """
-    pointer = Path(path) / POINTER
-    if not pointer.exists():
+    target = pointer(path)
+    if not target:
         return Path(path)
-    try:
-        target = json.loads(pointer.read_text())
-        name, revision = target["id"], target.get("revision")
-        folder = Path(name).expanduser()
-    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
-        raise ArtifactError(
-            f"{pointer}: does not name a model, as id and revision; delete it, so that it is "
-            "written again"
-        ) from error
-    return folder if folder.is_dir() else snapshot(name, revision)
+    folder = Path(os.path.expanduser(target["id"]))
+    return folder if folder.is_dir() else snapshot(target["id"], target.get("revision"))
 
 
 def load_pretrained(auto: Any, path: str | Path, what: str, **options: Any) -> Any:
@@ -69,24 +82,40 @@ def load_pretrained(auto: Any, path: str | Path, what: str, **options: Any) -> A
             not in the checkpoint, have other shapes there, or those in it are of another model.
     """
     options["local_files_only"] = True
-    if auto is not AutoTokenizer:
-        options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
+    weights = {"output_loading_info": True, "ignore_mismatched_sizes": True}
     place = str(path)
     try:
         folder = resolve(path)
         place = str(path) if folder == Path(path) else f"{path} (of {folder})"
-        loaded = auto.from_pretrained(folder, trust_remote_code=False, **options)
+        if auto is AutoTokenizer:
+            auto = _tokenizer_class(folder)
+            return auto.from_pretrained(folder, trust_remote_code=False, **options)
+        options |= weights
+        model, info = auto.from_pretrained(folder, trust_remote_code=False, **options)
     except ArtifactError as error:
         raise ArtifactError(f"{path}: {error}") from error
     except Exception as error:  # damaged files raise many kinds
         raise ArtifactError(f"{place}: no {what} could be loaded ({_reason(error)})") from error
-    if auto is AutoTokenizer:
-        return loaded
-    model, info = loaded
     fault = _fault(model, info, what)
     if fault is not None:
         raise ArtifactError(f"{place}: {fault}")
     return model
+
+
+def _tokenizer_class(folder: Path) -> Any:
+    """Class of a folder's tokenizer: the general one if the folder says so.
+
+    The library replaces that by the usual class of some architectures (Qwen2, Phi-3), which
+    splits texts by rules of its own instead of the file's.
+    """
+    try:
+        settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        name = settings["tokenizer_class"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return AutoTokenizer
+    general = name in ("TokenizersBackend", "PreTrainedTokenizerFast")
+    whole = general and (folder / "tokenizer.json").is_file() and "auto_map" not in settings
+    return PreTrainedTokenizerFast if whole else AutoTokenizer
 
 
 def _reason(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from vbon.models.loading import pointer
 from vbon.rewards.base import (
     Completions,
     RewardModel,
@@ -20,11 +21,27 @@ __all__ = [
 
 
 def load_reward_model(
-    path: str | Path, batch_size: int = 256, transform: str = "identity"
+    path: str | Path,
+    batch_size: int = 256,
+    transform: str = "identity",
+    *,
+    label: str | int | None = None,
+    chat: bool | None = None,
 ) -> RewardModel:
-    """Load the reward model of a folder: a table, a Python function, or a classifier or scorer."""
+    """Load the reward model of a folder: a table, a Python function, or a classifier or scorer.
+
+    Args:
+        path: Folder of the reward model, or of a pointer to one.
+        batch_size: Texts per call or forward pass.
+        transform: A name in :data:`vbon.rewards.base.TRANSFORMS`.
+        label: Class of a classifier; by default the pointer's, or the positive one.
+        chat: Score conversations in the model's chat template; by default as the pointer says.
+    """
     if (Path(path) / NAME).exists():
         return FunctionReward(path, batch_size, transform)
     if (Path(path) / TABLE).exists():
         return TableReward(path, transform)
-    return ClassifierReward(path, batch_size, transform)
+    target = pointer(path)
+    label = target.get("label") if label is None else label
+    chat = target.get("chat", False) if chat is None else chat
+    return ClassifierReward(path, batch_size, transform, label, chat)
