@@ -12,10 +12,11 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
 
 from vbon.artifacts.snapshots import snapshot
 from vbon.errors import ArtifactError
+from vbon.models.adapters import base_of, load_merged
 
 POINTER = "pointer.json"
 _UNUSED = re.compile(
@@ -82,24 +83,35 @@ def load_pretrained(auto: Any, path: str | Path, what: str, **options: Any) -> A
             not in the checkpoint, have other shapes there, or those in it are of another model.
     """
     options["local_files_only"] = True
-    weights = {"output_loading_info": True, "ignore_mismatched_sizes": True}
     place = str(path)
     try:
         folder = resolve(path)
         place = str(path) if folder == Path(path) else f"{path} (of {folder})"
+        base = base_of(folder)
         if auto is AutoTokenizer:
-            auto = _tokenizer_class(folder)
-            return auto.from_pretrained(folder, trust_remote_code=False, **options)
-        options |= weights
-        model, info = auto.from_pretrained(folder, trust_remote_code=False, **options)
+            return _tokenizer(folder, base and base[2], options)
+        options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
+        if base is not None:
+            model, info = load_merged(auto, folder, base[2], options)
+        else:
+            model, info = auto.from_pretrained(folder, trust_remote_code=False, **options)
     except ArtifactError as error:
-        raise ArtifactError(f"{path}: {error}") from error
+        raise ArtifactError(f"{place}: {error}") from error
     except Exception as error:  # damaged files raise many kinds
         raise ArtifactError(f"{place}: no {what} could be loaded ({_reason(error)})") from error
     fault = _fault(model, info, what)
     if fault is not None:
         raise ArtifactError(f"{place}: {fault}")
     return model
+
+
+def _tokenizer(folder: Path, base: Path | None, options: dict[str, Any]) -> Any:
+    """Tokenizer of a folder; of an adapter's base model if the adapter has none."""
+    if base is not None:
+        if not (folder / "tokenizer_config.json").is_file():
+            folder = base
+        options |= {"config": AutoConfig.from_pretrained(base, trust_remote_code=False, **options)}
+    return _tokenizer_class(folder).from_pretrained(folder, trust_remote_code=False, **options)
 
 
 def _tokenizer_class(folder: Path) -> Any:

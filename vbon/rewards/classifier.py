@@ -92,8 +92,18 @@ class ClassifierReward:
         config.use_cache = False  # of keys and values, which no second pass would read
         self._fast = last_token.supports(self._model)
         self._pads, self._needs_types = known, False
+        sparse = getattr(config, "attention_type", None) == "block_sparse"
+        modules = self._model.modules() if sparse else ()
+        self._sparse = [part for part in modules if hasattr(part, "set_attention_type")]
         if not (self._fast and known):
             self._check()
+
+    @property
+    def batches(self) -> str:
+        """Texts that share a forward pass: ``padded``, ``of one length`` or ``of one text``."""
+        if self._batch_size == 1:
+            return "of one text"
+        return "padded" if self._pads else "of one length"
 
     @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> Rewards:
@@ -260,6 +270,9 @@ class ClassifierReward:
             kinds = torch.zeros(real.shape, dtype=torch.long)
             kinds[real] = torch.tensor([kind for row in picked for kind in types[row]])
             options["token_type_ids"] = kinds.to(self._model.device)
+        for part in self._sparse:  # as it does itself, but for good, at the first short text
+            size = (5 + 2 * part.config.num_random_blocks) * part.config.block_size
+            part.set_attention_type("block_sparse" if real.shape[1] > size else "original_full")
         return self._model(padded, **options).logits.double().cpu()
 
     @torch.no_grad()
@@ -310,8 +323,7 @@ class ClassifierReward:
                 "give a reward model without random parts"
             )
         # Sparse attention depends on the length of the batch.
-        sparse = getattr(self._model.config, "attention_type", None) == "block_sparse"
-        self._pads = self._pads and not sparse and agree(rows, _EXACT)
+        self._pads = self._pads and not self._sparse and agree(rows, _EXACT)
         if not self._pads and not agree(rows[::2], _CLOSE):
             self._batch_size = 1
 

@@ -229,6 +229,12 @@ class TextTask(Task):
                         f"{where}.{role}.{key}: {model[key]!r} is not allowed beside an id; give "
                         "one of them"
                     )
+            for key, unset in {"label": None, "chat": False}.items():
+                if model.get(key, unset) is not unset and model["id"] is None:
+                    raise ConfigError(
+                        f"{where}.{role}.{key}: {model[key]!r} needs a classifier with an id; "
+                        f"give {where}.{role}.id, or remove {key}"
+                    )
             if model.get("gguf_file") is not None and model["id"] is None:
                 raise ConfigError(
                     f"{where}.{role}.gguf_file: {model['gguf_file']!r} is a file of a repository "

@@ -43,7 +43,11 @@ def build(role: str, task: Section, texts: Input, seed: int, card: Output, job: 
             record["inputs"]["gguf"], record["paths"]["gguf"] = content_hash(file), str(file)
             record["key"] = digest([record["key"], record["inputs"]])
         elif settings["id"] is not None:
-            _point(folder, settings["id"], settings["revision"])
+            _point(folder, settings)
+            if role != "reference":
+                from vbon.rewards import load_reward_model
+
+                load_reward_model(folder)  # an error now, not after the draws
         elif settings.get("callable") is not None:
             _copy_function(folder, *settings["callable"].rsplit(":", 1))
         else:
@@ -63,16 +67,27 @@ def _gguf_of(settings: dict[str, Any]) -> Path | None:
     return Path(settings["gguf"]).expanduser() if settings.get("gguf") is not None else None
 
 
-def _point(folder: Path, name: str, revision: str | None) -> None:
-    """Name a model by a commit of the hub, or by the content of a folder."""
+def _point(folder: Path, settings: dict[str, Any]) -> None:
+    """Name a model by a commit of the hub, or by the content of a folder, with its reading."""
+    from vbon.models.adapters import base_of
     from vbon.models.loading import POINTER
 
+    target = _target(settings["id"], settings["revision"])
+    unset: dict[str, Any] = {"label": None, "chat": False}
+    target |= {
+        key: settings[key] for key in unset if settings.get(key, unset[key]) is not unset[key]
+    }
+    place = Path(settings["id"]).expanduser()
+    base = base_of(place if place.is_dir() else snapshot(target["id"], target["revision"]))
+    if base is not None and base[2] != place:
+        target["base"] = {"id": base[0], "content": content_hash(base[2])}
+    write_json(folder / POINTER, target)
+
+
+def _target(name: str, revision: str | None) -> dict[str, Any]:
     if Path(name).expanduser().is_dir():
-        content = content_hash(Path(name).expanduser())
-        write_json(folder / POINTER, {"id": name, "content": content})
-        return
-    commit = snapshot(name, revision).name
-    write_json(folder / POINTER, {"id": name, "revision": commit, "asked": revision})
+        return {"id": name, "content": content_hash(Path(name).expanduser())}
+    return {"id": name, "revision": snapshot(name, revision).name, "asked": revision}
 
 
 def _copy_function(folder: Path, file: str, name: str) -> None:
