@@ -5,7 +5,7 @@ repeats itself, or when the held-out evaluator is the reward model in disguise. 
 artifacts only and needs no model.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -77,10 +77,12 @@ def data_report(
             ``reference_minus_lead_rougeL``.
 
     Returns:
-        Rows (quantity, value, low, high, ok): counts of texts and prompts, ``p_positive`` (the
-        reference's mean probability of POSITIVE, if there is one), ``reward_mean``,
-        ``reward_sd_within`` and ``reward_sd_between`` prompts, ``duplicate_share``, ``tied_share``
-        (draws of differing text whose reward equals another's of the same prompt),
+        Rows (quantity, value, low, high, ok): counts of texts and prompts,
+        ``prompts_beginning_with_<s>`` (share of the prompts that begin with special tokens, by
+        these), ``p_positive`` (the reference's mean probability of POSITIVE, if there is one),
+        ``reward_mean``, ``reward_sd_within`` and ``reward_sd_between`` prompts,
+        ``duplicate_share``, ``tied_share`` (draws of differing text whose reward equals another's
+        of the same prompt),
         ``spearman_within``, ``finished_share``, ``response_tokens``, the metrics and the numbers of
         that table. A quantity without bounds is always ok.
 
@@ -103,6 +105,7 @@ def data_report(
         "num_train_prompts": len(prompts["train"]),
         "num_test_prompts": len(prompts["test"]),
         "prompts_in_both": len(train & test),
+        **_beginnings(prompts.values()),
         "draws_per_prompt": len(draws) / draws["prompt_id"].nunique(),
         **({"p_positive": p.mean()} if (p := draws["reward_prob"]).notna().any() else {}),
         "reward_mean": draws["reward"].mean(),
@@ -132,6 +135,13 @@ def data_report(
         free = name not in checks
         rows.append((name, float(value), low, high, bool(free or low <= value <= high)))
     return pd.DataFrame(rows, columns=["quantity", "value", "low", "high", "ok"])
+
+
+def _beginnings(prompts: Iterable[pd.DataFrame]) -> dict[str, float]:
+    """Share of the prompts that begin with special tokens, by these."""
+    tokens = pd.concat(prompts).get("begins_with", pd.Series(dtype=str)).fillna("")
+    shares = tokens[tokens != ""].value_counts() / len(tokens)
+    return {f"prompts_beginning_with_{name}": share for name, share in shares.items()}
 
 
 def assert_report(report: pd.DataFrame) -> None:

@@ -18,6 +18,7 @@ from vbon.seeding import derive_seed
 from vbon.tasks.base import ROLES, Task, TextTask, is_built
 from vbon.tasks.post_grammar import write_posts
 from vbon.tasks.registry import register
+from vbon.tasks.special_tokens import begun, first_ids
 from vbon.tasks.texts import assign_parts, distinct, prompt_id, read_rows, with_test_rows
 
 COLUMNS = ("subreddit", "title", "post", "summary")
@@ -264,7 +265,9 @@ def make_post_prompts(
 
 def _prompts(rows: pd.DataFrame, tokenizer: Any, count: int, max_tokens: int) -> pd.DataFrame:
     """The first ``count`` distinct prompts of posts of one domain."""
-    frame = rows[["source_id", "domain"]].assign(prompt=prompt_texts(rows, tokenizer, max_tokens))
+    first = first_ids(tokenizer)
+    texts = prompt_texts(rows, tokenizer, max_tokens - len(first))
+    frame = rows[["source_id", "domain"]].assign(prompt=texts)
     frame = frame.drop_duplicates("prompt", ignore_index=True)
     if len(frame) < count:
         raise DataError(
@@ -272,8 +275,8 @@ def _prompts(rows: pd.DataFrame, tokenizer: Any, count: int, max_tokens: int) ->
             "requested; raise posts.num_posts, change posts.in_domain or request fewer prompts"
         )
     frame = frame.head(count)
-    ids = tokenizer(frame["prompt"].tolist(), add_special_tokens=False)["input_ids"]
-    frame["prompt_ids"] = ids
+    encoded = tokenizer(frame["prompt"].tolist(), **_PLAIN)["input_ids"]
+    frame["prompt_ids"] = ids = [begun(one, first) for one in encoded]
     keys = zip(frame["source_id"], ids, strict=True)
     frame["prompt_id"] = [prompt_id(source, tokens) for source, tokens in keys]
     return frame[["prompt_id", "prompt", "prompt_ids", "source_id", "domain"]]

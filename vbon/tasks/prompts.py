@@ -12,6 +12,7 @@ import pandas as pd
 from vbon.errors import ConfigError, DataError
 from vbon.tasks.base import ROLES, Task, TextTask, is_built
 from vbon.tasks.registry import register
+from vbon.tasks.special_tokens import chat_ids, text_ids
 from vbon.tasks.texts import distinct, prompt_id, read_rows, shuffled, with_test_rows
 
 _LOG = logging.getLogger(__name__)
@@ -127,7 +128,10 @@ class OwnPrompts(TextTask):
         rows = rows.iloc[shuffled(rows["text"], seed, "choice")]
         seen, kept, long = {tuple(map(int, ids)) for ids in taken}, [], 0
         for row in rows.itertuples():
-            ids = _encode(tokenizer, row, settings["chat"])
+            if settings["chat"]:
+                ids = chat_ids(tokenizer, json.loads(row.messages), row.source_id)
+            else:
+                ids = text_ids(tokenizer, row.text)
             if len(ids) > settings["max_tokens"]:
                 long += 1
             elif tuple(ids) not in seen:
@@ -208,24 +212,3 @@ def _turns(value: Any, where: str) -> Iterator[dict[str, str]]:
                 f"{str(turn)[:80]!r}"
             )
         yield {"role": turn["role"], "content": turn["content"]}
-
-
-def _encode(tokenizer: Any, row: Any, chat: bool) -> list[int]:
-    """Token ids of a prompt, with the special tokens that its tokenizer wants."""
-    if not chat:
-        return tokenizer(row.text, add_special_tokens=True)["input_ids"]
-    if not tokenizer.chat_template:
-        raise ConfigError(
-            "prompts.chat: true needs a chat template, which the reference's tokenizer lacks; give "
-            "chat: false, or a reference that was trained on conversations"
-        )
-    try:
-        return tokenizer.apply_chat_template(
-            json.loads(row.messages), add_generation_prompt=True, return_dict=False
-        )
-    except Exception as error:  # a template may raise anything
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise DataError(
-            f"{row.source_id}: the reference's chat template refuses its messages ({reason}); "
-            "correct them or drop prompts.system"
-        ) from error

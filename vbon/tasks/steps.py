@@ -15,6 +15,7 @@ from vbon.pool import steps as pool
 from vbon.seeding import derive_seed
 from vbon.tasks.base import ROLES
 from vbon.tasks.registry import Section, make_task
+from vbon.tasks.special_tokens import beginning
 
 
 @step
@@ -113,6 +114,9 @@ def prompts(
     for split, path in {"train": train, "test": test}.items():
         frame = task.prompts(rows, tokenizer, split, seed, taken)
         taken = frame["prompt_ids"].tolist()
+        if any(first := [beginning(tokenizer, ids) for ids in taken]):
+            frame["begins_with"] = first
+        print(f"{split} prompts begin with {first[0] or 'no special token'}")
         write_table(path, frame, "prompts", record)
 
 

@@ -15,6 +15,7 @@ from vbon.errors import ArtifactError, ConfigError, DataError
 from vbon.seeding import derive_seed
 from vbon.tasks.base import PARTS
 from vbon.tasks.files import ACCEPTED, files_in, folder_and_split, read_local, source_kind
+from vbon.tasks.special_tokens import beginning, begun, first_ids
 
 DOMAINS = {0: "negative", 1: "positive"}
 """Domain of a prompt by the label of its text, where texts have no domain."""
@@ -228,23 +229,25 @@ def make_prompts(
     """Cut prompts of U{min..max} tokens from the beginnings of texts (arXiv:2407.06057, Sec. 6).
 
     Each length is drawn from a separate stream, so a prompt does not change when other texts come
-    or go. Texts of fewer than ``max_tokens`` tokens are left out, because they would make the
-    lengths uneven. Of prompts with the same tokens the first is kept.
+    or go. The special tokens that the tokenizer's template puts before a text come first. Texts
+    with fewer tokens than the longest prompt has are left out, because they would make the lengths
+    uneven. Of prompts with the same tokens the first is kept.
 
     Args:
         rows: Rows of one part: ``source_id``, ``text``, and perhaps ``domain`` or ``label``.
         tokenizer: A Hugging Face tokenizer of the reference.
         num_prompts: Number of prompts to return.
-        min_tokens: Shortest prompt, in tokens; at least 2.
-        max_tokens: Longest prompt, in tokens.
+        min_tokens: Shortest beginning of a text, in tokens; at least 2.
+        max_tokens: Longest prompt, in tokens, with special tokens that the tokenizer puts first.
         seed: Seed of the lengths.
         exclude: Token ids of prompts that must not occur again (those of the other split).
 
     Returns:
-        Schema "prompts": ``prompt_id``, ``prompt`` (the decoded ids), ``prompt_ids`` (list of
-        int), ``source_id`` and ``domain`` (the text's, or the name of its label, or ``all``).
+        Schema "prompts": ``prompt_id``, ``prompt`` (the text), ``prompt_ids`` (list of int),
+        ``source_id`` and ``domain`` (the text's, or the name of its label, or ``all``).
 
     Raises:
+        ConfigError: If special tokens leave fewer than ``min_tokens`` to the text.
         DataError: If the texts give fewer distinct prompts than requested.
 
     Example:
@@ -256,17 +259,24 @@ def make_prompts(
         >>> prompts["prompt_ids"].map(len).between(2, 8).all().item()
         True
     """
-    options = {"add_special_tokens": False, "truncation": True, "max_length": max_tokens}
+    first = first_ids(tokenizer)
+    longest = max_tokens - len(first)
+    if longest < min_tokens:
+        raise ConfigError(
+            f"prompts.max_tokens: {max_tokens} is too few for prompts.min_tokens = {min_tokens} "
+            f"after {beginning(tokenizer, first)}, with which the reference's prompts begin"
+        )
+    options = {"add_special_tokens": False, "truncation": True, "max_length": longest}
     encoded = tokenizer(rows["text"].tolist(), **options)["input_ids"]
     excluded = {tuple(map(int, ids)) for ids in exclude}
     seen: set[tuple[int, ...]] = set()
     prompts, short, repeated, shared = [], 0, 0, 0
     for source, domain, ids in zip(rows["source_id"], _domains(rows), encoded, strict=True):
-        if len(ids) < max_tokens:
+        if len(ids) < longest:
             short += 1
             continue
         lengths = random.Random(derive_seed(seed, "prompt", source))
-        key = tuple(ids[: lengths.randint(min_tokens, max_tokens)])
+        key = tuple(begun(ids[: lengths.randint(min_tokens, longest)], first))
         if key in seen or key in excluded:
             repeated, shared = repeated + (key in seen), shared + (key in excluded)
             continue
@@ -281,7 +291,8 @@ def make_prompts(
     _LOG.info("%d prompts from %d texts (%s)", num_prompts, len(rows), counts)
     columns = ["prompt_id", "prompt_ids", "source_id", "domain"]
     frame = pd.DataFrame(prompts[:num_prompts], columns=columns)
-    frame.insert(1, "prompt", tokenizer.batch_decode(frame["prompt_ids"].tolist()))
+    texts = [ids[len(first) :] for ids in frame["prompt_ids"]]
+    frame.insert(1, "prompt", tokenizer.batch_decode(texts))
     return frame
 
 
