@@ -13,6 +13,7 @@ from vbon.errors import ArtifactError, ConfigError
 from vbon.models import generic, gpt2, gpt_neox, llama, tabular
 from vbon.models import language_model as lm
 from vbon.models.loading import POINTER, resolve
+from vbon.models.paths import path_of
 from vbon.models.trainable import make_trainable
 
 PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13]]
@@ -136,17 +137,19 @@ def test_gpt2_follows_the_settings_of_its_adapters():
 def test_backends_serve_the_models_they_are_for():
     assert gpt2.supports(make_gpt2())
     assert gpt2.supports(make_lora())
-    assert lm._backend(make_table()) is tabular
+    assert path_of(make_table()).states is tabular.hidden_states
     assert gpt_neox.supports(make_neox())
     assert gpt_neox.supports(make_neox(use_parallel_residual=False))
-    assert lm._backend(make_llama()) is llama
+    assert path_of(make_llama()).states is llama.hidden_states
     strange = make_neox(hidden_act="relu"), make_neox(attention_dropout=0.1)
     for other in (*strange, MODELS["gpt2, scaled by layer"]()):
-        assert lm._backend(other) is generic
+        assert path_of(other).states is generic.hidden_states
     both_ways = {"is_causal": False}
-    assert lm._backend(make_neox(**both_ways)) is generic
-    for change in ({"resid_pdrop": 0.1}, {"activation_function": "relu"}, both_ways):
-        assert lm._backend(make_gpt2(**change)) is generic
+    for change in ({"resid_pdrop": 0.1}, {"activation_function": "relu"}):
+        assert path_of(make_gpt2(**change)).states is generic.hidden_states
+    for model in (make_neox(**both_ways), make_gpt2(**both_ways)):
+        with pytest.raises(ConfigError, match="attends to later tokens"):
+            path_of(model)
 
 
 def test_generic_backend_is_the_gpt2_backend():

@@ -8,8 +8,9 @@ from support import with_seed
 from test_language_model import PROMPTS, check_decoder, prompts, responses
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM
 
-from vbon.models import fast, generic, llama
+from vbon.models import fast, generic, llama, paths
 from vbon.models import language_model as lm
+from vbon.models.paths import Path, path_of
 from vbon.models.trainable import make_trainable, merged
 from vbon.sampling import sample
 
@@ -88,7 +89,7 @@ def our_logits(model, ids):
 def test_logits_are_the_librarys(name, dtype, tolerance):
     model, (ids, mask) = MODELS[name]().to(dtype), padded()
     assert llama.supports(model)
-    assert lm._backend(model) is llama
+    assert path_of(model).states is llama.hidden_states
     expected = model(ids, attention_mask=mask.long()).logits
     scale = expected[mask].std()
     assert scale > 0.5
@@ -166,11 +167,11 @@ def of_prompt(rollouts, draw, draws):
 
 @pytest.mark.parametrize("name", ["llama", "one head of keys", "qwen3", "smollm3"])
 @torch.no_grad()
-def test_draws_and_log_probs_are_those_of_the_generic_path(name, monkeypatch):
+def test_draws_and_log_probs_are_those_of_the_generic_path(name):
     model = MODELS[name]()
     options = {"draws": 4, "max_new_tokens": 6, "eos_token_id": 2, "seed": 0}
     ours = sample(model, prompts(), **options)
-    monkeypatch.setattr(lm, "_backend", lambda model: generic)
+    model.vbon_path = Path("padded", generic.hidden_states, generic.Decoder, paths._linear)
     theirs = sample(model, prompts(), **options)
     assert torch.equal(ours.response_ids, theirs.response_ids)
     torch.testing.assert_close(ours.token_log_probs, theirs.token_log_probs, rtol=0, atol=1e-5)
@@ -181,7 +182,7 @@ def test_low_rank_updates_are_those_of_the_merged_model():
     model, (ids, mask) = with_lora(make("qwen2")).double(), padded()
     ids_of, counted = responses(3, 5)
     plain = merged(model)
-    assert lm._backend(model) is lm._backend(plain) is llama
+    assert path_of(model).states is path_of(plain).states is llama.hidden_states
     torch.testing.assert_close(
         lm.token_log_probs(model, prompts(), ids_of, counted),
         lm.token_log_probs(plain, prompts(), ids_of, counted),
@@ -231,4 +232,4 @@ OTHERS = {
 def test_other_models_run_through_their_own_forward(name):
     model = OTHERS[name]()
     assert not llama.supports(model)
-    assert lm._backend(model) is generic
+    assert paths._fast_body(model) is None

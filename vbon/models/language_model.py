@@ -7,7 +7,6 @@ use their own.
 
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -23,8 +22,9 @@ from transformers import (
 
 from vbon.batches import Prompts
 from vbon.errors import ConfigError
-from vbon.models import generic, gpt2, gpt_neox, llama, tabular
+from vbon.models import tabular
 from vbon.models.loading import load_pretrained
+from vbon.models.paths import path_of
 
 _TOKENS = 2048
 _HALF = (torch.bfloat16, torch.float16)
@@ -42,8 +42,11 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
 def load_language_model(path: str | Path) -> PreTrainedModel:
     """Load a causal language model in float32 and evaluation mode, with all dropout set to 0.
 
+    The path of its log-probs is chosen (:func:`vbon.models.paths.path_of`).
+
     Raises:
         ArtifactError: If the folder has no causal language model.
+        ConfigError: If its log-probs cannot be computed here, or it attends to later tokens.
     """
     model = load_pretrained(AutoModelForCausalLM, path, "language model", dtype=torch.float32)
     for name, value in model.config.to_dict().items():
@@ -52,7 +55,9 @@ def load_language_model(path: str | Path) -> PreTrainedModel:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-    return model.eval().to(device())
+    model = model.eval().to(device())
+    path_of(model)
+    return model
 
 
 def device() -> torch.device:
@@ -87,12 +92,6 @@ class Decoder(Protocol):
     def step(self, tokens: Int[Tensor, " rows"]) -> Tensor: ...
 
 
-def _backend(model: nn.Module) -> ModuleType:
-    if isinstance(model, tabular.TabularLM):
-        return tabular
-    return next((part for part in (gpt2, gpt_neox, llama) if part.supports(model)), generic)
-
-
 def hidden_states(
     model: PreTrainedModel,
     input_ids: Int[Tensor, "batch tokens"],
@@ -107,16 +106,12 @@ def hidden_states(
     """
     if at is None:
         at = torch.arange(input_ids.numel(), device=input_ids.device)
-    return _backend(model).hidden_states(model, input_ids, at)
+    return path_of(model).states(model, input_ids, at)
 
 
 def output_logits(model: PreTrainedModel, hidden: Tensor) -> Float[Tensor, "*batch vocab"]:
     """Logits of the next token from final hidden states."""
-    backend = _backend(model)
-    if hasattr(backend, "output_logits"):
-        logits = backend.output_logits(model, hidden)
-    else:
-        logits = model.get_output_embeddings()(hidden)
+    logits = path_of(model).logits(model, hidden)
     return logits.float() if logits.dtype in _HALF else logits
 
 
@@ -124,7 +119,7 @@ def make_decoder(
     model: PreTrainedModel, prompts: Prompts, draws: int, max_new_tokens: int
 ) -> Decoder:
     """Start decoding ``draws`` responses to each prompt."""
-    return _backend(model).Decoder(model, prompts, draws, max_new_tokens)
+    return path_of(model).decoder(model, prompts, draws, max_new_tokens)
 
 
 class ValueHead(nn.Module):
@@ -140,6 +135,7 @@ class ValueHead(nn.Module):
 
     def forward(self, hidden: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch"]:
         """Value of each state."""
+        hidden = hidden[..., : self.inner.in_features]  # logits may follow
         return self.outer(F.relu(self.inner(hidden))).squeeze(-1)
 
 
@@ -148,7 +144,7 @@ def make_value_head(model: PreTrainedModel, seed: int) -> nn.Module:
     if isinstance(model, tabular.TabularLM):
         return tabular.ValueTable(len(model.table)).to(model.device, model.dtype)
     generator = torch.Generator().manual_seed(seed)
-    return ValueHead(model.config.hidden_size, generator).to(model.device, model.dtype)
+    return ValueHead(path_of(model).width, generator).to(model.device, model.dtype)
 
 
 def pack(

@@ -10,6 +10,7 @@ import torch
 
 from vbon.batches import Prompts
 from vbon.models.language_model import check_tokenizer, load_language_model, load_tokenizer
+from vbon.models.paths import path_of
 from vbon.pool.table import rollout_rows
 from vbon.sampling.backends import make_backend
 from vbon.seeding import derive_seed
@@ -35,6 +36,7 @@ def draw(
     torch.set_num_threads(1)
     model, tokenizer = load_language_model(reference), load_tokenizer(reference)
     eos_token_id = check_tokenizer(tokenizer, model)
+    print(f"{type(model).__name__}: log-probs by path {path_of(model).name!r}", flush=True)
     backend = make_backend(settings, reference, model)
     # Prompts of one length go together, so that no padding is decoded; a prompt's draws depend
     # on its id alone, and the original order is restored below.

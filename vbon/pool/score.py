@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 
 from vbon.models.language_model import hidden_states, load_language_model, load_tokenizer
+from vbon.models.paths import path_of
 from vbon.pool.table import load_prompts, prompts_of
 from vbon.rewards import Completions, load_reward_model, replace_unfinished
 
@@ -80,10 +81,10 @@ def features_of(
     model, tokenizer = load_language_model(reference), load_tokenizer(reference)
     completions = Completions(tokenizer, table, [[] for _ in table.prompt_id])
     rewards = load_reward_model(reward_model, size, settings["transform"])(completions).reward
-    states = []
+    states, width = [], path_of(model).width
     for rows in torch.arange(len(table)).split(_ROWS):
         batch = table.select(rows)
         last = torch.arange(len(rows)) * batch.ids.shape[1] + batch.lengths - 1
         ids = batch.ids.to(model.device)
-        states.append(hidden_states(model, ids, last.to(ids.device)).double().cpu())
+        states.append(hidden_states(model, ids, last.to(ids.device))[:, :width].double().cpu())
     return rewards, table.lengths.double().numpy(), torch.cat(states).numpy()
