@@ -16,6 +16,7 @@ from vbon.artifacts.tables import (
     atomic_path,
     check_table,
     damaged_parts,
+    read_either,
     read_record,
     write_json,
     write_record,
@@ -304,3 +305,14 @@ def test_a_table_under_the_name_of_another_is_damaged(tmp_path):
     write_table(path, example("rewards"), "rewards")
     with pytest.raises(ArtifactError, match="written as rewards-train-1"):
         check_table(path.rename(tmp_path / "rewards-train-0.parquet"))
+
+
+def test_texts_of_a_small_table_stay_texts(tmp_path):
+    """A response of digits is no number, and one of "NA" or "null" is not missing."""
+    rows = {"prompt": ["1", "NA"], "response": ["", "007"], "reward": [1.5, np.nan], "seed": [0, 1]}
+    pd.DataFrame(rows).to_csv(tmp_path / "excerpts.csv", index=False)
+    table = read_either(tmp_path / "excerpts.csv")
+    assert table["prompt"].tolist() == rows["prompt"]
+    assert table["response"].tolist() == rows["response"]
+    assert table["reward"].isna().tolist() == [False, True]
+    assert table["seed"].tolist() == [0, 1]

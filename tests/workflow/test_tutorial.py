@@ -1,6 +1,7 @@
-"""docs/tutorials/bring-your-own-model.md, block by block, with a hub of the tests' own."""
+"""The tutorials on models, prompts and rewards, block by block, with a hub of the tests' own."""
 
 import json
+import math
 import os
 import shutil
 import sys
@@ -12,17 +13,68 @@ from commands import follow
 from hub import COMMIT, serve
 from support import save_reference
 
+from vbon.artifacts import read_table
+from vbon.artifacts.tables import read_either
+from vbon.planning.workflow import SPLITS
+
 ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs/tutorials/bring-your-own-model.md").read_text()
+PROMPTS = (ROOT / "docs/tutorials/bring-your-own-prompts.md").read_text()
 
 
-@pytest.mark.workflow
-def test_the_tutorial_does_what_it_says(tmp_path):
-    folder = tmp_path / "checkout"
+def checkout(folder):
+    """What the workflow needs of the repository, in a new folder."""
     folder.mkdir()
     for name in ("Snakefile", "config.yaml", "workflow", "profiles"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, folder / name)
+    return folder
+
+
+@pytest.mark.workflow
+def test_a_chat_task_with_verified_answers_does_what_its_page_says(tmp_path):
+    """Ten sums, a tiny Llama and its chat template, and a reward that reads the answer."""
+    folder = checkout(tmp_path / "checkout")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    follow(PROMPTS, folder, os.environ | {"PATH": path, "HF_HUB_OFFLINE": "1"})
+    results = folder / "results-sums/sums"
+    prompts = {
+        split: read_table(results / f"prompts/{split}.parquet", "prompts") for split in SPLITS
+    }
+    rows = [json.loads(line) for line in (folder / "sums.jsonl").read_text().splitlines()]
+    kept = [json.loads(row) for split in SPLITS for row in prompts[split]["row"]]
+    assert sorted(map(str, kept)) == sorted(map(str, rows))
+    for row in prompts["test"].itertuples():
+        asked = json.loads(row.row)["prompt"]
+        assert json.loads(row.messages) == [{"role": "user", "content": asked}]
+        assert row.prompt_ids[0] == 0  # <bos>, once
+        assert list(row.prompt_ids).count(0) == 1
+        assert row.prompt == asked
+
+    samples = read_table(results / "reference/samples/test.parquet", "samples")
+    rewards = read_table(results / "reference/rewards/test.parquet", "rewards")
+    draws = samples.merge(rewards, on=["prompt_id", "draw"]).merge(prompts["test"], on="prompt_id")
+    right = [row.response == json.loads(row.row)["answer"] for row in draws.itertuples()]
+    assert 0.1 < sum(right) / len(right) < 0.6
+    assert draws["reward"].tolist() == right
+    assert draws["evaluator_reward"].tolist() == draws["response"].str.isdecimal().tolist()
+
+    points = pd.read_csv(results / "points.csv").set_index(["method", "setting"])
+    assert (points["status"] == "ok").all()
+    assert points["reward"]["best_of_n", "n4"] > points["reward"]["reference", "default"]
+    bound = math.log(4) - 3 / 4  # of rewards without ties
+    assert 0.1 < points["kl"]["best_of_n", "n4"] < 0.95 * bound
+    tables = {path.stem for path in (results / "tables").glob("*.csv")}
+    assert {"data", "orderings", "claims", "excerpts", "inference"} <= tables
+    assert not {"distances", "oracle_curves", "bands"} & tables
+    excerpts = read_either(results / "tables/excerpts.csv")
+    assert excerpts["response"].str.contains(r"\d").any()
+    assert "What is 2+5?" in (folder / "results-sums/report/index.html").read_text()
+
+
+@pytest.mark.workflow
+def test_the_tutorial_does_what_it_says(tmp_path):
+    folder = checkout(tmp_path / "checkout")
     model = save_reference(tmp_path / "model")
     with serve({"models/sshleifer/tiny-gpt2": model}) as endpoint:
         bin_folder = Path(sys.executable).parent

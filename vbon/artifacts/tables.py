@@ -292,7 +292,15 @@ def read_either(
     schema = schema or Path(path).stem
     if Path(path).suffix == ".parquet":
         return read_table(path, schema, columns)
-    return read_copy(path, schema) if schema in SCHEMAS else pd.read_csv(path)
+    if schema in SCHEMAS:
+        return read_copy(path, schema)
+    texts = {"prompt", "response"} & set(header := pd.read_csv(path, nrows=0).columns)
+    if not texts:
+        return pd.read_csv(path)
+    # A response of digits is no number, and one of "NA" or "null" is not missing.
+    missing = {name: [""] for name in header if name not in texts}
+    types = dict.fromkeys(texts, str)
+    return pd.read_csv(path, dtype=types, keep_default_na=False, na_values=missing)
 
 
 def write_both(path: str, frame: pd.DataFrame, schema: str, record: dict[str, Any]) -> None:

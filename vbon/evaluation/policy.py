@@ -16,7 +16,12 @@ from vbon.artifacts import read_table
 from vbon.batches import Prompts, Rollouts
 from vbon.methods.base import Method, Selection
 from vbon.models.language_model import load_language_model, load_tokenizer, response_logits
-from vbon.objectives.best_of_n import cap_log_below, kl_upper_bound, log_bon_ratio
+from vbon.objectives.best_of_n import (
+    cap_log_below,
+    kl_upper_bound,
+    kl_with_ties,
+    log_bon_ratio,
+)
 from vbon.objectives.kl import kl_full, kl_k3
 from vbon.pool.logf import estimate
 from vbon.pool.table import load_prompts, rollout_rows
@@ -122,17 +127,21 @@ def select_responses(
     fresh: pd.DataFrame,
     pool_sorted: dict[str, Float64[np.ndarray, " draws"]],
     num_responses: int,
+    has_ties: bool = False,
 ) -> pd.DataFrame:
     """Responses that a selection method returns from fresh reference draws.
 
     For best-of-n, ``log_prob`` is the reference's log-prob plus the estimated log-ratio S, and
-    ``kl`` is the closed-form upper bound in nats, which is conservative for best-of-n.
+    ``kl`` is the closed-form upper bound in nats, which is conservative for best-of-n. With ties
+    the mass of a reward is its share of the pool, if that is larger than the response's own
+    probability, and ``kl`` is the pool's estimate.
 
     Args:
         method: The method at one setting.
         fresh: Scored draws, columns of schemas "samples" and "rewards", outside the ranking pool.
         pool_sorted: Ascending pool rewards of each prompt.
         num_responses: Maximum number of responses per prompt.
+        has_ties: True if distinct responses often share a reward.
     """
     fresh = fresh.sort_values(["prompt_id", "draw"], kind="stable")
     prompts = fresh["prompt_id"].unique()
@@ -145,9 +154,14 @@ def select_responses(
     picked["kl"], picked["kl_k3"] = kl_upper_bound(method.n), 0.0 if method.n == 1 else np.nan
     if method.n > 1:
         pools = np.stack([pool_sorted[name] for name in picked["prompt_id"]])
-        level = picked["log_prob"].to_numpy()
-        log_below = cap_log_below(estimate(picked["reward"].to_numpy(copy=True), pools), level)
-        picked["log_prob"] = level + log_bon_ratio(log_below, level, method.n)
+        rewards, log_prob = picked["reward"].to_numpy(copy=True), picked["log_prob"].to_numpy()
+        level = log_prob
+        if has_ties:
+            picked["kl"] = kl_with_ties(pools, method.n)
+            share = (pools == rewards[:, None]).mean(1)
+            level = np.log(np.maximum(share, np.exp(log_prob)))
+        log_below = cap_log_below(estimate(rewards, pools), level)
+        picked["log_prob"] = log_prob + log_bon_ratio(log_below, level, method.n)
     return picked.reset_index(drop=True)
 
 
@@ -208,6 +222,12 @@ class Measure:
         scored = samples.merge(rewards, on=["prompt_id", "draw"], validate="one_to_one")
         blocks = (scored["draw"] - self._settings["test_draws"]) // self._settings["fresh_draws"]
         return [
-            select_responses(method, scored[blocks == block], pools, self._settings["responses"])
+            select_responses(
+                method,
+                scored[blocks == block],
+                pools,
+                self._settings["responses"],
+                self._settings.get("has_ties", False),
+            )
             for block in range(len(self._sample_seeds))
         ]

@@ -295,7 +295,8 @@ class Plan:
         sampling = {name: root.section["sampling"][name] for name in limits}
         evaluation = {k: v for k, v in root.section["evaluation"].items() if k != "temperatures"}
         splits = evaluation_splits(root.section)
-        return {**evaluation, **root.section["rewards"], **sampling, "splits": splits}
+        ties = {"has_ties": True} if self.tasks[root.task].has_ties else {}
+        return {**evaluation, **root.section["rewards"], **sampling, "splits": splits, **ties}
 
     # Points
 

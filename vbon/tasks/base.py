@@ -62,6 +62,9 @@ class Task(ABC):
     """Groups of claims that it can test (:mod:`vbon.analysis.claims`)."""
     shares_pool: ClassVar[bool] = True
     """True if its studies use its models, prompts and reference draws."""
+    has_ties: ClassVar[bool] = False
+    """True if distinct responses often share a reward, so that best-of-n's KL is far below its
+    closed form for distinct ones."""
     has_domains: ClassVar[bool] = False
     """True if points are also given by domain of the prompts."""
 
@@ -206,8 +209,9 @@ class TextTask(Task):
         return {"num_texts": float(len(texts))}
 
     def cut(self, *keys: str) -> dict[str, Any]:
-        """The part of the section for one step: the kind, the class's keys and the given others."""
-        return {"kind": self.kind, **{key: self.section[key] for key in (*self.own_keys, *keys)}}
+        """The part of the section for one step: kind, keys of the class, and others that exist."""
+        named = (key for key in (*self.own_keys, *keys) if key in self.section)
+        return {"kind": self.kind, **{key: self.section[key] for key in named}}
 
     @property
     def own_keys(self) -> tuple[str, ...]:

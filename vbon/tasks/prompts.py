@@ -26,6 +26,7 @@ class OwnPrompts(TextTask):
 
     schema = "prompts_section"
     texts_key = "prompts"
+    has_ties = True
     # The others compare with optima for rewards without ties.
     tables = (
         *Task.tables, "data", "convergence", "prompt_means", "matched", "orderings", "inference",
@@ -57,6 +58,11 @@ class OwnPrompts(TextTask):
                     f"{where}.prompts.{key}: {settings[key]!r} is not allowed; give a file or "
                     "folder with your prompts, or a dataset id"
                 )
+        if self.section["logf"]["estimator"] == "ibs" and self.section["logf"]["pooled_ties"]:
+            raise ConfigError(
+                f"{where}.logf.estimator: 'ibs' is not allowed with pooled_ties, for which it has "
+                "no stored draws; give add1, or pooled_ties: false if no rewards tie"
+            )
         if settings["system"] is not None and not settings["chat"]:
             raise ConfigError(
                 f"{where}.prompts.system: a system message is not allowed without a chat template; "
