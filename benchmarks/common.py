@@ -16,12 +16,44 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 VOCAB, LAYERS, WIDTH, HEADS, CONTEXT = 2000, 4, 128, 4, 64
 NEW_TOKENS, SHORTEST, LONGEST = 40, 2, 8
 EOS = VOCAB
 """End token outside every model's vocabulary: all responses of all peers have full length."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes that determine the necessary operations.
+
+    Attributes:
+        layers: Number of blocks.
+        width: Width of the hidden states, and of all query heads together.
+        weights: Number of entries of a block's matrices.
+        vocab: Number of tokens of the vocabulary.
+        new_tokens: Length of responses.
+    """
+
+    layers: int
+    width: int
+    weights: int
+    vocab: int
+    new_tokens: int
+
+
+GPT2 = Shape(LAYERS, WIDTH, 12 * WIDTH**2, VOCAB, NEW_TOKENS)
+KEYS, INNER = 192, 1536
+LLAMA = Shape(30, 576, 576 * (2 * 576 + 2 * KEYS + 3 * INNER), 49152, 16)
+"""The shape of SmolLM-135M: 9 heads of queries and 3 of keys and values, each of 64."""
 
 
 def use_one_core() -> None:
@@ -57,7 +89,26 @@ def build_model(seed: int = 0) -> GPT2LMHeadModel:
     return model
 
 
-def fingerprint(model: GPT2LMHeadModel) -> float:
+def build_llama() -> LlamaForCausalLM:
+    """A Llama of the shape of SmolLM-135M with random weights."""
+    config = LlamaConfig(
+        vocab_size=LLAMA.vocab,
+        hidden_size=LLAMA.width,
+        intermediate_size=INNER,
+        num_hidden_layers=LLAMA.layers,
+        num_attention_heads=LLAMA.width // 64,
+        num_key_value_heads=KEYS // 64,
+        max_position_embeddings=2048,
+        initializer_range=LLAMA.width**-0.5,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    torch.manual_seed(0)
+    return LlamaForCausalLM(config).eval()
+
+
+def fingerprint(model: PreTrainedModel) -> float:
     """A log-prob of the model, to check that two processes have the same weights."""
     tokens = torch.arange(1, CONTEXT + 1)[None]
     with torch.no_grad():
@@ -78,11 +129,11 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def random_prompts(count: int, seed: int) -> list[list[int]]:
+def random_prompts(count: int, seed: int, vocab: int = VOCAB) -> list[list[int]]:
     """Prompts of 2 to 8 tokens."""
     generator = torch.Generator().manual_seed(seed)
     lengths = torch.randint(SHORTEST, LONGEST + 1, (count,), generator=generator).tolist()
-    return [torch.randint(1, VOCAB, (size,), generator=generator).tolist() for size in lengths]
+    return [torch.randint(1, vocab, (size,), generator=generator).tolist() for size in lengths]
 
 
 def count_good_words(texts: Sequence[str]) -> list[float]:
@@ -93,28 +144,37 @@ def count_good_words(texts: Sequence[str]) -> list[float]:
 _GOOD = frozenset(f"word{index}" for index in range(0, VOCAB, 20))
 
 
-def forward_flops(prompt_length: int, draws: int = 1) -> float:
+def forward_flops(prompt_length: int, draws: int = 1, shape: Shape = GPT2) -> float:
     """Floating-point operations to encode a prompt once and score or sample ``draws`` responses.
 
     Two per multiply-add of matrices and of attention; the output layer counts at response tokens
     only, padding not at all. This is a lower bound for any implementation.
     """
-    steps = NEW_TOKENS - 1  # the last token is not fed back
+    steps = shape.new_tokens - 1  # the last token is not fed back
     pairs = steps * prompt_length + steps * (steps + 1) / 2
-    body = 24 * WIDTH**2 * (prompt_length + draws * steps)
-    attention = 4 * WIDTH * (prompt_length * (prompt_length + 1) / 2 + draws * pairs)
-    return LAYERS * (body + attention) + draws * NEW_TOKENS * 2 * WIDTH * VOCAB
+    body = 2 * shape.weights * (prompt_length + draws * steps)
+    attention = 4 * shape.width * (prompt_length * (prompt_length + 1) / 2 + draws * pairs)
+    output = draws * shape.new_tokens * 2 * shape.width * shape.vocab
+    return shape.layers * (body + attention) + output
 
 
 def matmul_peak(seconds: float = 0.5) -> float:
-    """Highest fp32 rate of a matrix product on this process's threads, in FLOP/s."""
+    """Highest fp32 rate of a matrix product on this process's threads, in FLOP/s.
+
+    PyTorch's default library and oneDNN are tried, whose rates differ on some processors.
+    """
     best, left, right = 0.0, torch.randn(1024, 1024), torch.randn(1024, 1024)
     out = torch.empty(1024, 1024)
+    products = [lambda: torch.mm(left, right, out=out)]
+    if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        by_onednn = torch.ops.mkldnn._linear_pointwise
+        products.append(lambda: by_onednn(left, right, None, "none", [], ""))
     until = time.perf_counter() + seconds
     while time.perf_counter() < until:
-        started = time.perf_counter()
-        torch.mm(left, right, out=out)
-        best = max(best, 2 * 1024**3 / (time.perf_counter() - started))
+        for product in products:
+            started = time.perf_counter()
+            product()
+            best = max(best, 2 * 1024**3 / (time.perf_counter() - started))
     return best
 
 

@@ -1,19 +1,23 @@
 """Sampling speed of vbon's default sampler and ``transformers.generate``, in tokens per second.
 
 ``python benchmarks/sampling.py`` checks that both draw from the same distribution, then times
-them in turn on one core: 16 prompts, 64 responses per prompt, 40 tokens per response.
+them in turn on one core: 16 prompts, 64 responses per prompt, 40 tokens per response. With
+``--shape llama`` the model has the shape of SmolLM-135M: 8 prompts, 64 responses, 16 tokens.
 """
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from common import (
-    EOS,
-    NEW_TOKENS,
+    GPT2,
+    LLAMA,
     VOCAB,
+    Shape,
     Timing,
     alternate,
+    build_llama,
     build_model,
     forward_flops,
     random_prompts,
@@ -22,17 +26,34 @@ from common import (
     use_one_core,
     write_json,
 )
-from transformers import GenerationConfig, GPT2LMHeadModel
+from transformers import GenerationConfig, PreTrainedModel
 
 from vbon.batches import Prompts, Rollouts
 from vbon.sampling import sample
 
-PROMPTS, DRAWS, BATCHES = 16, 64, (64, 256, 1024)
 LOG_PROB_TOLERANCE = 1e-4
 
 
+@dataclass(frozen=True)
+class Workload:
+    """Sizes of model and batch: prompts, responses per prompt, and batches of the peer."""
+
+    shape: Shape
+    prompts: int
+    draws: int
+    batches: tuple[int, ...]
+    checked: int
+    """Number of first tokens whose frequencies are checked."""
+
+
+WORKLOADS = {
+    "gpt2": Workload(GPT2, 16, 64, (64, 256, 1024), checked=20_000),
+    "llama": Workload(LLAMA, 8, 64, (64, 128, 256), checked=2000),
+}
+
+
 def generate(
-    model: GPT2LMHeadModel, prompt_lists: list[list[int]], batch: int, new_tokens: int = NEW_TOKENS
+    model: PreTrainedModel, prompt_lists: list[list[int]], batch: int, new_tokens: int
 ) -> list[torch.Tensor]:
     """Responses of ``transformers.generate``, prompts padded on the left, batch by batch."""
     config = GenerationConfig(
@@ -50,18 +71,21 @@ def generate(
 
 
 def draw(
-    model: GPT2LMHeadModel, prompts: Prompts, draws: int, new_tokens: int, seed: int
+    model: PreTrainedModel, prompts: Prompts, draws: int, new_tokens: int, seed: int
 ) -> Rollouts:
-    """Responses of the default sampler."""
+    """Responses of the default sampler; their end token is outside the vocabulary."""
+    end = model.config.vocab_size
     return sample(
-        model, prompts, draws=draws, max_new_tokens=new_tokens, eos_token_id=EOS, seed=seed
+        model, prompts, draws=draws, max_new_tokens=new_tokens, eos_token_id=end, seed=seed
     )
 
 
-def check_log_probs(model: GPT2LMHeadModel, prompt_lists: list[list[int]]) -> float:
+def check_log_probs(
+    model: PreTrainedModel, prompt_lists: list[list[int]], new_tokens: int
+) -> float:
     """Largest difference of a token's log-prob from the model's own forward pass, in nats."""
     prompts = Prompts.from_lists(prompt_lists, [str(i) for i in range(len(prompt_lists))])
-    rollouts, worst = draw(model, prompts, 2, NEW_TOKENS, seed=1), 0.0
+    rollouts, worst = draw(model, prompts, 2, new_tokens, seed=1), 0.0
     for row, index in enumerate(rollouts.prompt_index.tolist()):
         response = rollouts.response_ids[row]
         ids = torch.cat((torch.tensor(prompt_lists[index]), response))[None]
@@ -75,19 +99,22 @@ def check_log_probs(model: GPT2LMHeadModel, prompt_lists: list[list[int]]) -> fl
     return worst
 
 
-def check_frequencies(
-    model: GPT2LMHeadModel, prompt: list[int], draws: int = 20_000
-) -> list[float]:
-    """Total variation error of both samplers' first tokens, relative to that of exact sampling."""
+def check_frequencies(model: PreTrainedModel, prompt: list[int], draws: int) -> list[float]:
+    """Total variation error of both samplers' first tokens, relative to that of exact sampling.
+
+    Tokens are counted modulo 2000.
+    """
     with torch.no_grad():
-        probs = model(torch.tensor([prompt])).logits[0, -1].double().softmax(0)
+        logits = model(torch.tensor([prompt])).logits[0, -1].double()
+    groups = torch.arange(len(logits)) % VOCAB
+    probs = torch.zeros(VOCAB, dtype=torch.float64).index_add(0, groups, logits.softmax(0))
     ours = draw(model, Prompts.from_lists([prompt], ["0"]), draws, 1, seed=2).response_ids[:, 0]
     theirs = torch.cat(generate(model, [prompt] * draws, 1000, new_tokens=1))[:, 0]
     counts = torch.distributions.Multinomial(draws, probs).sample((20,))
     noise = (counts / draws - probs).abs().sum(1).mean() / 2
     ratios = []
     for name, tokens in (("vbon", ours), ("transformers", theirs)):
-        frequencies = torch.bincount(tokens, minlength=VOCAB) / draws
+        frequencies = torch.bincount(tokens % VOCAB, minlength=VOCAB) / draws
         ratios.append(((frequencies - probs).abs().sum() / 2 / noise).item())
         assert ratios[-1] < 1.1, f"{name}: first tokens are off by {ratios[-1]:.2f} x the noise"
     return ratios
@@ -96,36 +123,40 @@ def check_frequencies(
 def main() -> None:
     """Check both samplers, time them and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shape", choices=WORKLOADS, default="gpt2", help="default gpt2")
     parser.add_argument("--rounds", type=int, default=5, help="alternated rounds (default 5)")
     parser.add_argument("--out", type=Path, help="also write the results to this JSON file")
     arguments = parser.parse_args()
     use_one_core()
     torch.manual_seed(0)
-    model, prompt_lists = build_model(), random_prompts(PROMPTS, seed=3)
-    difference = check_log_probs(model, prompt_lists)
-    ours, theirs = check_frequencies(model, prompt_lists[0])
+    work = WORKLOADS[arguments.shape]
+    length = work.shape.new_tokens
+    model = build_llama() if arguments.shape == "llama" else build_model()
+    prompt_lists = random_prompts(work.prompts, seed=3, vocab=work.shape.vocab)
+    difference = check_log_probs(model, prompt_lists, length)
+    ours, theirs = check_frequencies(model, prompt_lists[0], work.checked)
     print(f"log-probs within {difference:.1e} nats of the model's forward pass")
     print(f"first-token error over sampling noise: vbon {ours:.2f}, transformers {theirs:.2f}")
 
-    prompts = Prompts.from_lists(prompt_lists, [str(i) for i in range(PROMPTS)])
-    repeated = [prompt for prompt in prompt_lists for _ in range(DRAWS)]
-    tokens = PROMPTS * DRAWS * NEW_TOKENS
-    flops = sum(forward_flops(len(prompt), DRAWS) for prompt in prompt_lists)
+    prompts = Prompts.from_lists(prompt_lists, [str(i) for i in range(work.prompts)])
+    repeated = [prompt for prompt in prompt_lists for _ in range(work.draws)]
+    tokens = work.prompts * work.draws * length
+    flops = sum(forward_flops(len(prompt), work.draws, work.shape) for prompt in prompt_lists)
 
     def run_ours() -> Timing:
         with timed() as elapsed:
-            rollouts = draw(model, prompts, DRAWS, NEW_TOKENS, seed=0)
+            rollouts = draw(model, prompts, work.draws, length, seed=0)
         assert int(rollouts.response_mask.sum()) == tokens
         return Timing(tokens, flops, **elapsed)
 
     def run_theirs(batch: int) -> Timing:
         with timed() as elapsed:
-            responses = generate(model, repeated, batch)
+            responses = generate(model, repeated, batch, length)
         assert sum(map(torch.Tensor.numel, responses)) == tokens
         return Timing(tokens, flops, **elapsed)
 
     contestants = {"vbon": run_ours}
-    for batch in BATCHES:
+    for batch in work.batches:
         contestants[f"generate, batch {batch}"] = lambda batch=batch: run_theirs(batch)
     for run in contestants.values():
         run()  # warm-up

@@ -155,6 +155,10 @@ def test_half_precision_is_close(name):
     theirs = half(ids).logits.float().log_softmax(-1)[mask]
     ours = our_logits(half, ids).log_softmax(-1)[mask]
     assert (ours - theirs).abs().mean() < 0.05
+    with torch.autocast("cpu", torch.bfloat16):
+        drawn = sample(model, prompts(), draws=3, max_new_tokens=5, eos_token_id=2, seed=0)
+    again = lm.token_log_probs(model, prompts(), *of_prompt(drawn, 0, 3))
+    assert (again - drawn.token_log_probs[::3]).abs().mean() < 0.1
     drawn = sample(half, prompts(), draws=3, max_new_tokens=5, eos_token_id=2, seed=0)
     again = lm.token_log_probs(half, prompts(), *of_prompt(drawn, 0, 3))
     assert (again - drawn.token_log_probs[::3]).abs().mean() < 0.1
@@ -205,8 +209,14 @@ def replaced(part):
     return model
 
 
+def shortened(model):
+    model.config.num_hidden_layers = 1
+    return model
+
+
 OTHERS = {
     "sliding window": lambda: make("mistral", sliding_window=4),
+    "sliding window whatever the layers": lambda: make("mistral", sliding_window=4, **FULL),
     "some layers with a window": lambda: make(
         "qwen2", use_sliding_window=True, sliding_window=4, max_window_layers=1
     ),
@@ -225,6 +235,7 @@ OTHERS = {
     "mixtral": lambda: make("mixtral", num_local_experts=2),
     "subclass": lambda: Derived(make().config),
     "another MLP": lambda: replaced("mlp"),
+    "fewer layers than there are": lambda: shortened(make()),
 }
 
 

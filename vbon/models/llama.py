@@ -9,7 +9,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from vbon.models import fast
 
@@ -30,16 +30,16 @@ def supports(model: nn.Module) -> bool:
     if not _has_class(model, f"{prefix}ForCausalLM", f"{prefix}ForSequenceClassification"):
         return False
     config, body = model.config, model.model
-    rotary = body.rotary_emb
+    size = 2 * len(body.rotary_emb.inv_freq)
     return (
         getattr(config, "is_causal", True)
         and config.hidden_act in ("silu", "swish")
         and config.rope_parameters["rope_type"] in _ROTATIONS
-        and 2 * len(rotary.inv_freq) == body.layers[0].self_attn.head_dim
         and not config.attention_dropout
-        and not _slides(config)
+        and not _slides(config, prefix)
         and _has_class(body, f"{prefix}Model")
-        and all(_has_parts(block, prefix) for block in body.layers)
+        and len(body.layers) == config.num_hidden_layers
+        and all(_consists_of(block, prefix, size) for block in body.layers)
     )
 
 
@@ -47,22 +47,24 @@ def _has_class(module: nn.Module, *names: str) -> bool:
     return type(module).__module__ in _MODULES and type(module).__name__ in names
 
 
-def _has_parts(block: nn.Module, prefix: str) -> bool:
-    """Return True if a block consists of the modules that its class creates."""
+def _slides(config: PreTrainedConfig, prefix: str) -> bool:
+    """Return True if some layer attends to a window of the previous tokens only."""
+    layers = getattr(config, "layer_types", None)
+    if layers is None or prefix == "Mistral":  # which has one window for all layers
+        return getattr(config, "sliding_window", None) is not None
+    return set(layers) != {"full_attention"}
+
+
+def _consists_of(block: nn.Module, prefix: str, size: int) -> bool:
+    """Return True if a block has the modules that its class creates, and heads of this size."""
     return (
         _has_class(block, f"{prefix}DecoderLayer")
         and _has_class(block.self_attn, f"{prefix}Attention")
         and _has_class(block.mlp, f"{prefix}MLP")
         and _has_class(block.input_layernorm, f"{prefix}RMSNorm")
         and _has_class(block.post_attention_layernorm, f"{prefix}RMSNorm")
+        and block.self_attn.head_dim == size
     )
-
-
-def _slides(config) -> bool:
-    """Return True if some layer sees only a window of the tokens before."""
-    layers = getattr(config, "layer_types", None)
-    window = getattr(config, "sliding_window", None)
-    return window is not None if layers is None else set(layers) != {"full_attention"}
 
 
 _linear = partial(fast.linear, onednn=True)

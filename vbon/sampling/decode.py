@@ -116,12 +116,13 @@ def sample(
     log_probs = torch.zeros(rows, max_new_tokens, device=device)
     values = None if value_head is None else torch.zeros(rows, max_new_tokens, device=device)
     alive = torch.ones(rows, dtype=torch.bool, device=device)
+    probs = None
     for step in range(max_new_tokens):
         logits = output_logits(model, decoder.hidden)
         if temperature != 1.0:
             logits = logits / temperature
         logits.sub_(logits.amax(1, keepdim=True))
-        probs = logits.exp()
+        probs = torch.exp(logits, out=probs)  # new memory takes longer than the function
         token = inverse_cdf(probs, uniforms[:, step : step + 1])
         log_prob = logits.gather(1, token[:, None]).squeeze(1) - probs.sum(1).log()
         ids[:, step] = token * alive
