@@ -13,8 +13,9 @@ from transformers import (
 )
 
 from vbon.errors import DataError
+from vbon.models.end_tokens import end_token_ids
 from vbon.models.gguf import convert, read_config, read_header
-from vbon.models.language_model import check_tokenizer, load_language_model, load_tokenizer
+from vbon.models.language_model import load_language_model, load_tokenizer
 
 SIZES = {
     "vocab_size": len(TOKENS), "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
@@ -111,7 +112,8 @@ def test_the_tokenizer_has_the_tokens_of_the_file_alone(tmp_path):
     _, model, folder = converted(tmp_path, llama(), "llama")
     tokenizer = load_tokenizer(folder)
     assert len(tokenizer) == len(TOKENS)
-    assert check_tokenizer(tokenizer, model) == TOKENS.index("</s>") == model.config.eos_token_id
+    assert end_token_ids(tokenizer, model) == (TOKENS.index("</s>"),)
+    assert model.config.eos_token_id == TOKENS.index("</s>")
     ids = tokenizer("think fin")["input_ids"]
     assert [TOKENS[number] for number in ids] == ["th", "in", "k", "Ġf", "in"]
     assert tokenizer.decode(ids) == "think fin"
@@ -154,7 +156,7 @@ def test_sentencepiece_vocabularies(tmp_path, fields, before):
     _, model, folder = converted(tmp_path, config, "llama", pieces=PIECES, fields=ids | fields)
     tokenizer = load_tokenizer(folder)
     assert len(tokenizer) == len(PIECES)
-    assert check_tokenizer(tokenizer, model) == 2
+    assert end_token_ids(tokenizer, model) == (2,)
     tokens = [list(PIECES)[number] for number in tokenizer("think é")["input_ids"]]
     assert tokens == [*before, "in", "k", "\u2581", "<0xC3>", "<0xA9>"]
     assert (

@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from support import forward_log_probs, make_gpt2, make_table, save_reference, tokenizer, with_seed
+from support import forward_log_probs, make_gpt2, make_table, save_reference, with_seed
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from vbon.batches import Prompts
@@ -352,13 +352,3 @@ def test_a_model_that_cannot_be_loaded_is_named_in_one_line(tmp_path, damage):
     if damage in (damage_nothing, damage_all):
         with pytest.raises(ArtifactError, match="no tokenizer could be loaded"):
             lm.load_tokenizer(folder)
-
-
-def test_a_tokenizer_of_another_model_is_refused():
-    words = tokenizer()
-    assert lm.check_tokenizer(words, make_gpt2(vocab_size=len(words))) == words.eos_token_id
-    with pytest.raises(ConfigError, match=rf"{len(words)} tokens, its model only 10"):
-        lm.check_tokenizer(words, make_gpt2(vocab_size=10))
-    words.eos_token = None
-    with pytest.raises(ConfigError, match="no eos_token"):
-        lm.check_tokenizer(words, make_gpt2(vocab_size=len(words)))

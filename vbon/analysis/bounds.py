@@ -82,7 +82,8 @@ def data_report(
         these), ``p_positive`` (the reference's mean probability of POSITIVE, if there is one),
         ``reward_mean``, ``reward_sd_within`` and ``reward_sd_between`` prompts,
         ``duplicate_share``, ``tied_share`` (draws of differing text whose reward equals another's
-        of the same prompt),
+        of the same prompt), ``tokenless_share`` (draws with ids for which the tokenizer has no
+        token, if the model has such ids),
         ``spearman_within``, ``finished_share``, ``response_tokens``, the metrics and the numbers of
         that table. A quantity without bounds is always ok.
 
@@ -117,6 +118,8 @@ def data_report(
         "finished_share": samples["finished"].mean(),
         "response_tokens": samples["response_ids"].map(len).mean(),
     }
+    if "tokenless" in samples:
+        measured["tokenless_share"] = (samples["tokenless"] > 0).mean()
     for model, numbers in metrics.items():
         measured |= {f"{model}_{name}": value for name, value in numbers.items()}
     if lead is not None:

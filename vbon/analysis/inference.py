@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from vbon.artifacts.tables import read_record
 from vbon.batches import Prompts
+from vbon.models.end_tokens import end_token_ids
 from vbon.models.language_model import load_language_model, load_tokenizer
 from vbon.planning.runs import Run
 from vbon.pool.table import load_prompts
@@ -90,6 +91,7 @@ class Server:
     def _serve(self, model: PreTrainedModel, draws: int) -> Cost:
         """Cost per prompt of answering every prompt once."""
         tokens, sampled, scored = 0, 0.0, 0.0
+        ends = end_token_ids(self.tokenizer, model)
         for rows in torch.arange(len(self.prompts)).split(max(1, _ROWS // draws)):
             batch = self.prompts.select(rows)
             started = time.perf_counter()
@@ -98,7 +100,7 @@ class Server:
                 batch,
                 draws=draws,
                 max_new_tokens=self.max_new_tokens,
-                eos_token_id=self.tokenizer.eos_token_id,
+                eos_token_id=ends,
                 seed=derive_seed(self.seed, "inference"),
                 temperature=self.temperature,
             )

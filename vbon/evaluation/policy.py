@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from vbon.artifacts import read_table
 from vbon.batches import Prompts, Rollouts
 from vbon.methods.base import Method, Selection
+from vbon.models.end_tokens import end_token_ids
 from vbon.models.language_model import load_language_model, load_tokenizer, response_logits
 from vbon.objectives.best_of_n import (
     cap_log_below,
@@ -65,7 +66,7 @@ class Evaluator:
             self.prompts,
             draws=self.responses,
             max_new_tokens=self.max_new_tokens,
-            eos_token_id=self.tokenizer.eos_token_id,
+            eos_token_id=end_token_ids(self.tokenizer, self.reference),
             seed=derive_seed(self.seed, "evaluation"),
             temperature=self.temperature,
         )

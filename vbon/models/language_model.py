@@ -21,7 +21,6 @@ from transformers import (
 )
 
 from vbon.batches import Prompts
-from vbon.errors import ConfigError
 from vbon.models import tabular
 from vbon.models.loading import load_pretrained
 from vbon.models.paths import path_of
@@ -63,24 +62,6 @@ def load_language_model(path: str | Path) -> PreTrainedModel:
 def device() -> torch.device:
     """Device of models: a GPU if there is one. Batches and results stay on the processor."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def check_tokenizer(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> int:
-    """Check that a tokenizer belongs to the model, and return its end-of-sequence id.
-
-    Raises:
-        ConfigError: If the tokenizer has more tokens than the model, or no eos token.
-    """
-    if len(tokenizer) > model.config.vocab_size:
-        raise ConfigError(
-            f"reference: its tokenizer has {len(tokenizer)} tokens, its model only "
-            f"{model.config.vocab_size}; use the tokenizer saved with the model"
-        )
-    if tokenizer.eos_token_id is None:
-        raise ConfigError(
-            "reference: its tokenizer has no eos_token, so responses could not end; set one"
-        )
-    return tokenizer.eos_token_id
 
 
 @runtime_checkable

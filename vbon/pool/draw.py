@@ -9,7 +9,8 @@ import pandas as pd
 import torch
 
 from vbon.batches import Prompts
-from vbon.models.language_model import check_tokenizer, load_language_model, load_tokenizer
+from vbon.models.end_tokens import end_token_ids, tokenless_ids
+from vbon.models.language_model import load_language_model, load_tokenizer
 from vbon.models.paths import path_of
 from vbon.pool.table import rollout_rows
 from vbon.sampling.backends import make_backend
@@ -35,7 +36,7 @@ def draw(
     """
     torch.set_num_threads(1)
     model, tokenizer = load_language_model(reference), load_tokenizer(reference)
-    eos_token_id = check_tokenizer(tokenizer, model)
+    eos_token_id, tokenless = end_token_ids(tokenizer, model), tokenless_ids(tokenizer, model)
     print(f"{type(model).__name__}: log-probs by path {path_of(model).name!r}", flush=True)
     backend = make_backend(settings, reference, model)
     # Prompts of one length go together, so that no padding is decoded; a prompt's draws depend
@@ -55,4 +56,14 @@ def draw(
             print(f"{start + len(rows)}/{len(table)} prompts sampled", flush=True)
         frame = pd.concat(parts, ignore_index=True)
         restored = np.arange(len(frame)).reshape(-1, draws)[order.argsort()].ravel()
-        yield temperature, frame.iloc[restored].reset_index(drop=True), seconds
+        frame = frame.iloc[restored].reset_index(drop=True)
+        if tokenless:  # decided by the models, so that all shards have the same columns
+            frame["tokenless"] = [len(tokenless.intersection(ids)) for ids in frame["response_ids"]]
+            share = (frame["tokenless"] > 0).mean()
+            print(
+                f"warning: the model has {len(tokenless)} ids without a token of its tokenizer; "
+                f"{share:.2%} of the draws at temperature {temperature:g} contain one, which no "
+                "text shows",
+                flush=True,
+            )
+        yield temperature, frame, seconds

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -82,7 +83,7 @@ def sample(
     *,
     draws: int,
     max_new_tokens: int,
-    eos_token_id: int,
+    eos_token_id: int | Sequence[int],
     seed: int,
     temperature: float = 1.0,
     value_head: nn.Module | None = None,
@@ -97,7 +98,7 @@ def sample(
         prompts: Prompts; each is encoded once for all of its draws.
         draws: Number of responses per prompt.
         max_new_tokens: Length limit in tokens; a response that reaches it is not finished.
-        eos_token_id: Token that ends a response and is part of it.
+        eos_token_id: Token that ends a response and is part of it, or several such tokens.
         seed: Uniform numbers are derived from it, the prompt's id and the draw.
         temperature: Divides the logits, here and in the log-probs.
         value_head: If given, its values of the states before each token are returned.
@@ -116,6 +117,7 @@ def sample(
     log_probs = torch.zeros(rows, max_new_tokens, device=device)
     values = None if value_head is None else torch.zeros(rows, max_new_tokens, device=device)
     alive = torch.ones(rows, dtype=torch.bool, device=device)
+    ends = torch.tensor(eos_token_id, device=device).reshape(-1)
     probs = None
     for step in range(max_new_tokens):
         logits = output_logits(model, decoder.hidden)
@@ -130,7 +132,7 @@ def sample(
         log_probs[:, step] = log_prob * alive
         if values is not None:
             values[:, step] = value_head(decoder.hidden) * alive
-        alive = alive & (token != eos_token_id)
+        alive = alive & (token[:, None] != ends).all(1)
         if step + 1 == max_new_tokens or not alive.any():
             break
         decoder.step(token)

@@ -4,7 +4,7 @@ Only this file uses vLLM, and imports it only if a config has ``backend: vllm``.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from operator import attrgetter
 from pathlib import Path
@@ -83,11 +83,12 @@ class VLLM:
         *,
         draws: int,
         max_new_tokens: int,
-        eos_token_id: int,
+        eos_token_id: int | Sequence[int],
         seed: int,
         temperature: float = 1.0,
     ) -> Rollouts:
         """Draw ``draws`` responses to each prompt, as :func:`vbon.sampling.sample` does."""
+        ends = torch.tensor(eos_token_id).reshape(-1)
         requests = [{"prompt_token_ids": ids} for ids in prompts.id_lists()]
         parameters = [
             self._vllm.SamplingParams(
@@ -96,7 +97,7 @@ class VLLM:
                 max_tokens=max_new_tokens,
                 seed=prompt_seed,
                 logprobs=0,  # of the sampled token only
-                stop_token_ids=[eos_token_id],
+                stop_token_ids=ends.tolist(),
                 ignore_eos=True,  # ignore other end tokens of the model's folder
                 detokenize=False,
             )
@@ -114,7 +115,7 @@ class VLLM:
             ids[row, :count] = torch.tensor(draw.token_ids)
             mask[row, :count] = True
             log_probs[row, :count] = torch.tensor([each[token].logprob for token, each in pairs])
-        finished = (mask & (ids == eos_token_id)).any(1)
+        finished = (mask & torch.isin(ids, ends)).any(1)
         return Rollouts(torch.arange(len(outputs)) // draws, ids, mask, finished, log_probs)
 
 

@@ -15,7 +15,8 @@ from transformers import PreTrainedModel
 from vbon.artifacts import read_table
 from vbon.batches import Prompts, Rollouts
 from vbon.errors import ArtifactError
-from vbon.models.language_model import check_tokenizer, load_language_model, load_tokenizer
+from vbon.models.end_tokens import end_token_ids
+from vbon.models.language_model import load_language_model, load_tokenizer
 from vbon.pool.cdf import EstimatedCDF, ExactCDF, RewardCDF
 from vbon.pool.logf import FitWarning
 from vbon.pool.shared import SharedCDF
@@ -104,7 +105,7 @@ class Inputs:
     def environment(self) -> Environment:
         """Prompts, reference and rewards of the task."""
         tokenizer = load_tokenizer(self._paths["reference"])
-        eos_token_id = check_tokenizer(tokenizer, self.reference)
+        eos_token_id = end_token_ids(tokenizer, self.reference)
         rewards = self._spec["rewards"]
         size, transform = rewards["batch_size"], rewards["transform"]
         reward_model = load_reward_model(self._paths["reward_model"], size, transform)

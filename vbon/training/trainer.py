@@ -3,7 +3,7 @@
 import functools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -34,7 +34,7 @@ class Environment:
         reference: The frozen reference model.
         score: Rewards of rollouts on the training scale, from the prompt of each and the rollouts.
         cdf: The reference's reward distribution, for the methods that need it.
-        eos_token_id: Token that ends a response.
+        eos_token_id: Token that ends a response, or several such tokens.
         max_new_tokens: Length limit of responses.
         temperature: Temperature of sampling and of every log-prob.
         evaluator: Rewards of rollouts by the held-out evaluator, for the history alone.
@@ -46,7 +46,7 @@ class Environment:
     reference: PreTrainedModel
     score: Score
     cdf: RewardCDF | None
-    eos_token_id: int
+    eos_token_id: int | Sequence[int]
     max_new_tokens: int
     temperature: float = 1.0
     evaluator: Score | None = None
