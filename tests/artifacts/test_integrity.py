@@ -1,13 +1,18 @@
 """Damaged artifacts are found, set aside and requested again; others are left alone."""
 
 import os
+import random
+from contextlib import suppress
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from vbon.artifacts import write_table
+from vbon.artifacts import read_table, write_table
 from vbon.artifacts.integrity import find_damage, set_aside
 from vbon.artifacts.tables import write_json, write_record
+from vbon.errors import ArtifactError
 
 REWARDS = pd.DataFrame({"text": ["a", "b"], "reward": [0.5, 1.5]})
 RUN, STUDY = "task/runs/vbon/n4/seed0", "task/studies/one/runs/vbon/n4/seed0"
@@ -89,3 +94,76 @@ def test_damaged_responses_are_measured_again(results, run):
     assert requests == []
     assert not (results / "task/evaluated/task_0").exists()
     assert (results / run / "run.json").exists()
+
+
+@pytest.mark.parametrize("part", ["anywhere", "footer"])
+def test_a_flipped_bit_is_damage_and_never_another_error(tmp_path, part):
+    path = tmp_path / "results/task/points.parquet"
+    write_table(path, REWARDS, "text_rewards", {"settings": {"seed": 0}, "code": "x", "key": "k"})
+    content, rows = path.read_bytes(), read_table(path, "text_rewards")
+    start = content.index(b'{"code"') if part == "footer" else 0
+    generator = random.Random(0)
+    damaged = 0
+    for _ in range(200):
+        place, bit = generator.randrange(start, len(content)), 1 << generator.randrange(8)
+        path.write_bytes(content[:place] + bytes([content[place] ^ bit]) + content[place + 1 :])
+        os.utime(path, ns=(0, generator.randrange(2**60)))  # hashes are cached by time
+        messages = find_damage(tmp_path / "results")
+        damaged += len(messages)
+        assert set(messages) <= {path}
+        for message in messages.values():
+            assert str(path) in message
+            assert "\n" not in message
+        with suppress(ArtifactError):
+            assert read_table(path, "text_rewards").equals(rows)
+    assert damaged > 25
+
+
+@pytest.mark.parametrize("footer", ["[]", "null", "3", '{"content": []}', "[" * 100_000, "\x00"])
+def test_footers_that_are_no_provenance(tmp_path, footer):
+    path = tmp_path / "points.parquet"
+    metadata = {b"vbon": footer.encode()}
+    pq.write_table(pa.table({"a": [1]}).replace_schema_metadata(metadata), path)
+    assert list(find_damage(tmp_path)) == [path]
+    set_aside(tmp_path)
+    assert files(tmp_path) == {"points.parquet.damaged"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *['{"key": "k", "parts": []}', '{"key": "k", "parts": null}', "[]", "null", "[" * 100_000],
+        *[
+            '{"key": "k", "parts": {"weights": 3}}',
+            '{"key": "k", "parts": {"\\u0000": "x"}}',
+            "\xff",
+        ],
+    ],
+)
+def test_records_that_are_no_records(tmp_path, text):
+    path = tmp_path / "task/models/reference/card.json"
+    path.parent.mkdir(parents=True)
+    path.with_name("weights").write_text("weights")
+    path.write_bytes(text.encode("latin-1"))
+    assert list(find_damage(tmp_path)) == [path]
+    messages, requests = set_aside(tmp_path)
+    assert (list(messages), requests) == ([path], [str(path)])
+
+
+def test_a_folder_in_the_place_of_a_record_or_table(tmp_path):
+    for name in (f"{RUN}/run.json", "task/points.parquet"):
+        (tmp_path / name).mkdir(parents=True)
+    assert {path.name for path in find_damage(tmp_path)} == {"run.json", "points.parquet"}
+    set_aside(tmp_path)
+    assert (tmp_path / f"{RUN}/run.json.damaged").is_dir()
+
+
+def test_damage_in_a_folder_on_another_disk_is_found(results, tmp_path):
+    (results / "task").rename(tmp_path / "disk")
+    (results / "task").symlink_to(tmp_path / "disk")
+    path = results / "task/reference/rewards/train.parquet"
+    cut(path)
+    messages, requests = set_aside(results)
+    assert (list(messages), requests) == ([path], [str(path)])
+    (results / "task/again").symlink_to(tmp_path / "disk")  # a circle
+    assert find_damage(results) == {}

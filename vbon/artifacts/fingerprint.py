@@ -29,6 +29,11 @@ _LOOK = "<look>"  # name for the look in a method's file
 _AROUND = (MEASURED, "modules", "paths", "versions")
 _PACKAGES = ("numpy", "pandas", "pyarrow", "torch", "transformers", "vbon")
 _OPTIONAL = ("vllm",)  # recorded only where they were used
+UNREADABLE = (
+    pa.ArrowException, OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError,
+    MemoryError,
+)  # fmt: skip
+"""Errors of libraries that read a damaged file: bits may be flipped anywhere in it."""
 _TAIL = 8  # end of a parquet file: 4 bytes with the footer's length, 4 magic bytes
 
 
@@ -336,7 +341,7 @@ def _file_hash(path: str, _size: int, _mtime: int) -> str:
         if path.endswith("/card.json"):
             card = json.loads(Path(path).read_text())
             return digest({name: value for name, value in card.items() if name not in _AROUND})
-    except (pa.ArrowInvalid, ValueError, AttributeError):
+    except UNREADABLE:
         pass  # damaged: the hash of its bytes equals no hash of an intact file
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:20]

@@ -1,5 +1,7 @@
 """Find damaged artifacts and set them aside, so that the workflow makes them again."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from vbon.artifacts.tables import check_table, damaged_parts
@@ -16,7 +18,7 @@ def find_damage(folder: str | Path) -> dict[Path, str]:
     model, if it cannot be read or one of its parts is missing or has changed.
     """
     messages = {}
-    for path in sorted(Path(folder).rglob("*")):
+    for path in sorted(_below(folder)):
         if any(part.startswith(".") for part in path.relative_to(folder).parts):
             continue  # of an interrupted writer
         try:
@@ -27,6 +29,15 @@ def find_damage(folder: str | Path) -> dict[Path, str]:
         except ArtifactError as error:
             messages[path] = str(error)
     return messages
+
+
+def _below(folder: str | Path) -> Iterator[Path]:
+    """Everything below a folder, parts of which may be links to folders on other disks."""
+    seen = set()
+    for top, folders, names in os.walk(folder, followlinks=True):
+        yield from (Path(top, name) for name in (*folders, *names))
+        folders[:] = [name for name in folders if os.path.realpath(f"{top}/{name}") not in seen]
+        seen.update(os.path.realpath(f"{top}/{name}") for name in folders)
 
 
 def set_aside(folder: str | Path) -> tuple[dict[Path, str], list[str]]:
@@ -54,7 +65,8 @@ def set_aside(folder: str | Path) -> tuple[dict[Path, str], list[str]]:
             requests.append(str(path))
         path.rename(path.with_name(path.name + SUFFIX))
     # Files set aside earlier and not replaced yet, because that workflow was killed.
-    waiting = [path.with_suffix("") for path in sorted(Path(folder).rglob(f"*{SUFFIX}"))]
+    damaged = [path for path in sorted(_below(folder)) if path.name.endswith(SUFFIX)]
+    waiting = [path.with_suffix("") for path in damaged]
     parts = {path: path.relative_to(folder).parts for path in waiting if path not in messages}
     requests += [str(path) for path in parts if "runs" not in parts[path] and not path.exists()]
     return messages, requests

@@ -6,6 +6,10 @@ from pathlib import Path
 
 _DECIMAL = re.compile(r"[+-]?(\d+\.\d*|\.\d+|\d+(?=e))(e[+-]?\d+)?|[+-]?(inf|nan)", re.IGNORECASE)
 _WHOLE = re.compile(r"[+-]?\d+")
+_LINE_END = re.compile(r"\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
+TEXTS = ("prompt", "response", "summary", "post", "text")
+"""Columns of texts of models and data, whose cells are not numbers even if they look like some."""
+csv.field_size_limit(2**31 - 1)  # of a text: by default 131,072 characters
 
 
 def markdown_table(path: str | Path) -> str:
@@ -27,7 +31,7 @@ def markdown_table(path: str | Path) -> str:
         | vbon | 1e-05 | 4 |
     """
     prompt, header, rows = shown_cells(path)
-    quoted = "".join(f"> {line}".rstrip() + "\n" for line in prompt.split("\n")) + "\n"
+    quoted = "".join(f"> {line}".rstrip() + "\n" for line in _LINE_END.split(prompt)) + "\n"
     body = [header, ["---"] * len(header), *rows]
     lines = "".join(f"| {' | '.join(map(_escaped, row))} |\n" for row in body)
     return (quoted if prompt else "") + lines
@@ -47,7 +51,7 @@ def shown_cells(path: str | Path) -> tuple[str, list[str], list[list[str]]]:
         >>> shown_cells(path)
         ('', ['method', 'kl'], [['ppo', '0.1235']])
     """
-    with open(path, newline="") as file:
+    with open(path, newline="", encoding="utf-8") as file:
         header, *rows = csv.reader(file)
     columns = dict(zip(header, zip(*rows, strict=True), strict=False)) if rows else {}
     prompts, prompt = columns.get("prompt", ()), ""
@@ -55,7 +59,8 @@ def shown_cells(path: str | Path) -> tuple[str, list[str], list[list[str]]]:
         prompt = prompts[0]
         del columns["prompt"]
         header = list(columns)
-    shown = zip(*map(_shown, columns.values()), strict=True)
+    kept = [cells if name in TEXTS else _shown(cells) for name, cells in columns.items()]
+    shown = zip(*kept, strict=True)
     return prompt, header, [list(row) for row in shown]
 
 
@@ -68,4 +73,4 @@ def _shown(cells: tuple[str, ...]) -> list[str]:
 
 
 def _escaped(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return _LINE_END.sub(" ", text.replace("|", "\\|"))

@@ -1,5 +1,6 @@
 """Reading and writing of table artifacts: atomic, checked, with provenance in the footer."""
 
+import csv
 import json
 import os
 import tempfile
@@ -12,7 +13,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vbon.artifacts.fingerprint import MEASURED, content_hash, data_hash
+from vbon.artifacts.fingerprint import MEASURED, UNREADABLE, content_hash, data_hash
+from vbon.artifacts.markdown import TEXTS
 from vbon.artifacts.measured import measured
 from vbon.artifacts.schemas import BOOL, FLOAT, INT, LONG, SCHEMAS, STRING, Schema
 from vbon.artifacts.storage import file_mode, naming
@@ -72,10 +74,12 @@ def read_record(path: str | Path) -> dict[str, Any]:
         raise ArtifactError(f"{path} does not exist; make it with: {rebuilding()}")
     try:
         record = json.loads(path.read_text())
-    except ValueError as error:
+    except UNREADABLE as error:
         raise _damaged(path, error) from error
     if not isinstance(record, dict) or "key" not in record:
         raise _damaged(path, "it has no key")
+    if not isinstance(record.get("parts", {}), dict):
+        raise _damaged(path, "its parts have no names")
     return record
 
 
@@ -113,8 +117,22 @@ def write_csv(path: str | Path, frame: pd.DataFrame, provenance: dict[str, Any])
         provenance: Provenance of the table (:func:`vbon.artifacts.fingerprint.provenance`).
     """
     with atomic_path(path) as temporary:
-        frame.to_csv(temporary, index=False)
+        frame.to_csv(temporary, index=False, quoting=quoting(frame))
     write_card(path, provenance)
+
+
+def quoting(frame: pd.DataFrame) -> int:
+    r"""How the cells of a CSV file are quoted: all words if a carriage return is in one.
+
+    Readers take it for the end of a row, and :mod:`pandas` does not quote it.
+
+    Example:
+        >>> [quoting(pd.DataFrame({"a": [text, 0.5]})) for text in ("b\n", "b\r")]
+        [0, 2]
+    """
+    words = frame.select_dtypes(exclude="number").astype(str)
+    has_return = any(words[name].str.contains("\r", regex=False).any() for name in words)
+    return csv.QUOTE_NONNUMERIC if has_return else csv.QUOTE_MINIMAL
 
 
 def write_card(path: str | Path, provenance: dict[str, Any]) -> None:
@@ -193,14 +211,17 @@ def read_provenance(path: str | Path) -> dict[str, Any]:
         raise ArtifactError(f"{path} does not exist; make it with: {rebuilding()}")
     try:
         metadata = pq.read_metadata(path).metadata or {}
-    except (pa.ArrowInvalid, OSError) as error:
+        footer = json.loads(metadata.get(_FOOTER, b"{}"))
+    except UNREADABLE as error:
         raise _damaged(path, error) from error
     if _FOOTER not in metadata:
         raise ArtifactError(
             f"{path} was not written by vbon, or has changed since: its footer has no provenance; "
             f"rebuild it with: {rebuilding()}"
         )
-    return json.loads(metadata[_FOOTER])
+    if not isinstance(footer, dict):
+        raise _damaged(path, "its footer has no names")
+    return footer
 
 
 def check_table(path: str | Path) -> dict[str, Any]:
@@ -221,7 +242,8 @@ def check_table(path: str | Path) -> dict[str, Any]:
 
 def _damaged(path: str | Path, why: object) -> ArtifactError:
     """Error for a damaged file, which the workflow sets aside and makes again."""
-    return ArtifactError(f"{path} is damaged ({why}); rebuild it with: {rebuilding()}")
+    reason = " ".join(str(why).split())[:200] or type(why).__name__
+    return ArtifactError(f"{path} is damaged ({reason}); rebuild it with: {rebuilding()}")
 
 
 def rebuilding() -> str:
@@ -252,7 +274,9 @@ def read_table(path: str | Path, schema: str, columns: list[str] | None = None) 
     try:
         _check_columns(path, pq.read_schema(path).names, columns or spec.columns)
         return pq.read_table(path, columns=columns, use_threads=False).to_pandas()
-    except (pa.ArrowInvalid, OSError) as error:
+    except ArtifactError:
+        raise
+    except UNREADABLE as error:
         raise _damaged(path, error) from error
 
 
@@ -292,15 +316,16 @@ def read_either(
     schema = schema or Path(path).stem
     if Path(path).suffix == ".parquet":
         return read_table(path, schema, columns)
-    if schema in SCHEMAS:
-        return read_copy(path, schema)
-    texts = {"prompt", "response"} & set(header := pd.read_csv(path, nrows=0).columns)
-    if not texts:
-        return pd.read_csv(path)
-    # A response of digits is no number, and one of "NA" or "null" is not missing.
-    missing = {name: [""] for name in header if name not in texts}
-    types = dict.fromkeys(texts, str)
-    return pd.read_csv(path, dtype=types, keep_default_na=False, na_values=missing)
+    return read_copy(path, schema) if schema in SCHEMAS else read_small(path)
+
+
+def read_small(path: str | Path) -> pd.DataFrame:
+    """Read a small table: texts as they are written, even if they are "NA" or all digits."""
+    frame = pd.read_csv(path)
+    names = [name for name in TEXTS if name in frame]
+    if names:
+        frame[names] = pd.read_csv(path, usecols=names, dtype=str, keep_default_na=False)[names]
+    return frame
 
 
 def write_both(path: str, frame: pd.DataFrame, schema: str, record: dict[str, Any]) -> None:
@@ -311,4 +336,4 @@ def write_both(path: str, frame: pd.DataFrame, schema: str, record: dict[str, An
         raise ArtifactError(f"{path}: column {missing[0]!r} was not computed")
     write_table(path, frame[columns], schema, record)
     with atomic_path(Path(path).with_suffix(".csv")) as temporary:
-        frame[columns].to_csv(temporary, index=False)
+        frame[columns].to_csv(temporary, index=False, quoting=quoting(frame))

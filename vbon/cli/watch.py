@@ -12,6 +12,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from vbon.analysis.progress import STATES, Points, seconds_left, states
@@ -78,7 +79,7 @@ def _looks(runs: list[Run], points: Points, output: str | None) -> Iterator[tupl
         parts = [_head(table, measured, alive), _by_method(table, measured)]
         parts += [_latest(measured)] * bool(len(measured))
         failures = table[table["state"] == "failed"]
-        parts += [f"[red]failed[/] {_name(row)}: {row.message}" for row in failures.itertuples()]
+        parts += [f"[red]failed[/] {escape(f'{_name(row)}: {row.message}')}" for row in failures.itertuples()]
         yield Group(*parts), ended
 
 

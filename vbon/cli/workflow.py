@@ -3,8 +3,10 @@
 import fcntl
 import io
 import json
+import math
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -33,6 +35,8 @@ _MAKING_NOTHING = {"-n", "--dry-run", "--dryrun", "--touch", "-t", "--unlock", "
 _MOST_CAUSES = 10  # lines of failing jobs
 _REDRAWN = "figures"  # a stage whose files may be drawn again at any time
 _MOST_STAGES = 5  # changed stages that are named
+_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+_PATIENCE = 3.0  # seconds after an interrupt until Snakemake gets it from here
 
 
 def workflow(arguments: list[str]) -> None:
@@ -135,19 +139,46 @@ def _storage(arguments: list[str]) -> list[str]:
         return [message] if (message := explain(error)) else []
 
 
+class _Stopped(BaseException):
+    """This process was asked to end; the argument is the name of the signal."""
+
+
+def _stop(number: int, _frame: object) -> None:
+    raise _Stopped(signal.Signals(number).name)
+
+
 def _wait(child: subprocess.Popen) -> int:
-    """Wait for Snakemake; stop it when the parent of this process is gone."""
-    parent = os.getppid()
-    while True:
-        try:
-            return child.wait(timeout=1)
-        except subprocess.TimeoutExpired:
-            if os.getppid() != parent:
-                child.kill()
-                _end_orphans()
-                return 1
-        except KeyboardInterrupt:  # Snakemake gets it as well, and ends its jobs
-            continue
+    """Wait for Snakemake; end it and its jobs when this process is stopped or its parent is gone.
+
+    Raises:
+        VbonError: If a signal stopped it.
+    """
+    parent, interrupted = os.getppid(), math.inf
+    # A signal that is ignored stays so: `nohup` ignores SIGHUP.
+    numbers = [n for n in _SIGNALS if signal.getsignal(n) == signal.SIG_DFL]
+    try:
+        for number in numbers:
+            signal.signal(number, _stop)
+        while True:
+            try:
+                return child.wait(timeout=1)
+            except subprocess.TimeoutExpired:
+                if os.getppid() != parent:
+                    child.kill()
+                    _end_orphans()
+                    return 1
+                if time.monotonic() > interrupted + _PATIENCE:
+                    interrupted = math.inf
+                    child.send_signal(signal.SIGINT)
+            except KeyboardInterrupt:  # from a terminal Snakemake gets it as well: it ends its jobs
+                interrupted = time.monotonic()
+    except _Stopped as stopped:
+        child.kill()
+        _end_orphans()
+        raise VbonError(f"stopped by {stopped}; the same command resumes") from None
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _end_orphans() -> None:

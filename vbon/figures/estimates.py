@@ -45,7 +45,7 @@ def figure3(pools: pd.DataFrame, out_stem: Path) -> pd.DataFrame:
                     linewidth=1.5 if m == sizes[-1] else 0.9, label=f"M = {m}",
                 )  # fmt: skip
             prompt = textwrap.shorten(part["prompt"].iloc[0], 34, placeholder=" …")
-            axes.set_title(f"{kind}\n“{prompt}”", fontsize=8)
+            axes.set_title(f"{kind}\n“{prompt}”", fontsize=8, parse_math=False)
             axes.set_xlabel("Reward (logit)")
         panels[0].set_ylabel(r"Estimate of $\log F$ (nats)")
         handles, labels = panels[0].get_legend_handles_labels()

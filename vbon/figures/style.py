@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from vbon.artifacts.tables import atomic_path
+from vbon.artifacts.tables import atomic_path, quoting
 from vbon.methods.registry import declared
 
 INK = "#222222"
@@ -155,7 +155,7 @@ def saved_figure(size: tuple[float, float], stem: Path, rows: pd.DataFrame) -> I
         yield figure
         _save(figure, Path(stem))
     with atomic_path(f"{stem}.csv") as temporary:
-        rows.to_csv(temporary, index=False, lineterminator="\n")
+        rows.to_csv(temporary, index=False, lineterminator="\n", quoting=quoting(rows))
 
 
 def _save(figure: Figure, stem: Path) -> None:

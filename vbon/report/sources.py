@@ -63,7 +63,7 @@ class Task:
         """The table ``cards``; empty if the task has none."""
         if not self.has("tables/cards"):
             return pd.DataFrame(columns=["role", "kind", "quantity", "value"])
-        return pd.read_csv(self.paths["tables/cards"], dtype=str)
+        return pd.read_csv(self.paths["tables/cards"], dtype=str, keep_default_na=False)
 
     def setting(self, role: str, quantity: str) -> str | None:
         """Return a value of the table ``cards``, if it has a row for it."""
