@@ -317,3 +317,30 @@ def test_verdicts_need_claims_about_a_common_task(tmp_path, capsys):
     assert "about books" in message
     assert main(["verdicts", str(a), str(tmp_path / "c")]) == 1
     assert f"{tmp_path / 'c'}: no {{task}}/tables/claims.csv" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00\xff\x00", b'a,b\n"1,2\n', b"a\n1,2\n3,4,5\n"])
+@pytest.mark.parametrize(
+    "name", ["sentiment/points.csv", "sentiment/costs.csv", "sentiment/tables/claims.csv",
+             "sentiment/tables/prompt_means.csv"],
+)  # fmt: skip
+def test_tables_that_are_no_tables_are_named(folders, capsys, name, content):
+    path = folders[1] / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    assert main(["compare", *map(str, folders)]) == 1
+    printed = capsys.readouterr().err
+    assert str(path) in printed
+    assert len(printed.splitlines()) == 1
+
+
+@pytest.mark.parametrize("content", [b"[]", b"{", b"null", b"", b"\xff", b"[" * 100_000])
+def test_cards_that_are_no_cards_are_named(folders, capsys, content):
+    for folder in folders:
+        card = folder / "sentiment/tables/pareto.json"
+        card.parent.mkdir(parents=True, exist_ok=True)
+        card.write_bytes(content)
+    assert main(["compare", *map(str, folders)]) == 1
+    printed = capsys.readouterr().err
+    assert "pareto.json is damaged" in printed
+    assert len(printed.splitlines()) == 1

@@ -146,3 +146,13 @@ def test_watch_refuses_a_time_that_is_none(seconds, capsys):
     with pytest.raises(SystemExit):
         main(["watch", "--every", seconds])
     assert f"'{seconds}'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["[/INST]", "a [/x] b", "[red]no[/red]", "back\\", "[link=x]"])
+def test_watch_prints_messages_as_they_are(sweep, capsys, text):
+    """Errors quote texts of models, which may look like the markup of the terminal."""
+    runs, _ = sweep
+    failure_of(runs[3].folder).parent.mkdir(parents=True, exist_ok=True)
+    failure_of(runs[3].folder).write_text(f"the reward of {text} is missing")
+    assert main(["watch", "--once", "--configfile", "small.yaml"]) == 0
+    assert f"the reward of {text} is missing" in " ".join(capsys.readouterr().out.split())

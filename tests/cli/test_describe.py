@@ -8,7 +8,7 @@ import pytest
 from vbon.artifacts import write_table
 from vbon.artifacts.fingerprint import provenance
 from vbon.artifacts.measured import measured
-from vbon.artifacts.tables import write_csv, write_record
+from vbon.artifacts.tables import write_csv, write_json, write_record
 from vbon.cli import main
 from vbon.planning.runs import Run
 
@@ -120,3 +120,37 @@ def test_aggregation_refuses_a_run_of_another_spec(world, capsys):
     assert _record_of(str(run), asked.spec_hash)["setting"] == "beta1"
     with pytest.raises(ArtifactError, match=r"seed2/run\.json: its spec is not the one.*describe"):
         _record_of(str(run), "another hash")
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "/usr", "/proc/self/mem", "/nowhere", "\x00"])
+def test_a_record_does_not_choose_what_is_read(world, capsys, monkeypatch, path):
+    """Its inputs and modules are names by a stranger: devices and whole disks are not read."""
+    monkeypatch.chdir(world)
+    (world / "link").symlink_to("/dev/zero")
+    record = {"inputs": {"a": "x", "b": "y"}, "paths": {"a": path, "b": "link"}, "code": "x"}
+    record |= {"modules": [f"{path}:f" if "/" in path else path, "/dev/zero"], "key": "k"}
+    write_json(world / "evil/card.json", record)
+    code, text = describe(capsys, world / "evil/card.json")
+    assert code == 0
+    assert "made with a module that is not here" in text
+    assert text.count("not compared: it is not below this folder") + text.count(", gone") == 2
+
+
+def test_a_record_does_not_control_the_terminal(world, capsys):
+    escape = "\x1b[2J\x9b\x07"
+    record = {"key": "k", "inputs": {escape: escape}, "paths": {}, "versions": {escape: escape}}
+    write_json(world / "evil/card.json", record | {"modules": 3, "code": escape, "weights": escape})
+    code, text = describe(capsys, world / "evil/card.json")
+    assert code == 0
+    assert text.isprintable() or not set(text) & set("\x1b\x9b\x07")
+
+
+@pytest.mark.parametrize("field", ["paths", "versions", "inputs", "measured", "written", "schema"])
+@pytest.mark.parametrize("value", [None, [], 3, "text"])
+def test_fields_that_are_missing_or_of_another_type(world, capsys, field, value):
+    made = provenance({"seed": 3}, {"rewards": world / "rewards.parquet"}, ("vbon.seeding",))
+    record = {**made, "status": "ok", field: value}
+    write_json(world / "odd/run.json", record)
+    code, text = describe(capsys, world / "odd/run.json")
+    assert code == 0
+    assert "seed: 3" in text

@@ -34,6 +34,14 @@ def test_draws_the_estimates_of_three_prompts(tmp_path):
     assert all((tmp_path / f"figure3.{suffix}").exists() for suffix in ("pdf", "svg", "png"))
 
 
+@pytest.mark.parametrize("text", [r"a $\frac$ b", "$5 and $6", "x_1^2", "50% & more"])
+def test_prompts_are_not_mathematics(tmp_path, text):
+    rewards, prompts = tables()
+    table = figure3(shown_pools(rewards, prompts.assign(prompt=text)), tmp_path / "figure3")
+    assert (table["prompt"] == text).all()
+    assert (tmp_path / "figure3.png").exists()
+
+
 def test_the_command_stores_the_rows_drawn(tmp_path):
     rewards, prompts = tables()
     rewards = rewards.assign(reward_prob=0.5, evaluator_reward=0.0)

@@ -63,13 +63,14 @@ def built(tmp_path, **reference):
     return card
 
 
-def test_the_file_is_converted_once_and_described(file, tmp_path, capsys):
+def test_the_file_is_converted_once_and_described(file, tmp_path, capsys, monkeypatch):
     card = built(tmp_path, gguf=str(file))
     record = read_record(card)
     assert record["weights"] == WORDS
     assert record["inputs"]["gguf"] == content_hash(file)
     assert load_language_model(card.parent).config.model_type == "llama"
     assert len(load_tokenizer(card.parent)) == len(TOKENS)
+    monkeypatch.chdir(file.parent)
     assert main(["describe", str(card)]) == 0
     printed = capsys.readouterr().out
     assert f"weights   {WORDS}" in printed

@@ -1,7 +1,6 @@
 """Differences between two results folders: before and after a change, or of two machines."""
 
 import filecmp
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,8 +9,9 @@ from typing import Any
 import pandas as pd
 
 from vbon.analysis.compare import changed_claims, compare_points, runs_of_one
+from vbon.analysis.prompts import RUN
 from vbon.analysis.verdicts import NOT_SUPPORTED, SUPPORTED
-from vbon.artifacts.tables import read_copy, read_provenance
+from vbon.artifacts.tables import read_copy, read_json, read_provenance, read_small
 from vbon.errors import DataError
 
 POINTS = ("*/points.csv", "*/studies/*/points.csv")
@@ -61,7 +61,7 @@ def _points(folder: Path) -> pd.DataFrame:
 def _prompt_means(folder: Path) -> pd.DataFrame:
     """Means per prompt of all tasks of a folder that has them."""
     parts = [
-        pd.read_csv(path).assign(task=path.parent.parent.name, study="")
+        read_small(path, *RUN, "prompt_id").assign(task=path.parent.parent.name, study="")
         for path in sorted(folder.glob("*/tables/prompt_means.csv"))
     ]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
@@ -82,14 +82,14 @@ def both_verdicts(a: Path, b: Path) -> pd.DataFrame:
     Raises:
         DataError: If a folder has no claims, or they have no task in common.
     """
-    claims = [_verdicts(folder) for folder in (a, b)]
+    keys, numbers = ["task", "claim", "key"], ["value", "low", "high", "verdict"]
+    claims = [_verdicts(folder, "key", *numbers) for folder in (a, b)]
     for folder, rows in zip((a, b), claims, strict=True):
         if rows.empty:
             raise DataError(
                 f"{folder}: no {{task}}/tables/claims.csv; give a folder of results, such as "
                 "results or published"
             )
-    keys, numbers = ["task", "claim", "key"], ["value", "low", "high", "verdict"]
     first, second = (rows[[*keys, *numbers]] for rows in claims)
     second = second.drop(columns="claim")
     keys = {"on": ["task", "key"], "validate": "one_to_one"}
@@ -107,10 +107,10 @@ def both_verdicts(a: Path, b: Path) -> pd.DataFrame:
     return both
 
 
-def _verdicts(folder: Path) -> pd.DataFrame:
-    """Claims of all tasks of a folder."""
+def _verdicts(folder: Path, *columns: str) -> pd.DataFrame:
+    """Claims of all tasks of a folder, whose tables have these columns."""
     parts = [
-        pd.read_csv(path).assign(task=path.parent.parent.name)
+        read_small(path, "claim", "verdict", *columns).assign(task=path.parent.parent.name)
         for path in sorted(folder.glob("*/tables/claims.csv"))
     ]
     return pd.concat(parts) if parts else pd.DataFrame(columns=["task", "claim", "verdict"])
@@ -167,15 +167,16 @@ def _origins(a: Path, b: Path) -> Iterator[str]:
 
 def _machines(folder: Path) -> list[str]:
     """Machines on which runs were trained."""
-    tables = map(pd.read_csv, folder.glob("*/costs.csv"))
-    return sorted({name for table in tables for name in table["hardware"]})
+    tables = (read_small(path, "hardware") for path in folder.glob("*/costs.csv"))
+    return sorted({str(name) for table in tables for name in table["hardware"]})
 
 
 def _record(path: Path) -> dict[str, Any]:
     """Settings, code and versions in a card, a run's record or a table's footer."""
-    record = read_provenance(path) if path.suffix == ".parquet" else json.loads(path.read_text())
+    record = read_provenance(path) if path.suffix == ".parquet" else read_json(path)
+    versions = record.get("versions")
     return {
-        "versions": record.get("versions", {}),
+        "versions": versions if isinstance(versions, dict) else {},
         "code": record.get("code"),
         "settings": record.get("spec", record.get("settings", {})),
     }

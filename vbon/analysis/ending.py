@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from vbon.artifacts.tables import read_small
+
 HEADLINES = (
     "best_of_n_is_on_top",
     "vbon_is_closest",
@@ -24,7 +26,7 @@ def ending(results_dir: str | Path) -> Iterator[str]:
     results = Path(results_dir)
     tables = sorted(results.glob("*/tables/claims.csv"))
     if tables:
-        claims = pd.concat(map(pd.read_csv, tables))
+        claims = pd.concat(read_small(path, "verdict") for path in tables)
         counts = Counter(claims["verdict"])
         summary = ", ".join(f"{counts[verdict]} {verdict}" for verdict in sorted(counts))
         yield f"the paper's claims on this run: {summary} ({results}/*/tables/claims.md)"

@@ -63,20 +63,32 @@ def write_json(path: str | Path, value: Any) -> None:
         temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
 
 
+def read_json(path: str | Path) -> dict[str, Any]:
+    """Read a JSON file of names and values.
+
+    Raises:
+        ArtifactError: If it is missing or is not such a file.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ArtifactError(f"{path} does not exist; make it with: {rebuilding()}")
+    try:
+        value = json.loads(path.read_text())
+    except UNREADABLE as error:
+        raise _damaged(path, error) from error
+    if not isinstance(value, dict):
+        raise _damaged(path, "it has no key")
+    return value
+
+
 def read_record(path: str | Path) -> dict[str, Any]:
     """Read a ``run.json`` or ``card.json``.
 
     Raises:
         ArtifactError: If it is missing, is not JSON, or has no ``key``.
     """
-    path = Path(path)
-    if not path.exists():
-        raise ArtifactError(f"{path} does not exist; make it with: {rebuilding()}")
-    try:
-        record = json.loads(path.read_text())
-    except UNREADABLE as error:
-        raise _damaged(path, error) from error
-    if not isinstance(record, dict) or "key" not in record:
+    record = read_json(path)
+    if "key" not in record:
         raise _damaged(path, "it has no key")
     if not isinstance(record.get("parts", {}), dict):
         raise _damaged(path, "its parts have no names")
@@ -299,7 +311,7 @@ def read_copy(path: str | Path, schema: str) -> pd.DataFrame:
         ArtifactError: If a column is missing or has another type.
     """
     columns = SCHEMAS[schema].columns
-    _check_columns(path, pd.read_csv(path, nrows=0).columns, columns)
+    _check_columns(path, _read_csv(path, nrows=0).columns, columns)
     types = {name: _TYPES[kind] for name, kind in columns.items()}
     try:
         return pd.read_csv(path, dtype=types, float_precision="round_trip")
@@ -319,13 +331,37 @@ def read_either(
     return read_copy(path, schema) if schema in SCHEMAS else read_small(path)
 
 
-def read_small(path: str | Path) -> pd.DataFrame:
-    """Read a small table: texts as they are written, even if they are "NA" or all digits."""
-    frame = pd.read_csv(path)
+def read_small(path: str | Path, *columns: str) -> pd.DataFrame:
+    """Read a small table: texts as they are written, even if they are "NA" or all digits.
+
+    Args:
+        path: A ``.csv`` file.
+        columns: Columns that it must have.
+
+    Raises:
+        ArtifactError: If it is no table, or lacks one of the columns.
+    """
+    frame = _read_csv(path)
+    _check_columns(path, frame.columns, columns)
     names = [name for name in TEXTS if name in frame]
     if names:
-        frame[names] = pd.read_csv(path, usecols=names, dtype=str, keep_default_na=False)[names]
+        frame[names] = _read_csv(path, usecols=names, dtype=str, keep_default_na=False)[names]
     return frame
+
+
+def _read_csv(path: str | Path, **options: Any) -> pd.DataFrame:
+    """Read a CSV file.
+
+    Raises:
+        ArtifactError: If it cannot be read as one.
+    """
+    try:
+        return pd.read_csv(path, **options)
+    except UNREADABLE as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ArtifactError(
+            f"{path}: cannot be read as a CSV table ({reason}); copy or make it again"
+        ) from error
 
 
 def write_both(path: str, frame: pd.DataFrame, schema: str, record: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """The verb ``describe``: where an artifact came from."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from vbon.artifacts.integrity import RECORDS, SUFFIX
 from vbon.artifacts.tables import check_table, damaged_parts, read_record
 from vbon.cli.options import parser
 from vbon.errors import ArtifactError
+
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def describe(arguments: list[str]) -> None:
@@ -29,7 +32,8 @@ def describe(arguments: list[str]) -> None:
         if args.json:
             print(json.dumps({"path": str(path), "source": str(source), **provenance}, indent=1))
         else:
-            print("\n".join(_lines(path, source, provenance)))
+            # Files of strangers must not control the terminal.
+            print("\n".join(_CONTROLS.sub("?", line) for line in _lines(path, source, provenance)))
 
 
 def provenance_of(path: Path) -> tuple[Path, dict[str, Any]]:
@@ -78,40 +82,73 @@ def _lines(path: Path, source: Path, record: Mapping[str, Any]) -> Iterator[str]
     """Provenance in words, one line per fact."""
     yield f"{path}" + ("" if source == path else f"  (from {source})")
     if "schema" in record:
-        yield f"  table     {record['schema']}, version {record['version']}"
+        yield f"  table     {record['schema']}, version {record.get('version')}"
     if "status" in record:
-        run = f"{record['method']} {record['setting']} seed {record['seed']}"
+        run = f"{record.get('method')} {record.get('setting')} seed {record.get('seed')}"
         yield f"  run       {run}: {record['status']}"
-    usage = {**record, **record.get(MEASURED, {"seconds": record.get("train_seconds")})}
-    yield f"  written   {usage['written']}, after {usage['seconds']:.1f} s"
-    yield f"  on        {usage['hardware']}; at most {usage['peak_memory_mb']:.0f} MB"
+    usage = {**record, **(_named(record, MEASURED) or {"seconds": record.get("train_seconds")})}
+    seconds, memory = _number(usage.get("seconds"), ".1f"), _number(usage.get("peak_memory_mb"))
+    yield f"  written   {usage.get('written', '?')}, after {seconds} s"
+    yield f"  on        {usage.get('hardware', '?')}; at most {memory} MB"
     if "weights" in record:
         yield f"  weights   {record['weights']}"
     if "code" in record:
         yield f"  code      {record['code']}, {_code_today(record)}"
     if "versions" in record:
-        yield "  versions  " + ", ".join(f"{k} {v}" for k, v in record["versions"].items())
+        yield "  versions  " + ", ".join(f"{k} {v}" for k, v in _named(record, "versions").items())
     yield "  settings"
     shown = yaml.safe_dump(record.get("spec", record.get("settings", {})), default_flow_style=None)
     yield from (f"    {line}" for line in shown.splitlines())
-    if record.get("inputs"):
+    paths = _named(record, "paths")
+    if inputs := _named(record, "inputs"):
         yield "  inputs"
-    for name, content in record.get("inputs", {}).items():
-        where = record["paths"][name]
-        yield f"    {name}: {where}, {content}, {_input_today(Path(where), content)}"
+    for name, content in inputs.items():
+        where = str(paths.get(name, "?"))
+        yield f"    {name}: {where}, {content}, {_input_today(Path(where), content, source)}"
+
+
+def _named(record: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """Values by name in a record; none if there are no such values."""
+    values = record.get(key)
+    return values if isinstance(values, Mapping) else {}
+
+
+def _number(value: Any, form: str = ".0f") -> str:
+    return format(value, form) if isinstance(value, int | float) else "?"
+
+
+def _is_near(path: Path, source: Path) -> bool:
+    """Return True for files and folders below this one, and files near the record; links count.
+
+    A stranger's record could name a device, or a folder as large as a disk.
+    """
+    try:
+        path = path.resolve()
+        if path.is_relative_to(Path.cwd()):
+            return path.is_file() or path.is_dir()
+        return path.is_file() and path.is_relative_to(source.resolve().parents[1])
+    except (OSError, ValueError, RuntimeError, IndexError):
+        return False
 
 
 def _code_today(record: Mapping[str, Any]) -> str:
     """Comparison of the recorded code with today's."""
-    roots = record.get("modules", [])
-    if not all(Path(root.partition(":")[0]).exists() for root in roots if "/" in root):
+    roots = record.get("modules")
+    roots = list(map(str, roots)) if isinstance(roots, list) else []
+    files = [Path(root.partition(":")[0]) for root in roots if "/" in root]
+    if not all(path.suffix == ".py" and path.is_file() for path in files):
         return "made with a module that is not here"
-    same = code_fingerprint(*roots) == record["code"]
+    try:
+        same = code_fingerprint(*roots) == record["code"]
+    except (ArithmeticError, LookupError, OSError, SyntaxError, TypeError, ValueError):
+        return "made with a module that is not here"
     return ("the same" if same else "not the same") + " as that of " + ", ".join(roots)
 
 
-def _input_today(path: Path, content: str) -> str:
+def _input_today(path: Path, content: str, source: Path) -> str:
     """Comparison of the recorded content of an input with today's."""
-    if not path.exists():
+    if not _is_near(path, source):
+        if path.exists():
+            return "not compared: it is not below this folder"
         return f"gone{' (damaged)' if path.with_name(path.name + SUFFIX).exists() else ''}"
     return "still the same" if content_hash(path) == content else "CHANGED since"

@@ -79,7 +79,8 @@ def _looks(runs: list[Run], points: Points, output: str | None) -> Iterator[tupl
         parts = [_head(table, measured, alive), _by_method(table, measured)]
         parts += [_latest(measured)] * bool(len(measured))
         failures = table[table["state"] == "failed"]
-        parts += [f"[red]failed[/] {escape(f'{_name(row)}: {row.message}')}" for row in failures.itertuples()]
+        lines = [f"{_name(row)}: {row.message}" for row in failures.itertuples()]
+        parts += [f"[red]failed[/] {escape(line)}" for line in lines]  # errors quote texts
         yield Group(*parts), ended
 
 

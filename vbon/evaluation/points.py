@@ -1,7 +1,6 @@
 """Rows of ``points`` and ``costs`` from the files of a run; does not import torch."""
 
 import itertools
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import pandas as pd
 from jaxtyping import Int
 
 from vbon.artifacts import SCHEMAS, read_table
+from vbon.artifacts.tables import read_json
 from vbon.errors import DataError
 from vbon.evaluation.metrics import Pools, summarise
 
@@ -147,7 +147,7 @@ def _seconds_per_draw(files: Sequence[str]) -> dict[str, float]:
     """Seconds per draw of every training prompt, by kind of shard."""
     total = {"samples": 0.0, "rewards": 0.0}
     for file in map(Path, files):
-        shard = json.loads(file.read_text())
+        shard = read_json(file)
         total[file.name.partition("-")[0]] += shard["seconds"] / shard["draws"]
     return total
 
