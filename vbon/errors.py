@@ -4,6 +4,10 @@ The command line prints these without a traceback; any other error is a bug and 
 """
 
 import importlib.util
+import re
+from typing import Any
+
+_NUMBER = re.compile(r"([+-]?)(?=\.?\d)(\d*)(\.\d*)?(?:[eE]([+-]?)(\d+))?")
 
 
 class VbonError(ValueError):
@@ -40,3 +44,28 @@ def missing_vllm(where: str) -> str | None:
         f"{where}: 'vllm' is not installed here; install its build for processors with "
         "`make vllm`, that for GPUs with `pip install -e '.[vllm]'`"
     )
+
+
+def number_hint(value: Any) -> str:
+    """Remedy for a number that YAML 1.1 reads as text; empty for any other value.
+
+    Args:
+        value: A value that should be a number, or a list of such values.
+
+    Example:
+        >>> number_hint("1e-4"), number_hint([0.5, "2E5"])
+        (' (YAML reads it as text: write 1.0e-4)', ' (YAML reads it as text: write 2.0e+5)')
+        >>> number_hint("fast"), number_hint(0)
+        ('', '')
+    """
+    texts = [each for each in (value if isinstance(value, list) else [value]) if type(each) is str]
+    match = next(filter(None, map(_NUMBER.fullmatch, map(str.strip, texts))), None)
+    if match is None:
+        return ""
+    sign, whole, fraction, exponent_sign, exponent = match.groups()
+    number = f"{sign}{whole or 0}"
+    if fraction is not None or exponent is not None:
+        number += f".{(fraction or '.')[1:] or 0}"
+    if exponent is not None:
+        number += f"e{exponent_sign or '+'}{exponent}"
+    return f" (YAML reads it as text: write {number})"

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
-from vbon.errors import ConfigError
+from vbon.errors import ConfigError, number_hint
 from vbon.planning.config import load, merge, resolve, schema
 from vbon.planning.runs import expand
 
@@ -60,6 +60,10 @@ def test_every_key_is_described_and_optional_ones_have_defaults():
         ("trian", {}, ["trian", "unknown key"]),
         ("sentiment.online.learning_rate", "fast", ["learning_rate", "'fast'", "number"]),
         ("sentiment.online.learning_rate", 0, ["learning_rate", "more than 0"]),
+        ("sentiment.online.learning_rate", "1e-4", ["number", "write 1.0e-4"]),
+        ("sentiment.rewards.missing_eos", "-.5E1", ["number", "write -0.5e+1"]),
+        ("sentiment.logf.m", "1e2", ["sentiment.logf.m", "write 1.0e+2"]),
+        ("sentiment.checks.p_positive", ["1e-1", 1], ["p_positive.0", "write 1.0e-1"]),
         ("sentiment.online.schedule", "cosine", ["schedule", "linear, constant"]),
         ("seeds", ["0"], ["seeds.0", "'0'", "integer"]),
         ("seeds", [], ["seeds", "at least one"]),
@@ -108,6 +112,12 @@ def test_bad_method_settings_are_named_before_any_work(path, value, words):
         expand(resolve(changed(path, value)))
     for word in words:
         assert word in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["1e-4", "1E5", "-.5e3", "2.e+1", "3", "+7", "1.5", "1e06"])
+def test_a_number_written_as_the_hint_says_is_read_as_that_number(text):
+    written = number_hint(text).rpartition(" ")[2].rstrip(")")
+    assert yaml.safe_load(written) == float(text)
 
 
 def test_an_empty_grid_is_refused():

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from vbon.batches import OfflineBatch, Scored
-from vbon.errors import ConfigError
+from vbon.errors import ConfigError, number_hint
 from vbon.pool.pairs import Pairing
 
 
@@ -100,7 +100,8 @@ class Method(abc.ABC):
 
     def _refuse(self, field: str, remedy: str) -> NoReturn:
         value = getattr(self, field)
-        raise ConfigError(f"methods.{self.name}.{field}: {value!r} is not allowed; {remedy}")
+        hint = number_hint(value)
+        raise ConfigError(f"methods.{self.name}.{field}: {value!r} is not allowed; {remedy}{hint}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

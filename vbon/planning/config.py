@@ -11,7 +11,7 @@ import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
-from vbon.errors import ConfigError, missing_vllm
+from vbon.errors import ConfigError, missing_vllm, number_hint
 from vbon.pool.shared import MIN_PROMPTS
 from vbon.tasks.base import Task, TextTask
 from vbon.tasks.registry import KINDS, kind_of, make_task
@@ -246,7 +246,10 @@ def _explain(error: ValidationError, where: tuple[str, ...]) -> str:
         "uniqueItems": "a value is repeated; give each once",
         "anyOf": "accepted: one value, or a list of them (not empty, none twice)",
     }.get(error.validator, error.message)
-    return f"{key}: {error.instance!r} is not allowed{about}; {accepted}"
+    expected = str(limit) if error.validator in ("type", "anyOf") else ""
+    is_number = "number" in expected or "integer" in expected
+    wrote = number_hint(error.instance) if is_number else ""
+    return f"{key}: {error.instance!r} is not allowed{about}; {accepted}{wrote}"
 
 
 def _unknown_key(path: str, name: Any, accepted: Sequence[str]) -> str:
