@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
+from vbon.artifacts.fingerprint import content_hash
 from vbon.artifacts.steps import steps
 from vbon.errors import VbonError
 from vbon.planning.config import merge, resolve
@@ -310,3 +311,16 @@ def test_copies_and_then_published_tables_are_used(tmp_path, monkeypatch):
     table = "elsewhere/sentiment/tables/shown_pools.csv"
     assert alone({"results_dir": "elsewhere"}).stored(table) == table
     assert Drawing(plan(SMALL)).stored("results/absent.parquet") == "results/absent.parquet"
+
+
+def test_jobs_run_the_functions_of_the_configuration_alone(tmp_path, monkeypatch):
+    file = tmp_path / "mine.py"
+    file.write_text("def f(texts): return [0.0] * len(texts)")
+    given = {"tasks": ["sentiment"], "run_methods": ["reference"], "methods": {"reference": {}}}
+    given |= {"seeds": [0], "sentiment": {"reward_model": {"callable": f"{file}:f"}}}
+    monkeypatch.delenv("PYTHONHASHSEED", raising=False)
+    environment = Plan(resolve(given)).environment
+    assert environment == {"VBON_FUNCTIONS": content_hash(file), "PYTHONHASHSEED": "0"}
+    monkeypatch.setenv("PYTHONHASHSEED", "7")
+    plain = Plan(resolve(given | {"sentiment": {}})).environment
+    assert plain == {"VBON_FUNCTIONS": "", "PYTHONHASHSEED": "7"}

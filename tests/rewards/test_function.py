@@ -3,8 +3,9 @@ import json
 import numpy as np
 import pytest
 
-from vbon.artifacts.functions import check_function
-from vbon.errors import ConfigError, DataError
+from vbon.artifacts.fingerprint import content_hash
+from vbon.artifacts.functions import FUNCTIONS, check_function
+from vbon.errors import ArtifactError, ConfigError, DataError
 from vbon.rewards import Completions, load_reward_model
 from vbon.rewards.function import NAME, SOURCE, load_function
 
@@ -142,6 +143,7 @@ def test_a_function_that_fails_is_named_with_its_text(tmp_path, statement):
         "import random\ndef length(texts): return [random.choice([0, 1]) for _ in texts]",
         "def length(texts, seen=[]): return [seen.append(0) or len(seen) for _ in texts]",
         "def length(texts): return list(range(len(texts)))",
+        "import time\ndef length(texts): return [time.time() for _ in texts]",
         "import numpy as np\n"
         "def length(texts):\n    n = np.array([len(t) for t in texts])\n    return n - n.mean()",
     ],
@@ -209,3 +211,12 @@ def test_a_file_that_is_no_python_is_refused_unrun(tmp_path):
     (tmp_path / "mine.py").write_text("def f(texts:\n    return")
     with pytest.raises(ConfigError, match=r"^here: .*mine\.py cannot be imported \(SyntaxError"):
         check_function(tmp_path / "mine.py", "f", "here")
+
+
+def test_a_workflow_runs_functions_of_its_configuration_alone(tmp_path, monkeypatch):
+    folder = folder_of(tmp_path, LENGTH)
+    monkeypatch.setenv(FUNCTIONS, "")
+    with pytest.raises(ArtifactError, match="a function that is no callable of this configuration"):
+        load_reward_model(folder)
+    monkeypatch.setenv(FUNCTIONS, f"0,{content_hash(folder / SOURCE)}")
+    assert load_reward_model(folder)(["a"]).reward.tolist() == [1]

@@ -103,7 +103,7 @@ def test_the_kind_of_a_source(tmp_path, monkeypatch):
         "mine": "local",
         "mine:train": "local",
         "./absent": "local",
-        "~/absent": "local",
+        "absent/": "local",
         "data/of/mine": "local",
         "films.JSONL": "local",
         "data/films.csv.gz": "local",

@@ -9,6 +9,8 @@ from pathlib import Path
 from vbon.artifacts.fingerprint import PACKAGE
 from vbon.errors import ConfigError
 
+FUNCTIONS = "VBON_FUNCTIONS"
+"""Environment variable with hashes of the files whose functions are run; without it, any is."""
 VIEWS = ("texts", "prompts", "responses", "rows")
 """Parameters that a function may have; each is a list with one item per response."""
 

@@ -12,7 +12,8 @@ from operator import getitem, itemgetter
 from pathlib import Path
 from typing import Any, get_origin
 
-from vbon.artifacts.fingerprint import digest
+from vbon.artifacts.fingerprint import content_hash, digest
+from vbon.artifacts.functions import FUNCTIONS
 from vbon.artifacts.steps import Step, steps
 from vbon.errors import VbonError
 from vbon.methods.registry import method_modules
@@ -187,6 +188,22 @@ class Plan:
         if not os.path.isdir(folder):
             return []
         return sorted(entry.path for entry in os.scandir(folder) if entry.is_file())
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Environment variables of all jobs, for reward functions.
+
+        Those of the configuration alone are run, and one that uses ``hash`` or the order of a set
+        has the same answers in each process.
+        """
+        models = (self.config[task].get(role, {}) for task in self.tasks for role in ROLES)
+        files = {name.rpartition(":")[0] for m in models if (name := m.get("callable"))}
+        hashes = sorted(content_hash(file) for file in files if os.path.isfile(file))
+        seed = os.environ.get("PYTHONHASHSEED", "random")
+        return {
+            FUNCTIONS: ",".join(hashes),
+            "PYTHONHASHSEED": "0" if seed == "random" else seed,
+        }
 
     def text_settings(self, task: str, *keys: str) -> str:
         """The part of a section that makes texts, models or prompts."""

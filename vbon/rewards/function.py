@@ -17,8 +17,8 @@ import numpy as np
 from jaxtyping import Float64
 
 from vbon.artifacts.fingerprint import content_hash, digest
-from vbon.artifacts.functions import VIEWS, check_function, check_names, reason_of
-from vbon.errors import ConfigError, DataError
+from vbon.artifacts.functions import FUNCTIONS, VIEWS, check_function, check_names, reason_of
+from vbon.errors import ArtifactError, ConfigError, DataError
 from vbon.rewards.base import Completions, Rewards, transformed
 
 SOURCE = "function.py"
@@ -27,6 +27,7 @@ NAME = "function.txt"
 """File with the function's name."""
 _PROBED = 8  # texts of the first batch that a function scores again
 _REPEATS = 16  # answers compared, so that two values at random do not agree by chance
+_EQUAL = {"rtol": 0.0, "atol": 0.0}
 _CLOSE = {"rtol": 1e-3, "atol": 1e-4}  # a model's rounding depends on the batch
 
 
@@ -118,12 +119,19 @@ class FunctionReward:
         transform: A name in :data:`vbon.rewards.base.TRANSFORMS`.
 
     Raises:
+        ArtifactError: If the function is none of the configuration whose workflow this is.
         ConfigError: If the function cannot be used.
     """
 
     def __init__(
         self, path: str | Path, batch_size: int = 256, transform: str = "identity"
     ) -> None:
+        allowed = os.environ.get(FUNCTIONS)
+        if allowed is not None and content_hash(Path(path) / SOURCE) not in allowed.split(","):
+            raise ArtifactError(
+                f"{path}: contains a function that is no callable of this configuration, and is "
+                "not run; delete the folder and call the workflow again"
+            )
         self._name = (Path(path) / NAME).read_text().strip()
         self._function = load_function(Path(path) / SOURCE, self._name)
         self._views = views_of(self._function, self._name)
@@ -208,17 +216,18 @@ class FunctionReward:
         count = min(_PROBED, len(answers))
         first = _select(views, slice(0, count))
         turned = {name: items[::-1] for name, items in first.items()}
-        again = [self._call(turned)[::-1] for _ in range(-(-_REPEATS // count))]
-        again.append(self._call(_select(views, slice(0, 1))))  # without the others
-        for others in again:
-            ours = answers[: len(others)]
-            differs = np.flatnonzero(~np.isclose(others, ours, **_CLOSE))
+        again = [self._call(turned)[::-1] for _ in range(max(2, _REPEATS // count))]
+        pairs = [(again[0], others, _EQUAL) for others in again[1:]]  # of equal calls
+        pairs.append((answers[:count], again[0], _CLOSE))
+        pairs.append((answers[:1], self._call(_select(views, slice(0, 1))), _CLOSE))
+        for ours, others, tolerance in pairs:
+            differs = np.flatnonzero(~np.isclose(others, ours, **tolerance))
             if len(differs):
                 row = differs[0]
                 raise DataError(
-                    f"reward: {self._name} returned {ours[row]:.6g} and then {others[row]:.6g} for "
-                    f"{_quoted(next(iter(first.values()))[row])}; a reward must depend on its own "
-                    "response alone, so remove randomness, state and comparisons within a call"
+                    f"reward: {self._name} returned {ours[row]:.17g} and then {others[row]:.17g} "
+                    f"for {_quoted(next(iter(first.values()))[row])}; a reward must depend on its "
+                    "own response alone, so remove randomness, state and comparisons within a call"
                 )
 
 

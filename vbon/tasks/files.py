@@ -44,7 +44,7 @@ def source_kind(source: str) -> Literal["grammar", "local", "hub"]:
     if source == "grammar":
         return "grammar"
     path = source.partition(":")[0]
-    is_path = source.startswith(("/", ".", "~")) or path.count("/") > 1
+    is_path = source.startswith(("/", ".", "~")) or path.endswith("/") or path.count("/") > 1
     is_file = path.lower().endswith((*ENDINGS, *OTHER_ENDINGS))
     return "local" if is_path or is_file or Path(path).exists() else "hub"
 

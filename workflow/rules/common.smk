@@ -1,5 +1,7 @@
 """The checked configuration, its plan, and the wildcards of all rules."""
 
+import os
+
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
@@ -19,6 +21,7 @@ try:
 except VbonError as error:
     raise WorkflowError(f"configuration: {error}") from None
 
+os.environ |= PLAN.environment
 DRAWING = Drawing(PLAN)
 STEPS = PLAN.steps
 RESULTS = PLAN.results
