@@ -9,8 +9,8 @@ from transformers import AutoModelForCausalLM
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 BYTES = sorted(bytes_to_unicode().values())
-TOKENS = ["<s>", "</s>", *BYTES, "th", "Ġf", "in"]
-MERGES = ["t h", "Ġ f", "i n"]
+TOKENS = ["<s>", "</s>", *BYTES, "th", "Ġf", "in", "12"]
+MERGES = ["t h", "Ġ f", "i n", "1 2"]
 
 
 def random_model(config, scale=0.3):
@@ -54,7 +54,9 @@ def write_gguf(
         "rope.freq_base": rope and rope["rope_theta"],
     }
     named = {f"{architecture}.{key}": value for key, value in values.items() if key not in drop}
-    named |= {"tokenizer.ggml.bos_token_id": 0, "tokenizer.ggml.eos_token_id": 1, **(fields or {})}
+    fields = dict(fields or {})
+    pre = fields.pop("tokenizer.ggml.pre", "gpt-2")
+    named |= {"tokenizer.ggml.bos_token_id": 0, "tokenizer.ggml.eos_token_id": 1, **fields}
     for key, value in named.items():
         if value is not None:
             types = {bool: "BOOL", int: "UINT32", float: "FLOAT32", str: "STRING"}
@@ -67,7 +69,7 @@ def write_gguf(
         writer.add_token_types([kinds.get(piece, 6 if piece[0] == "<" else 1) for piece in pieces])
     elif "tokenizer" not in drop:
         writer.add_tokenizer_model("gpt2")
-        writer.add_tokenizer_pre("gpt-2")
+        writer.add_tokenizer_pre(pre)
         writer.add_token_list(TOKENS)
         writer.add_token_merges(MERGES)
         writer.add_token_types([3, 3, *[1] * (len(TOKENS) - 2)])

@@ -121,6 +121,23 @@ def test_the_tokenizer_has_the_tokens_of_the_file_alone(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("gpt-2", ["Ġf", "12", "3"]),
+        ("smollm", ["Ġf", "1", "2", "3"]),
+        ("qwen2", ["Ġf", "1", "2", "3"]),
+        ("llama-bpe", ["<s>", "Ġf", "12", "3"]),
+    ],
+)
+def test_words_are_split_as_the_file_says(tmp_path, kind, expected):
+    """GPT-2 keeps numbers whole, Llama 3 three digits; others make each digit a word."""
+    fields = {"tokenizer.ggml.pre": kind}
+    _, _, folder = converted(tmp_path, llama(), "llama", fields=fields)
+    ids = load_tokenizer(folder)(" f123")["input_ids"]
+    assert [TOKENS[number] for number in ids] == expected
+
+
+@pytest.mark.parametrize(
     ("fields", "around"),
     [
         ({}, ([], [])),
@@ -174,7 +191,7 @@ def test_the_chat_template_is_kept(tmp_path):
 def test_the_types_of_the_weights_are_described(tmp_path):
     kind = gguf.GGMLQuantizationType.Q8_0
     _, _, folder = converted(tmp_path, llama(), "llama", kind=kind)
-    words = "tiny.gguf, dequantised to float32: 99.5% of the weights were Q8_0, 0.453% F32"
+    words = "tiny.gguf, dequantised to float32: 99.5% of the weights were Q8_0, 0.452% F32"
     assert words in (folder / "README.md").read_text()
     assert "quantization_config" not in (folder / "config.json").read_text()
 
@@ -201,6 +218,7 @@ def test_what_the_loader_would_leave_out_is_refused(tmp_path):
     for fields, words in (
         ({"llama.rope.scaling.type": "longrope"}, "scaled in a way that is not supported"),
         ({"llama.logit_scale": 0.25}, "llama.logit_scale = 0.25 would be ignored"),
+        ({"tokenizer.ggml.pre": "nosuch"}, "splits texts in a way that transformers does not"),
         ({"split.count": 3}, "is one of 3 parts; join them with `llama-gguf-split --merge`"),
     ):
         refused(write_gguf(tmp_path / "a.gguf", model, "llama", fields=fields), words)

@@ -30,6 +30,10 @@ _SPECIAL = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
 _UNREAD = ("logit_scale", "embedding_scale", "residual_scale", "attention.scale")
 """Keys that change the arithmetic and that no configuration of a supported architecture has."""
 _ROPE = "rope_freqs.weight"
+_PLAIN = (None, "default", "gpt-2", "phi-2")
+"""Ways to split texts into words that are GPT-2's."""
+_DIGITS = ("smollm", "starcoder", "refact", "codeshell", "command-r", "exaone")
+"""Ways to split that are GPT-2's after each digit has become a word of its own."""
 _WHOLE_WORDS = ("llama3", "llama-v3", "llama-bpe", "falcon3", "tekken")
 """Vocabularies in which a word that is a token is not split, and texts begin with BOS."""
 
@@ -107,6 +111,7 @@ def read_config(header: Header) -> Any:
             the file has properties that it would ignore.
     """
     from transformers import AutoConfig
+    from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     path, architecture = header.path, header.fields["general.architecture"]
@@ -126,6 +131,13 @@ def read_config(header: Header) -> Any:
         )
     if "tokenizer.ggml.tokens" not in header.fields:
         raise DataError(f"{path}: has no tokenizer; give a file with one, or the model by id")
+    pre = header.fields.get("tokenizer.ggml.pre")
+    read = {*_PLAIN, *_DIGITS, *GGUF_PRE_TOKENIZER_SPLITS}
+    if header.fields.get("tokenizer.ggml.model") == "gpt2" and pre not in read:
+        raise DataError(
+            f"{path}: its tokenizer splits texts in a way that transformers does not read "
+            f"(tokenizer.ggml.pre = {pre!r}); give the original model by id"
+        )
     for name in _UNREAD:
         if header.get(name, 1.0) not in (0.0, 1.0):
             raise DataError(
@@ -303,6 +315,10 @@ def _tokenizer(header: Header) -> Any:
     state["added_tokens"] = [new for new in state["added_tokens"] if new["id"] < len(tokens)]
     if field("pre") in _WHOLE_WORDS:
         state["model"]["ignore_merges"] = True
+    if field("pre") in _DIGITS and field("model") == "gpt2":
+        digits = {"type": "Digits", "individual_digits": True}
+        words = [digits, state["pre_tokenizer"]]
+        state["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": words}
     if field("add_space_prefix") is False:
         for part in ("pre_tokenizer", "decoder"):
             if (state[part] or {}).get("type") == "Metaspace":
