@@ -24,6 +24,7 @@ from transformers import (
 from vbon.errors import ArtifactError, ConfigError
 from vbon.models.language_model import load_language_model
 from vbon.models.loading import POINTER
+from vbon.planning.hub import fetch
 from vbon.rewards import load_reward_model
 
 SIZE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -130,7 +131,7 @@ def test_adapters_that_cannot_be_merged_or_have_no_base_are_named(tmp_path):
     save_adapter(folder, tmp_path / "base", targets)
     settings = json.loads((folder / "adapter_config.json").read_text())
     shutil.rmtree(tmp_path / "base")
-    with pytest.raises(ArtifactError, match=r"base model of the adapter .* is not on this machine"):
+    with pytest.raises(ArtifactError, match=r"base model of the adapter in .*, is not on this"):
         load_reward_model(folder)
     for broken in ([], settings | {"base_model_name_or_path": None}):
         (folder / "adapter_config.json").write_text(json.dumps(broken))
@@ -173,3 +174,26 @@ def test_the_class_of_an_adapter_s_reward_is_named_by_label(tmp_path):
     with pytest.raises(ConfigError, match="LABEL_0, LABEL_1, LABEL_2 is POSITIVE"):
         load_reward_model(tmp_path / "adapter")
     assert load_reward_model(tmp_path / "adapter", label="LABEL_2")(TEXTS).reward.std() > 0
+
+
+def test_the_base_model_is_fetched_with_its_adapter(tmp_path, monkeypatch):
+    commits, revision = {"me/adapter": "1" * 40, "you/base": "2" * 40}, "3" * 40
+    settings = {"base_model_name_or_path": "you/base", "revision": revision}
+    for name, commit in commits.items():
+        (tmp_path / name / commit).mkdir(parents=True)
+    folder = tmp_path / "me/adapter" / commits["me/adapter"]
+    (folder / "adapter_config.json").write_text(json.dumps(settings))
+    requests = []
+
+    def download(name, revision, **_):
+        requests.append((name, revision))
+        return str(tmp_path / name / commits[name])
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    monkeypatch.setattr("huggingface_hub.HfApi.list_repo_files", lambda *_, **__: [])
+    assert fetch("some.reward_model.id", "model", "me/adapter", None) == "1" * 40
+    assert requests == [("me/adapter", None), ("you/base", revision)]
+    settings["base_model_name_or_path"] = str(tmp_path)  # a folder is not fetched
+    (folder / "adapter_config.json").write_text(json.dumps(settings))
+    fetch("some.reward_model.id", "model", "me/adapter", None)
+    assert requests[2:] == [("me/adapter", None)]

@@ -94,9 +94,9 @@ def shape_of(section: Mapping[str, Any], role: str, has_head: bool = True) -> Sh
             config = read_config(read_header(path))
         else:
             config = AutoConfig.from_pretrained(model["id"], trust_remote_code=False, **options)
-    except (OSError, ValueError):
+        sizes = config.num_hidden_layers, config.hidden_size, config.vocab_size
+    except (OSError, ValueError, AttributeError):  # AttributeError: of an unusual architecture
         return None
-    sizes = config.num_hidden_layers, config.hidden_size, config.vocab_size
     return Shape(*sizes, tied=bool(config.tie_word_embeddings))
 
 

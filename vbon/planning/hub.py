@@ -1,6 +1,7 @@
 """Models and datasets that a configuration takes from the Hugging Face hub: pins, and fetching."""
 
 import glob
+import json
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -143,7 +144,17 @@ def fetch(place: str, kind: str, name: str, revision: str | None, file: str | No
         raise DataError(f"{place}: {_reason(error, kind, repository, revision)}") from error
     if file is not None and not (folder / file).is_file():
         raise DataError(f"{place}: {kind} {name!r} has no file {file!r}; correct its name")
+    if (base := _base_of(folder)) is not None:
+        fetch(place, "model", *base)
     return folder.name
+
+
+def _base_of(folder: Path) -> tuple[str, str | None] | None:
+    """Id and revision of the model on the hub that a folder's adapter changes; None without one."""
+    file = folder / "adapter_config.json"
+    settings = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    name = settings.get("base_model_name_or_path")
+    return (name, settings.get("revision")) if is_hub_id(name) else None
 
 
 def _unwanted(name: str, kind: str, revision: str | None) -> list[str]:
