@@ -4,10 +4,12 @@ Each is a tiny classifier with random weights, large enough that padding and pos
 """
 
 import json
+import re
 
 import numpy as np
 import pytest
 import torch
+from checkout import ROOT
 from support import TEXTS, tokenizer, with_seed
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
@@ -54,6 +56,8 @@ ARCHITECTURES = {
     "xlnet": {"d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 64},
 }
 """Sizes of tiny models, by type."""
+PAGE = ROOT / "docs/reference/reward-models.md"
+LISTED = dict(re.findall(r"^\| `(\S+)` \| (.*) \|$", PAGE.read_text(), re.MULTILINE))
 
 
 def words(**frame):
@@ -123,15 +127,25 @@ def outcome(folder, kind):
     return model.batches, ""
 
 
+OUTCOMES = {
+    "padded": "right, in padded batches",
+    "of one length": "right, in batches of texts of one length",
+    "refused": "refused: a text has another score each time",
+}
+"""Words of the reference's page."""
+
+
+def test_the_page_lists_each_architecture():
+    assert list(LISTED) == list(ARCHITECTURES)
+
+
 @pytest.mark.parametrize("kind", ARCHITECTURES)
 def test_each_architecture_is_scored_as_by_the_library_or_refused(tmp_path, kind):
+    """As the reference's page says."""
     verdict, message = outcome(tmp_path, kind)
+    assert OUTCOMES[verdict] == LISTED[kind]
     assert "\n" not in message
-    if kind == "reformer":
-        assert verdict == "refused"
-        assert "another score each time" in message
-    else:
-        assert verdict != "refused"
+    assert ("another score each time" in message) == (verdict == "refused")
 
 
 def test_sparse_attention_does_not_remember_earlier_texts(tmp_path):

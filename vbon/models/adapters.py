@@ -43,8 +43,8 @@ def base_of(folder: Path) -> tuple[str, str | None, Path] | None:
         return name, revision, place or snapshot(name, revision)
     except ArtifactError as error:
         raise ArtifactError(
-            f"{name!r}, the base model of the adapter in {folder}, is not on this machine; fetch it "
-            f"with `hf download {name}`, or give its folder in {SETTINGS}"
+            f"{name!r}, the base model of the adapter in {folder}, is not on this machine; fetch "
+            f"it with `hf download {name}`, or give its folder in {SETTINGS}"
         ) from error
 
 
