@@ -14,6 +14,7 @@ from support import TEXTS, tokenizer, with_seed
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from vbon.errors import ConfigError, DataError
+from vbon.models import last_token
 from vbon.rewards import Completions, load_reward_model
 
 WIDTH = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -146,6 +147,16 @@ def test_each_architecture_is_scored_as_by_the_library_or_refused(tmp_path, kind
     assert OUTCOMES[verdict] == LISTED[kind]
     assert "\n" not in message
     assert ("another score each time" in message) == (verdict == "refused")
+
+
+def test_a_faster_forward_pass_that_differs_is_not_used(tmp_path, monkeypatch):
+    save(tmp_path, "llama")
+    assert load_reward_model(tmp_path)._fast
+    fast = last_token.logits
+    monkeypatch.setattr(last_token, "logits", lambda *inputs: fast(*inputs) + 1e-3)
+    model = load_reward_model(tmp_path)
+    assert not model._fast
+    np.testing.assert_allclose(model(VARIED).reward, scores_alone(tmp_path), rtol=1e-5, atol=1e-5)
 
 
 def test_sparse_attention_does_not_remember_earlier_texts(tmp_path):
