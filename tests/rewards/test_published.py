@@ -13,7 +13,7 @@ from checkout import ROOT
 from support import TEXTS, tokenizer, with_seed
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from vbon.errors import ConfigError, DataError
+from vbon.errors import ArtifactError, ConfigError, DataError
 from vbon.models import last_token
 from vbon.rewards import Completions, load_reward_model
 
@@ -299,6 +299,7 @@ def test_the_class_of_the_reward_has_a_name_or_a_number(tmp_path, changes, label
         ({"num_labels": 2, "id2label": {0: 0, 1: 1}}, None, "classes 0, 1 is POSITIVE"),  # row 10
         ({"num_labels": 3}, None, "LABEL_0, LABEL_1, LABEL_2 is POSITIVE"),  # 1 is in the middle
         (THREE, None, "bad, middling, good is POSITIVE"),
+        (THREE | {"id2label": {0: "pos", 1: "positive", 2: "x"}}, None, "several of the classes"),
         (THREE, "best", "label: 'best' is none of the classes bad, middling, good"),
         (THREE, 3, "label: 3 is none of the classes"),
         (THREE, -1, "label: -1 is none of the classes"),
@@ -368,3 +369,27 @@ def test_templates_that_are_absent_or_refuse_are_named(tmp_path):
     model = load_reward_model(save(tmp_path / "raises", "bert", made), chat=True)
     with pytest.raises(DataError, match=r"refuses a conversation \(.*roles must alternate\)"):
         model(Completions.from_texts([" good"], ["the film"]))
+
+
+def test_a_tokenizer_that_reads_nothing_is_refused(tmp_path):
+    """Without its files, or with too short a limit, all texts would have the same score."""
+    folder = save(tmp_path / "short", "bert")
+    file = folder / "tokenizer_config.json"
+    settings = json.loads(file.read_text()) | {"model_max_length": 2}
+    file.write_text(json.dumps(settings))
+    with pytest.raises(ConfigError, match="2 tokens, of which 2 are special"):
+        load_reward_model(folder)
+    for kind in ("bert", "gpt2", "llama", "roberta"):
+        folder = save(tmp_path / kind, kind)
+        for file in folder.glob("tokenizer*"):
+            file.unlink()
+        with pytest.raises(ArtifactError, match="no tokenizer could be loaded") as error:
+            load_reward_model(folder)
+        assert "\n" not in str(error.value)
+
+
+def test_a_text_that_is_not_unicode_is_named(tmp_path):
+    model = load_reward_model(save(tmp_path, "bert"))
+    with pytest.raises(DataError, match="is not a text in Unicode") as error:
+        model(["the film", "half of a pair \ud83d"])
+    assert repr("half of a pair \ud83d") in str(error.value)

@@ -111,7 +111,12 @@ def _tokenizer(folder: Path, base: Path | None, options: dict[str, Any]) -> Any:
         if not (folder / "tokenizer_config.json").is_file():
             folder = base
         options |= {"config": AutoConfig.from_pretrained(base, trust_remote_code=False, **options)}
-    return _tokenizer_class(folder).from_pretrained(folder, trust_remote_code=False, **options)
+    loaded = _tokenizer_class(folder).from_pretrained(folder, trust_remote_code=False, **options)
+    # Without files the library returns a tokenizer that has no words. Some classes need none.
+    names = {*loaded.vocab_files_names.values(), "tokenizer.*json", "*.model", "*.tiktoken"}
+    if loaded.vocab_files_names and not any(any(folder.glob(name)) for name in names):
+        raise ArtifactError("no tokenizer could be loaded (no tokenizer.json or vocabulary there)")
+    return loaded
 
 
 def _tokenizer_class(folder: Path) -> Any:

@@ -81,6 +81,12 @@ class ClassifierReward:
         self._class = _reward_class(self._model.config, label, path)
         self._longest = _longest(self._model, self._tokenizer.model_max_length)
         self._cut = self._announced = 0
+        frame = self._tokenizer.num_special_tokens_to_add()
+        if self._longest is not None and self._longest <= frame:
+            raise ConfigError(
+                f"{path}: texts may have {self._longest} tokens, of which {frame} are special, so "
+                "nothing of a text is read; correct model_max_length in tokenizer_config.json"
+            )
         known = config.pad_token_id is not None and 0 <= config.pad_token_id < size
         # A classifier that reads its scores at the last token finds it by the padding token.
         # Without one, no token of a text is mistaken for padding, and batches have none.
@@ -140,7 +146,11 @@ class ClassifierReward:
                 backend.no_truncation()
             else:
                 backend.enable_truncation(limit, direction=tokenizer.truncation_side)
-            encodings = backend.encode_batch_fast(list(texts))
+            try:
+                encodings = backend.encode_batch_fast(list(texts))
+            except TypeError as error:
+                bad = next((text for text in texts if not _is_unicode(text)), None)
+                raise DataError(f"reward: {bad!r} is not a text in Unicode; correct it") from error
             ids = [encoding.ids for encoding in encodings]
             full = (
                 encoding for encoding, row in zip(encodings, ids, strict=True) if len(row) == limit
@@ -334,6 +344,16 @@ class ClassifierReward:
         return self._tokenizer(text, **options).get("token_type_ids") or []
 
 
+def _is_unicode(text: Any) -> bool:
+    """Return False for other types and for halves of a pair of surrogates.
+
+    Example:
+        >>> _is_unicode("a"), _is_unicode("\ud83d"), _is_unicode(None)
+        (True, False, False)
+    """
+    return isinstance(text, str) and text.encode(errors="replace").decode() == text
+
+
 def _near(scores: Tensor, others: Tensor, tolerance: float) -> bool:
     return torch.allclose(scores, others, rtol=tolerance, atol=tolerance, equal_nan=True)
 
@@ -383,7 +403,8 @@ def _reward_class(config: Any, label: str | int | None, path: str | Path) -> int
             f"{path}: label: {label!r} is none of the classes {listed}; give one of these names, "
             f"or a number below {len(names)}"
         )
+    count = "several" if classes else "none"
     raise ConfigError(
-        f"{path}: none of the classes {listed} is POSITIVE, POS or, of two, LABEL_1; name the "
+        f"{path}: {count} of the classes {listed} is POSITIVE, POS or, of two, LABEL_1; name the "
         "class whose logit is the reward by `label`, or rename it in id2label of its config.json"
     )
