@@ -117,6 +117,7 @@ def test_weights_that_the_model_does_not_need_are_left_over(tmp_path):
 
     def old(weights):
         weights["transformer.h.0.attn.masked_bias"] = torch.tensor(-1e4)
+        weights["transformer.version"] = torch.tensor(3.0)
         weights["transformer.h.0.attn.bias"] = torch.ones(1, 1, 32, 32)
         weights["lm_head.weight"] = weights["transformer.wte.weight"]
         weights["v_head.summary.weight"] = torch.ones(1, 32)

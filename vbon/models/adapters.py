@@ -37,8 +37,6 @@ def base_of(folder: Path) -> tuple[str, str | None, Path] | None:
             "base_model_name_or_path"
         ) from error
     place = next((place for place in places if (place / "config.json").is_file()), None)
-    if place is None and (folder / "config.json").is_file():
-        place = folder  # the base model is saved with the adapter
     try:
         return name, revision, place or snapshot(name, revision)
     except ArtifactError as error:

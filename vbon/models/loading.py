@@ -20,8 +20,8 @@ from vbon.models.adapters import base_of, load_merged
 
 POINTER = "pointer.json"
 _UNUSED = re.compile(
-    # Buffers of earlier versions of the library, computed from the configuration.
-    r"(^|\.)(position_ids|inv_freq|masked_bias|attn\.bias|attention\.bias)$"
+    # Buffers of earlier versions of the library, computed from the configuration, and marks.
+    r"(^|\.)(position_ids|inv_freq|masked_bias|causal_mask|attn\.bias|attention\.bias|version)$"
     # A pooler saved with an encoder whose class does not have one, and TRL's value head.
     r"|(^|\.)pooler\.|^v_head\."
 )
