@@ -13,6 +13,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForC
 from vbon.batches import Prompts
 from vbon.cli import main
 from vbon.models.language_model import response_logits
+from vbon.models.paths import path_of
 from vbon.planning.config import load
 from vbon.planning.cost import Hardware, Shape, Work, described, estimate, shape_of
 from vbon.planning.runs import expand
@@ -56,6 +57,7 @@ def test_operations_are_those_that_torch_counts():
     rows, prompt, response = 8, 10, 20
     prompts = Prompts.from_lists([[3] * prompt] * rows, [str(row) for row in range(rows)])
     ids = torch.full((rows, response), 4)
+    path_of(model)  # measured once
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         response_logits(model, prompts, ids, torch.ones_like(ids, dtype=torch.bool))
     counted = counter.get_total_flops()

@@ -16,6 +16,7 @@ from vbon.planning.config import load, uninstalled
 from vbon.planning.cost import Hardware, described, estimate, shape_of
 from vbon.planning.hub import check_gguf, is_hub_id, unpinned
 from vbon.planning.phases import write_phases
+from vbon.planning.room import beginnings, check_room
 from vbon.planning.runs import Run, advice, expand, file_of
 from vbon.tasks.base import ROLES
 from vbon.tasks.registry import KINDS
@@ -49,7 +50,7 @@ def plan(arguments: list[str]) -> None:
     overlays = [*args.config, *args.configfile]
     config = load(["config.yaml", *overlays])
     runs = expand(config)
-    _advise(advice(runs))
+    _advise(advice(runs) + check_room(config))
     if args.output:
         write_phases(config, args.output)
         return
@@ -106,14 +107,17 @@ def check_config(arguments: list[str]) -> None:
     args = options.parse_args(arguments)
     config = load(["config.yaml", *args.config, *args.configfile])
     check_gguf(config)
-    runs = expand(config)
-    _advise(advice(runs) + unpinned(config) + uninstalled(config))
+    cut, runs = check_room(config), expand(config)
+    first = {task: beginnings(task, config[task]) for task in config["tasks"]}
+    _advise(advice(runs) + unpinned(config) + uninstalled(config) + cut)
     print(yaml.safe_dump(config, sort_keys=False, default_flow_style=None, width=100), end="")
     for task in config["tasks"]:
         print(f"# {_counted(task, runs)}")
         if "reference" in config[task]:
             of_task = [run for run in runs if run.task == task]
             for line in _cost(task, config[task], of_task, Hardware(args.tflops, args.bandwidth)):
+                print(f"# {line}")
+            for line in first[task]:
                 print(f"# {line}")
     print(f"# {len(runs)} runs")
 

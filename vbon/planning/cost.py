@@ -84,20 +84,37 @@ def shape_of(section: Mapping[str, Any], role: str, has_head: bool = True) -> Sh
         return Shape(build["layers"], build["width"], section["tokenizer"]["vocab_size"], tied)
     if model["size"] is not None:
         return Shape(**model["size"])
+    config = config_at_hand(model, role)
+    if config is None:
+        return None
+    config = config.get_text_config(decoder=True)
+    try:
+        sizes = config.num_hidden_layers, config.hidden_size, config.vocab_size
+    except AttributeError:
+        return None
+    return Shape(*sizes, tied=bool(config.tie_word_embeddings))
+
+
+def config_at_hand(model: Mapping[str, Any], place: str) -> Any:
+    """Configuration in transformers of an existing model; None if it is not on this machine.
+
+    Args:
+        model: The model in the section.
+        place: Its path there, for errors.
+    """
+    if is_built(model) or model.get("callable") is not None:
+        return None
     from transformers import AutoConfig
 
     options = {"revision": model["revision"], "local_files_only": True}
     try:
-        if (path := gguf_of(model, role)) is not None:
+        if (path := gguf_of(model, place)) is not None:
             from vbon.models.gguf import read_config, read_header
 
-            config = read_config(read_header(path))
-        else:
-            config = AutoConfig.from_pretrained(model["id"], trust_remote_code=False, **options)
-        sizes = config.num_hidden_layers, config.hidden_size, config.vocab_size
-    except (OSError, ValueError, AttributeError):  # AttributeError: of an unusual architecture
+            return read_config(read_header(path))
+        return AutoConfig.from_pretrained(model["id"], trust_remote_code=False, **options)
+    except Exception:  # damaged files raise many kinds; loading the model gives the reason
         return None
-    return Shape(*sizes, tied=bool(config.tie_word_embeddings))
 
 
 @dataclass(frozen=True)

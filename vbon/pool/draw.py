@@ -9,6 +9,8 @@ import pandas as pd
 import torch
 
 from vbon.batches import Prompts
+from vbon.errors import ConfigError
+from vbon.models.context import context_length
 from vbon.models.end_tokens import end_token_ids, tokenless_ids
 from vbon.models.language_model import load_language_model, load_tokenizer
 from vbon.models.paths import path_of
@@ -38,6 +40,14 @@ def draw(
     model, tokenizer = load_language_model(reference), load_tokenizer(reference)
     eos_token_id, tokenless = end_token_ids(tokenizer, model), tokenless_ids(tokenizer, model)
     print(f"{type(model).__name__}: log-probs by path {path_of(model).name!r}", flush=True)
+    longest = table["prompt_ids"].map(len).max()
+    limit = context_length(model.config)
+    if limit is not None and longest + settings["max_new_tokens"] > limit:
+        raise ConfigError(
+            f"reference: its context is {limit} tokens, too few for a prompt of {longest} tokens "
+            f"and sampling.max_new_tokens = {settings['max_new_tokens']} together; lower that or "
+            "prompts.max_tokens, or give another reference"
+        )
     backend = make_backend(settings, reference, model)
     # Prompts of one length go together, so that no padding is decoded; a prompt's draws depend
     # on its id alone, and the original order is restored below.

@@ -107,6 +107,8 @@ class TextTask(Task):
     schema = "text_section"
     texts_key: ClassVar[str] = "texts"
     """Key of the section with the source of texts."""
+    whole: ClassVar[tuple[str, ...]] = ("reference",)
+    """Models that, if they are built here, must read a prompt and its longest response."""
     figures = ("figure2a", "figure2b")
     tables = (
         *Task.tables, "data", "convergence", "prompt_means", "matched", "distances", "orderings",
@@ -278,3 +280,12 @@ class TextTask(Task):
                 f"{where}.prompts.max_tokens: {prompts['max_tokens']} is below "
                 f"{where}.prompts.min_tokens = {prompts['min_tokens']}"
             )
+        needed = prompts["max_tokens"] + self.section["sampling"]["max_new_tokens"]
+        for role in self.whole:
+            model = self.section[role]
+            if is_built(model) and model.get("build", {}).get("max_tokens", needed) < needed:
+                raise ConfigError(
+                    f"{where}.{role}.build.max_tokens: {model['build']['max_tokens']} is too short "
+                    f"for {where}.prompts.max_tokens and {where}.sampling.max_new_tokens, {needed} "
+                    "together"
+                )

@@ -15,7 +15,7 @@ import pandas as pd
 
 from vbon.errors import ConfigError, DataError
 from vbon.seeding import derive_seed
-from vbon.tasks.base import ROLES, Task, TextTask, is_built
+from vbon.tasks.base import ROLES, Task, TextTask
 from vbon.tasks.post_grammar import write_posts
 from vbon.tasks.registry import register
 from vbon.tasks.special_tokens import begun, first_ids
@@ -38,19 +38,7 @@ class Posts(TextTask):
     tables = (*Task.tables, "data", "lead", "section6", "examples", "monitored")
     claims = ("summaries",)
     has_domains = True
-
-    def check(self, where: str) -> None:
-        """Refuse also a model that is built too short for a prompt and its longest response."""
-        super().check(where)
-        needed = self.section["prompts"]["max_tokens"] + self.section["sampling"]["max_new_tokens"]
-        for role in ROLES:
-            model = self.section[role]
-            if is_built(model) and model["build"]["max_tokens"] < needed:
-                raise ConfigError(
-                    f"{where}.{role}.build.max_tokens: {model['build']['max_tokens']} is too short "
-                    f"for {where}.prompts.max_tokens and {where}.sampling.max_new_tokens, {needed} "
-                    "together"
-                )
+    whole = ROLES
 
     def texts(self, seed: int) -> pd.DataFrame:
         """Posts with summaries."""

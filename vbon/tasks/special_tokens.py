@@ -9,6 +9,10 @@ from typing import Any
 
 from vbon.errors import ConfigError, DataError
 
+NO_TEMPLATE = (
+    "prompts.chat: true needs a chat template, which the reference's tokenizer lacks; give "
+    "chat: false, or a reference that was trained on conversations"
+)
 _PLAIN = {"add_special_tokens": False, "verbose": False}  # it may be longer than the model
 
 
@@ -64,10 +68,7 @@ def chat_ids(tokenizer: Any, messages: list[dict[str, str]], place: str) -> list
         DataError: If the template refuses the messages.
     """
     if not tokenizer.chat_template:
-        raise ConfigError(
-            "prompts.chat: true needs a chat template, which the reference's tokenizer lacks; give "
-            "chat: false, or a reference that was trained on conversations"
-        )
+        raise ConfigError(NO_TEMPLATE)
     try:
         ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
     except Exception as error:  # a template may raise anything
