@@ -10,7 +10,7 @@ import pytest
 from matplotlib.image import imread
 from sweep import study, sweep
 
-from vbon.analysis.attainment import attainment_bands
+from vbon.analysis.attainment import attainment_bands, matched_table
 from vbon.analysis.equivalence import equivalence_table
 from vbon.analysis.pareto import membership, pareto_table
 from vbon.errors import DataError
@@ -327,3 +327,17 @@ def test_a_reward_without_a_probability_is_drawn_as_such(tmp_path):
     svg = (tmp_path / "figure2b.svg").read_text()
     assert "Mean reward" in svg
     assert "probability" not in svg
+
+
+@pytest.mark.parametrize("share", [1, 0.8])
+def test_the_curve_of_best_of_n_is_of_rewards_without_ties(share):
+    """With ties best-of-n has less KL than its closed form, which is then left out."""
+    bon = pd.DataFrame({"method": "best_of_n", "n": [1.0, 4.0, 16.0], "status": "ok"})
+    bon["setting"] = bon["n"].map("n{:g}".format)
+    bon["kl"] = share * kl_upper_bound(bon["n"].to_numpy())
+    bon["win_rate"] = win_rate(bon["n"].to_numpy())
+    series = {name for part in tradeoff._closed_forms(bon, 2.0) for name in part["series"]}
+    assert series == {"frontier", *["best_of_n_analytic"] * (share == 1)}
+    table = matched_table(bon.assign(seed=0), seed=0, replicates=10)
+    assert table["best_of_n"].notna().all() == (share == 1)
+    assert table["value"].notna().any()

@@ -35,7 +35,7 @@ from vbon.analysis.pareto import (
 )
 from vbon.analysis.prompts import Shifts, prompt_shifts, shifts_of
 from vbon.errors import DataError
-from vbon.objectives.frontier import win_rate
+from vbon.objectives.frontier import is_closed_form, win_rate
 from vbon.seeding import derive_seed
 from vbon.statistics import percentile_interval
 
@@ -58,6 +58,14 @@ class Sweep(NamedTuple):
 
     mean: Curve
     drawn: Curve
+
+
+def has_closed_form(points: pd.DataFrame) -> bool:
+    """Return True unless the KL of best-of-n shows that rewards tie."""
+    if "n" not in points:
+        return True
+    measured = points.loc[points["method"] == "best_of_n", ["n", "kl"]]
+    return is_closed_form(*measured.to_numpy(float).T)
 
 
 def best_of_n_win_rate(kl: Sequence[float] | Floats) -> Floats:
@@ -209,9 +217,9 @@ def matched_table(
 
     Returns:
         Columns ``axes, kl, method, value, low, high`` (95 % interval), ``best_of_n`` (closed form,
-        win rate only), ``difference, difference_low, difference_high`` (``value`` minus
-        ``best_of_n``), ``reaches`` (largest KL of a setting, beyond which the value is constant),
-        ``runs, diverged``. Values are NaN below a method's smallest KL.
+        win rate only, of rewards without ties), ``difference, difference_low, difference_high``
+        (``value`` minus ``best_of_n``), ``reaches`` (largest KL of a setting, beyond which the
+        value is constant), ``runs, diverged``. Values are NaN below a method's smallest KL.
 
     Raises:
         DataError: If a column is missing, no metric has a number, or ``replicates`` is below 1.
@@ -227,7 +235,8 @@ def matched_table(
     at = np.asarray(budgets, dtype=np.float64)
     blocks = []
     for axis, by_method in all_sweeps(points, seed, replicates, prompt_means=prompt_means).items():
-        best = best_of_n_win_rate(at) if axis == "win_rate" else np.full(at.shape, np.nan)
+        has_form = axis == "win_rate" and has_closed_form(points)
+        best = best_of_n_win_rate(at) if has_form else np.full(at.shape, np.nan)
         for method, (mean, drawn) in by_method.items():
             value, ends = attained(mean, at), percentile_interval(attained(drawn, at), CONFIDENCE)
             low, high = (np.where(np.isnan(value), np.nan, end) for end in ends)

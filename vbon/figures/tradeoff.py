@@ -24,7 +24,12 @@ from vbon.figures.style import (
     saved_figure,
     square_root_axis,
 )
-from vbon.objectives.frontier import kl_upper_bound, win_rate, win_rate_frontier
+from vbon.objectives.frontier import (
+    is_closed_form,
+    kl_upper_bound,
+    win_rate,
+    win_rate_frontier,
+)
 
 AXIS_LABELS = {
     "win_rate": "Win rate against the reference (ties count half)",
@@ -252,7 +257,10 @@ def _optima(exact: pd.DataFrame | None, axis: str, methods: list[str]) -> pd.Dat
 
 
 def _closed_forms(runs: pd.DataFrame, right: float) -> list[pd.DataFrame]:
-    """The analytic best-of-n curve up to the largest n in the table, and the frontier."""
+    """The frontier, and the analytic best-of-n curve up to the largest n in the table.
+
+    The curve is of rewards without ties; where best-of-n's KL shows ties it is left out.
+    """
     # n = exp(t) with t evenly spaced and KL = s**2 with s evenly spaced: smooth on a root axis.
     n = np.exp(np.linspace(0, np.log(np.nanmax([16.0, *runs["n"]])), 200))
     n = n[kl_upper_bound(n) <= right]
@@ -260,7 +268,9 @@ def _closed_forms(runs: pd.DataFrame, right: float) -> list[pd.DataFrame]:
     kl = np.linspace(0, 1.03 * np.sqrt(right), 400) ** 2
     frontier = {"series": "frontier", "kl": kl, "metric": win_rate_frontier(kl)}
     bon |= {"kl": kl_upper_bound(n), "metric": win_rate(n)}
-    return [pd.DataFrame(bon), pd.DataFrame(frontier)]
+    measured = runs[runs["method"] == "best_of_n"]
+    parts = [pd.DataFrame(bon)] * is_closed_form(*measured[["n", "kl"]].to_numpy(float).T)
+    return [*parts, pd.DataFrame(frontier)]
 
 
 def _set_metric_range(axes: Axes, metric: pd.Series, axis: str) -> None:
@@ -355,11 +365,13 @@ def _legend(
         look = {"linestyle": style.dashes if joined else "none", **marker_settings(style)}
         text = style.label + words.get(name, "")
         handles.append(Line2D([], [], label=text, color=colour, linewidth=1.0, **look))
-    if "frontier" in set(curves["series"]):  # and with it the closed form
+    if "best_of_n_analytic" in set(curves["series"]):
         line = Line2D([], [], color="#4d4d4d", linewidth=0.8, linestyle=(0, (4, 2)))
         line.set_label("BoN, closed form")
+        handles.append(line)
+    if "frontier" in set(curves["series"]):
         hatched = {"facecolor": "#f1f1f1", "edgecolor": INK, "hatch": "////"}
-        handles += [line, Patch(label="no policy can be here", **hatched)]
+        handles.append(Patch(label="no policy can be here", **hatched))
     if "optimum" in set(curves["series"]):
         for colour, text in OPTIMA.values():
             handles.append(Line2D([], [], color=colour, linewidth=0.8, label=text))

@@ -50,6 +50,18 @@ def kl_upper_bound(n: Numeric) -> Numeric:
     return restore(np.log(draws) - (draws - 1) / draws)
 
 
+def is_closed_form(n: Numeric, kl: Numeric) -> bool:
+    """Return True if measured KLs of best-of-n are the bound, as without ties, or there are none.
+
+    Example:
+        >>> is_closed_form([2, 4], [0.19314718, 0.63629436]), is_closed_form([4], [0.5])
+        (True, False)
+    """
+    (draws, measured), _ = as_arrays(n, kl)
+    finite = np.isfinite(draws) & np.isfinite(measured)
+    return bool(np.allclose(measured[finite], kl_upper_bound(draws[finite]), atol=1e-6))
+
+
 def win_rate(n: Numeric) -> Numeric:
     r"""Win rate of best-of-n against the reference, ties counted half.
 

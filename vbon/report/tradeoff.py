@@ -7,7 +7,12 @@ import numpy as np
 import pandas as pd
 
 from vbon.figures.tradeoff import KL_LIMIT, OPTIMA
-from vbon.objectives.frontier import kl_upper_bound, win_rate, win_rate_frontier
+from vbon.objectives.frontier import (
+    is_closed_form,
+    kl_upper_bound,
+    win_rate,
+    win_rate_frontier,
+)
 from vbon.report.charts import (
     IS_MARKED,
     IS_SHOWN,
@@ -83,7 +88,10 @@ def curves_of(task: Task, right: float) -> pd.DataFrame:
     kl = np.linspace(0, np.sqrt(right), 150) ** 2
     bon = {"series": "best_of_n", "kl": kl_upper_bound(n), "win_rate": win_rate(n)}
     frontier = {"series": "frontier", "kl": kl, "win_rate": win_rate_frontier(kl)}
-    parts = [pd.DataFrame(bon), pd.DataFrame(frontier)]
+    points = task.table("points")
+    measured = points[points["method"] == "best_of_n"]
+    has_curve = is_closed_form(*measured[["n", "kl"]].to_numpy(float).T)  # not of rewards with ties
+    parts = [*([pd.DataFrame(bon)] * has_curve), pd.DataFrame(frontier)]
     if task.has("tables/oracle_curves"):
         exact = task.table("tables/oracle_curves")
         exact = exact[exact["series"].isin(OPTIMA) & (exact["kl"] <= right)]
