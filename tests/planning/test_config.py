@@ -120,6 +120,25 @@ def test_a_number_written_as_the_hint_says_is_read_as_that_number(text):
     assert yaml.safe_load(written) == float(text)
 
 
+@pytest.mark.parametrize(
+    ("task", "section", "words"),
+    [
+        ("sentiment", {"tokenizer": {"kind": "bpe", "vocab_size": 100}}, "vocab_size: 100 .* 260"),
+        ("sentiment", {"tokenizer": {"kind": "bpe", "fill": True}}, "fill: true .* give words"),
+        ("sentiment", {"reviews": {"fractions": {"reference": 0.9}}}, "fractions: shares have sum"),
+        ("sentiment", {"prompts": {"num_train": 1_000_000}}, r"num_train: 1000000 is more than"),
+        ("summarization", {"prompts": {"num_test": 1_000_000}}, "num_test: 1000000 is more than"),
+        ("summarization", {"evaluation": {"temperatures": [0.5, 0.50000001, 1]}}, "two are named"),
+        ("summarization", {"sampling": {"fresh_draws": 99}}, r"best_of_n\.n: 100 .* gives 99"),
+        ("sentiment", {"methods": {"best_of_n": {"n": 100_000}}}, "best_of_n.n: 100000 draws req"),
+    ],
+)
+def test_what_a_later_job_would_refuse_is_refused_at_once(task, section, words):
+    overlay = merge(DEFAULT, {"tasks": [task], task: section})
+    with pytest.raises(ConfigError, match=words):
+        expand(resolve(overlay))
+
+
 def test_an_empty_grid_is_refused():
     with pytest.raises(ConfigError, match=re.escape("methods.vbon.n")):
         resolve(changed("methods.vbon.n", []))

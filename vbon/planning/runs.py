@@ -328,6 +328,12 @@ def _check(run: Run, root: Root) -> None:
             f"{root.path}.online.{name}: {online[name]} is not allowed with logf.estimator: ibs, "
             f"which has no stored draws; give {remedy}"
         )
+    fresh, n = root.section["sampling"]["fresh_draws"], getattr(run.instance, "n", 1)
+    if not run.instance.trained and n > fresh:
+        raise ConfigError(
+            f"methods.{run.method}.n: {n:g} draws requested, {root.path}.sampling.fresh_draws "
+            f"gives {fresh}; lower the former or raise the latter"
+        )
     stored = root.section["sampling"]["train_draws"]
     if run.pairing is not None and run.pairing.num_draws > stored:
         named = "num_draws" if "num_draws" in vars(run.instance) else "n"

@@ -1,5 +1,6 @@
 """Shapes of a task: workflow, figures, claims and report depend on these, never on a name."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from vbon.artifacts.functions import check_function
 from vbon.errors import ConfigError, DataError
 from vbon.tasks.files import refusal, source_kind
 
+_FEWEST_BPE = 256 + 4  # bytes, and special tokens of a classifier
 ROLES = ("reference", "reward_model", "evaluator")
 """Models of every task: the one to align, the training reward, and the held-out reward."""
 PARTS = (*ROLES, "train", "test")
@@ -274,18 +276,52 @@ class TextTask(Task):
                     f"{where}.{self.texts_key}.fractions.{part}: {share} is not allowed; give more "
                     "than 0"
                 )
-        prompts = self.section["prompts"]
+        fractions, prompts = texts.get("fractions"), self.section["prompts"]
+        if fractions and not math.isclose(sum(fractions.values()), 1.0, abs_tol=1e-9):
+            raise ConfigError(
+                f"{where}.{self.texts_key}.fractions: shares have sum {sum(fractions.values()):g}; "
+                "they must add up to 1"
+            )
+        count = texts.get(f"num_{self.texts_key}")
+        for split in ("train", "test") if fractions and count is not None else ():
+            part = prompts.get("test_part", split) if split == "test" else split
+            most = math.inf if part == "test" and sources[1] else count * fractions[part]
+            if prompts[f"num_{split}"] > most + 1:
+                raise ConfigError(
+                    f"{where}.prompts.num_{split}: {prompts[f'num_{split}']} is more than the "
+                    f"{most:g} texts of {where}.{self.texts_key}.fractions.{part}; lower it, or "
+                    f"raise that or {where}.{self.texts_key}.num_{self.texts_key}"
+                )
+        temperatures = list(
+            map("{:g}".format, self.section["evaluation"].get("temperatures") or ())
+        )
+        for name in (name for name in temperatures if temperatures.count(name) > 1):
+            raise ConfigError(
+                f"{where}.evaluation.temperatures: two are named {name}, with six digits; give "
+                "temperatures that differ in these"
+            )
+        tokenizer = self.section.get("tokenizer", {})
+        if tokenizer.get("kind") == "bpe" and any(needed[role] for role in ROLES):
+            if tokenizer["vocab_size"] < _FEWEST_BPE:
+                raise ConfigError(
+                    f"{where}.tokenizer.vocab_size: {tokenizer['vocab_size']} is not allowed with "
+                    f"kind: bpe, which has a token for each byte; give {_FEWEST_BPE} or more"
+                )
+            if tokenizer["fill"]:
+                raise ConfigError(
+                    f"{where}.tokenizer.fill: true is not allowed with kind: bpe; give words"
+                )
         if prompts["max_tokens"] < prompts.get("min_tokens", 0):
             raise ConfigError(
                 f"{where}.prompts.max_tokens: {prompts['max_tokens']} is below "
                 f"{where}.prompts.min_tokens = {prompts['min_tokens']}"
             )
-        needed = prompts["max_tokens"] + self.section["sampling"]["max_new_tokens"]
+        room = prompts["max_tokens"] + self.section["sampling"]["max_new_tokens"]
         for role in self.whole:
             model = self.section[role]
-            if is_built(model) and model.get("build", {}).get("max_tokens", needed) < needed:
+            if is_built(model) and model.get("build", {}).get("max_tokens", room) < room:
                 raise ConfigError(
                     f"{where}.{role}.build.max_tokens: {model['build']['max_tokens']} is too short "
-                    f"for {where}.prompts.max_tokens and {where}.sampling.max_new_tokens, {needed} "
+                    f"for {where}.prompts.max_tokens and {where}.sampling.max_new_tokens, {room} "
                     "together"
                 )
