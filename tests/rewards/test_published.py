@@ -1,10 +1,13 @@
 """Reward models as they are published: scores in any batch are those of the library for each text.
 
+Run as a script, this module writes the table of ``docs/reference/reward-models.md``.
 Each is a tiny classifier with random weights, large enough that padding and positions matter.
 """
 
 import json
 import re
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -393,3 +396,11 @@ def test_a_text_that_is_not_unicode_is_named(tmp_path):
     with pytest.raises(DataError, match="is not a text in Unicode") as error:
         model(["the film", "half of a pair \ud83d"])
     assert repr("half of a pair \ud83d") in str(error.value)
+
+
+if __name__ == "__main__":
+    head = PAGE.read_text().partition("| --- | --- |\n")
+    with tempfile.TemporaryDirectory() as place:
+        verdicts = {kind: outcome(Path(place, kind), kind)[0] for kind in ARCHITECTURES}
+    rows = (f"| `{kind}` | {OUTCOMES[verdict]} |\n" for kind, verdict in verdicts.items())
+    PAGE.write_text("".join([*head[:2], *rows]))
