@@ -10,6 +10,7 @@ import pytest
 import torch
 from support import forward_log_probs, offline_settings, settings, tokenizer
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     BertConfig,
     CohereConfig,
@@ -258,3 +259,74 @@ def test_parts_of_a_slow_model_can_be_trained(trainable):
             if parameter.requires_grad:
                 parameter += 0.05 * parameter.grad.sign()
     check(merged(policy))
+
+
+def causal(kind, **changes):
+    """A random model of a type with the common sizes."""
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(kind, **{**architectures._SIZES, **changes})
+    return AutoModelForCausalLM.from_config(config).eval()
+
+
+LONG = {"max_position_embeddings": 512, "num_key_value_heads": 2, "head_dim": 8}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: causal("mistral", **LONG, sliding_window=80),
+        lambda: causal("gemma2", **LONG, sliding_window=80),
+        lambda: causal("glm", **LONG, sliding_window=80),  # stated, and not used
+        lambda: causal("gpt_neo", **architectures.ARCHITECTURES["gpt_neo"]
+                       | {"window_size": 80, "max_position_embeddings": 512}),
+    ],
+    ids=["mistral", "gemma2", "glm", "gpt_neo"],
+)  # fmt: skip
+def test_long_windows_are_right_beyond_their_length(make):
+    generator = torch.Generator().manual_seed(0)
+    lists = [torch.randint(67, (n,), generator=generator).tolist() for n in (90, 3, 78)]
+    check(make(), Prompts.from_lists(lists, list("abc")), temperature=1.0)
+
+
+def test_chunks_of_attention_end_where_the_text_does():
+    """Reformer pads long texts to whole chunks."""
+    longer = {"max_position_embeddings": 256}
+    prompts = Prompts.from_lists([list(range(3, 67)) + [5] * 8, [8]], ["a", "b"])
+    check(causal("reformer", **architectures.ARCHITECTURES["reformer"] | longer), prompts)
+
+
+@pytest.mark.parametrize("positions", [2, 3, 6])
+def test_contexts_of_a_few_tokens_are_no_fault(positions):
+    assert path_of(causal("gpt2", max_position_embeddings=positions)).name == "fast"
+
+
+def test_weights_that_are_not_numbers_are_refused():
+    model = causal("llama", rms_norm_eps=1e-4)
+    with torch.no_grad():
+        model.model.norm.weight[0] = torch.nan
+    with pytest.raises(ConfigError, match="LlamaForCausalLM is refused, since its log-probs are N"):
+        path_of(model)
+
+
+def test_a_forward_with_random_parts_is_refused():
+    model = causal("llama", rms_norm_eps=2e-4)
+    model.lm_head.register_forward_hook(lambda _, __, out: out + torch.rand_like(out))
+    with pytest.raises(ConfigError, match="gives other log-probs each time"):
+        path_of(model)
+
+
+@pytest.mark.parametrize("name", ["gemma2", "mixtral", "opt", "bloom", "gpt_bigcode"])
+def test_a_loaded_model_is_the_same_in_training(name, tmp_path):
+    """Modules copy rates of dropout from the configuration when they are made."""
+    rates = {"dropout": 0.5, "attention_dropout": 0.5, "hidden_dropout": 0.5, "layerdrop": 0.5}
+    rates |= {"attn_pdrop": 0.5, "resid_pdrop": 0.5, "router_jitter_noise": 0.5}
+    kind = name.partition(",")[0]
+    causal(kind, **{**architectures.ARCHITECTURES[name], **rates}).save_pretrained(tmp_path)
+    model, ids = load_language_model(tmp_path), torch.tensor([[5, 6, 7, 8]])
+    before = model(ids).logits
+    torch.testing.assert_close(model.train()(ids).logits, before)
+
+
+def test_low_rank_updates_that_the_library_cannot_make_are_one_line():
+    with pytest.raises(ConfigError, match="'lora' is not possible for MambaForCausalLM"):
+        make_trainable(architectures.make("mamba"), "lora")

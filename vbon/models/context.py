@@ -8,7 +8,7 @@ _OFFSET = (
     "xlm-roberta-xl", "xmod",
 )  # fmt: skip
 """Models whose first positions are of padding, so that a text has fewer than are stated."""
-_SCALED = ("linear", "dynamic", "yarn")
+_SCALED = ("linear", "yarn")
 """Scalings of rotary positions that extend the stated number of positions."""
 
 
@@ -31,7 +31,13 @@ def context_length(config: Any) -> int | None:
     if config.model_type in _OFFSET:
         return stated - (config.pad_token_id or 0) - 1
     rope = getattr(config, "rope_parameters", None)
-    if isinstance(rope, Mapping) and rope.get("rope_type") in _SCALED:
-        original = rope.get("original_max_position_embeddings") or stated
-        return max(stated, int(original * rope.get("factor", 1)))
-    return stated
+    kind = rope.get("rope_type") if isinstance(rope, Mapping) else None
+    if kind is None:
+        return stated
+    name = "original_max_position_embeddings"
+    original = rope.get(name) or getattr(config, name, None) or stated
+    if kind == "longrope":
+        # Beyond it the log-probs of early tokens depend on how long the text becomes; with dynamic
+        # scaling, beyond the stated number.
+        return min(stated, original)
+    return max(stated, int(original * rope.get("factor", 1))) if kind in _SCALED else stated

@@ -26,7 +26,7 @@ class Decoder:
         self._model, self._lengths = model, prompts.lengths.repeat_interleave(draws)
         device = prompts.ids.device
         self._mask = torch.arange(prompts.ids.shape[1], device=device) < prompts.lengths[:, None]
-        self._cache = DynamicCache(config=model.config)
+        self._cache = DynamicCache()
         states = model.base_model(
             input_ids=prompts.ids,
             attention_mask=self._mask.long(),

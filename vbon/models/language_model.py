@@ -5,6 +5,7 @@ Llama family and the tabular model have a faster forward pass in this package; o
 use their own.
 """
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -26,6 +27,8 @@ from vbon.models.loading import load_pretrained
 from vbon.models.paths import path_of
 
 _TOKENS = 2048
+_RANDOM = re.compile("dropout|layerdrop|drop_path|pdrop|jitter")
+"""Names of rates by which a model in training draws random numbers."""
 _HALF = (torch.bfloat16, torch.float16)
 
 
@@ -48,15 +51,21 @@ def load_language_model(path: str | Path) -> PreTrainedModel:
         ConfigError: If its log-probs cannot be computed here, or it attends to later tokens.
     """
     model = load_pretrained(AutoModelForCausalLM, path, "language model", dtype=torch.float32)
-    for name, value in model.config.to_dict().items():
-        if name.endswith(("pdrop", "dropout")) and isinstance(value, float):
-            setattr(model.config, name, 0.0)
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
+    without_randomness(model)
     model = model.eval().to(device())
     path_of(model)
     return model
+
+
+def without_randomness(model: PreTrainedModel) -> None:
+    """Set every rate of dropout and noise to 0, in the configuration and in its modules' copies."""
+    configs = {id(config): config for config in (model.config, model.config.get_text_config())}
+    for holder in (*configs.values(), *model.modules()):
+        for name, value in vars(holder).items():
+            if isinstance(value, float) and _RANDOM.search(name):
+                setattr(holder, name, 0.0)
+        if isinstance(holder, nn.Dropout):
+            holder.p = 0.0
 
 
 def device() -> torch.device:

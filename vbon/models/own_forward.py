@@ -33,7 +33,7 @@ def hidden_states(
         options["logits_to_keep"] = kept
     outputs = model(**options, output_hidden_states=True)
     row, column = at // tokens, at % tokens
-    states = outputs.hidden_states[-1].reshape(batch, tokens, -1)[row, column]
+    states = outputs.hidden_states[-1][:, :tokens].reshape(batch, tokens, -1)[row, column]
     logits = outputs.logits[row, torch.searchsorted(kept, column)]
     return torch.cat((states, logits.to(states.dtype)), 1)
 

@@ -24,6 +24,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttenti
 from vbon.batches import Prompts
 from vbon.errors import ConfigError
 from vbon.models import by_length, generic, gpt2, gpt_neox, llama, own_forward, tabular
+from vbon.models.context import context_length
 
 TOLERANCE = 1e-4
 """Largest difference of log-probs in nats, in float32. It is twice as large for a log-prob of -10
@@ -31,7 +32,10 @@ nats, whose logit is rounded more, and smaller for a model with nearly uniform l
 _HALF_TOLERANCE = 0.1  # of models in half precision, whose rounding depends on the order of sums
 _HALF = (torch.bfloat16, torch.float16)
 _LENGTHS, _DRAWS, _NEW_TOKENS = (3, 1, 5), 2, 4
-_WINDOWS = ("sliding_window", "window_size", "attention_window_size", "attention_chunk_size")
+_WINDOWS = (
+    *("sliding_window", "window_size", "attention_window_size", "attention_chunk_size"),
+    "keep_window_size",
+)
 _LONGEST_WINDOW = 64  # a longer one is not reached by short sequences
 
 
@@ -165,7 +169,7 @@ def window_of(config: PreTrainedConfig) -> int | None:
     if getattr(config, "use_sliding_window", True) is False:
         return None
     sizes = [getattr(config, name, None) for name in _WINDOWS]
-    longest = getattr(config, "max_position_embeddings", None) or float("inf")
+    longest = context_length(config) or float("inf")
     sizes = [size for size in sizes if isinstance(size, int) and 0 < size < longest]
     return min(sizes, default=None)
 
@@ -217,8 +221,13 @@ def _first_line(error: Exception) -> str:
 def _measuring(model: PreTrainedModel) -> Iterator[None]:
     """Evaluation mode, without gradients or lower precision; the model is left as it was."""
     was_training, device = model.training, model.device.type
+    gpus = [model.device] if device == "cuda" else []
     try:
-        with torch.no_grad(), torch.autocast(device, enabled=False):
+        with (
+            torch.no_grad(),
+            torch.autocast(device, enabled=False),
+            torch.random.fork_rng(devices=gpus),  # some attend to blocks at random
+        ):
             model.eval()
             yield
     finally:
@@ -232,16 +241,17 @@ def _sequences(model: PreTrainedModel) -> _Sequences:
     Raises:
         ConfigError: If the model attends to later tokens.
     """
-    config, device = model.config.get_text_config(), model.device
-    window = window_of(model.config) or 0
-    room = (getattr(config, "max_position_embeddings", None) or 10_000) - _NEW_TOKENS
+    device, window = model.device, window_of(model.config) or 0
+    limit = context_length(model.config) or 10_000
+    new_tokens = max(1, min(_NEW_TOKENS, limit - 1))
+    room = limit - new_tokens
     longer = window if window <= _LONGEST_WINDOW else 0
     lengths = [max(1, min(length + longer * (length > 1), room)) for length in _LENGTHS]
     generator = torch.Generator().manual_seed(0)
     size = model.get_input_embeddings().weight.shape[0]
     ids = torch.randint(size, (len(lengths), max(lengths)), generator=generator).to(device)
     rows = len(lengths) * _DRAWS
-    responses = torch.randint(size, (rows, _NEW_TOKENS), generator=generator).to(device)
+    responses = torch.randint(size, (rows, new_tokens), generator=generator).to(device)
     names = tuple(map(str, range(len(lengths))))
     prompts = Prompts(ids, torch.tensor(lengths, device=device), names)
     truth = []
@@ -250,6 +260,10 @@ def _sequences(model: PreTrainedModel) -> _Sequences:
         whole = torch.cat((ids[row // _DRAWS, :length], response))
         log_probs = _log_probs(model, whole)
         truth.append(log_probs[length - 1 : -1])
+    if log_probs.isnan().any():
+        raise _refusal(model, "its log-probs are NaN")
+    if _excess(_log_probs(model, whole), log_probs, model.dtype) > 0:
+        raise _refusal(model, "its forward gives other log-probs each time")
     before = _log_probs(model, whole[:-1])
     if _excess(before, log_probs[:-1], model.dtype) > 0:
         raise _refusal(model, "it attends to later tokens, so it is not causal")
@@ -265,7 +279,7 @@ def _excess(ours: Tensor, truth: Tensor, dtype: torch.dtype) -> float:
     """Largest difference beyond the tolerance; infinite where only one is finite."""
     tolerance = _HALF_TOLERANCE if dtype in _HALF else TOLERANCE
     tolerance *= min(1.0, truth[truth.isfinite()].std().item())
-    same = (ours == truth) | (ours.isnan() & truth.isnan())
+    same = ours == truth  # also where both are -inf
     gap = (ours - truth).abs() - tolerance * (1 + truth.abs() / 10)
     return gap.masked_fill(same, -tolerance).nan_to_num(torch.inf).max().item()
 
@@ -284,15 +298,16 @@ def _with_width(path: Path, model: PreTrainedModel, prompts: Prompts) -> Path:
 def _gap(path: Path, model: PreTrainedModel, sequences: _Sequences) -> float:
     """Largest difference beyond the tolerance, of sampling and of training."""
     prompts, responses = sequences.prompts, sequences.responses
-    decoder = path.decoder(model, prompts, _DRAWS, _NEW_TOKENS)
+    new_tokens = responses.shape[1]
+    decoder = path.decoder(model, prompts, _DRAWS, new_tokens)
     sampled = [path.logits(model, decoder.hidden)]
     for tokens in responses.T[:-1]:
         decoder.step(tokens)
         sampled.append(path.logits(model, decoder.hidden))
     repeated = prompts.lengths.repeat_interleave(_DRAWS)
-    width = int(repeated.max()) + _NEW_TOKENS
+    width = int(repeated.max()) + new_tokens
     packed = F.pad(prompts.ids, (0, width - prompts.ids.shape[1])).repeat_interleave(_DRAWS, 0)
-    columns = repeated[:, None] + torch.arange(_NEW_TOKENS, device=packed.device)
+    columns = repeated[:, None] + torch.arange(new_tokens, device=packed.device)
     packed = packed.scatter(1, columns, responses)
     at = torch.arange(len(packed), device=packed.device)[:, None] * width + columns - 1
     trained = path.logits(model, path.states(model, packed, at.flatten()))

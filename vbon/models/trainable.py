@@ -106,7 +106,8 @@ def count_trainable(policy: nn.Module) -> int:
 
 def _blocks(policy: PreTrainedModel) -> tuple[str, nn.Module, nn.ModuleList]:
     """The transformer blocks: dotted name of the list, the module that owns it, and the list."""
-    count = policy.config.num_hidden_layers
+    config = policy.config.get_text_config(decoder=True)
+    count = getattr(config, "decoder_layers", None) or config.num_hidden_layers
     for owner_name, owner in policy.named_modules():
         for name, child in owner.named_children():
             if isinstance(child, nn.ModuleList) and len(child) == count:
@@ -153,6 +154,13 @@ def _add_lora(policy: PreTrainedModel, rank: int, alpha: float, seed: int) -> Pr
     # The library creates new layers on the processor and draws from its global generator.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(seed, "lora"))
-        inject_adapter_in_model(adapter, policy)
+        try:
+            inject_adapter_in_model(adapter, policy)
+        except ValueError as error:
+            reason = str(error).splitlines()[0]
+            raise ConfigError(
+                f"trainable: 'lora' is not possible for {type(policy).__name__} ({reason}); set "
+                "trainable: all or top_k"
+            ) from error
     # The wrappers are new modules, which start in training mode.
     return policy.train(policy.training)
