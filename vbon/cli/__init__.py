@@ -6,6 +6,7 @@ transformers.
 
 import gc
 import importlib
+import locale
 import os
 import sys
 from collections.abc import Callable
@@ -36,6 +37,8 @@ _ONLINE = ("prefetch", "workflow")
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; errors meant for people are printed as one line, with exit code 1."""
+    if arguments is None:
+        _use_utf8()
     words = sys.argv[1:] if arguments is None else arguments
     if not words or words[0] in ("-h", "--help"):
         with suppress(BrokenPipeError):
@@ -75,6 +78,16 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"vbon {words[0]}: {message}", file=sys.stderr)
         return 1
     return 0
+
+
+def _use_utf8() -> None:
+    """Start again in Python's UTF-8 mode where the locale has another encoding.
+
+    Texts, paths and messages are UTF-8 whatever the locale, here and in all processes started here.
+    """
+    if locale.getpreferredencoding(False).lower() not in ("utf-8", "utf8"):
+        environment = {**os.environ, "PYTHONUTF8": "1"}
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
 
 def _other_code() -> str | None:

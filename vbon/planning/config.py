@@ -12,6 +12,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
 from vbon.errors import ConfigError, missing_vllm, number_hint
+from vbon.planning.values import check_name, check_plain, read_yaml, results_folder
 from vbon.pool.shared import MIN_PROMPTS
 from vbon.tasks.base import Task, TextTask
 from vbon.tasks.registry import KINDS, kind_of, make_task
@@ -30,7 +31,7 @@ STUDIED = ("run_methods", "methods", "seeds", "logf", "online", "offline", "budg
 @cache
 def schema() -> dict[str, Any]:
     """The JSON schema of the configuration without its sections, with ``$ref`` resolved."""
-    raw = yaml.safe_load(SCHEMA.read_text())
+    raw = yaml.safe_load(SCHEMA.read_bytes())
     return _dereferenced(raw, raw["$defs"])
 
 
@@ -73,19 +74,7 @@ def load(files: Iterable[str | Path]) -> dict[str, Any]:
         files.remove(BASE)
     config: dict[str, Any] = {}
     for file in files:
-        if not Path(file).exists():
-            raise ConfigError(
-                f"{file}: does not exist; give the path of a configuration, or start in the folder "
-                f"of a checkout, which has a {BASE}"
-            )
-        try:
-            value = yaml.safe_load(Path(file).read_text())
-        except (OSError, yaml.YAMLError) as error:
-            reason = " ".join(str(error).split())
-            raise ConfigError(f"{file}: cannot be read as YAML: {reason}") from error
-        if not isinstance(value, dict):
-            raise ConfigError(f"{file}: holds {type(value).__name__}, expected keys and values")
-        config = merge(config, value)
+        config = merge(config, read_yaml(file))
     return resolve(config)
 
 
@@ -95,12 +84,16 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigError: One line: the key, its value, the accepted values.
     """
+    check_plain(config)
     top = dict(copy.deepcopy(config))
     sections = {name: top.pop(name) for name in config if name not in schema()["properties"]}
-    _validate(_with_defaults(top, schema()), schema())
+    top = _whole(_with_defaults(top, schema()), schema())
+    _validate(top, schema())
+    top["results_dir"] = results_folder(top["results_dir"])
     for name in dict.fromkeys([*sections, *top["tasks"]]):
         top[name] = _section(name, sections.get(name, {}), name in top["tasks"])
     for name in top["tasks"]:
+        check_name("tasks", "task", name)
         check_section(name, top[name])
         _resolve_studies(name, top[name])
     return top
@@ -134,10 +127,9 @@ def _section(name: str, section: Any, is_run: bool) -> dict[str, Any]:
         raise ConfigError(
             f"{name}.kind: {kind!r} is unknown; {hint(kind, kinds)}accepted: {', '.join(kinds)}"
         )
-    completed = _with_defaults(
-        KINDS.get(kind).filled({**section, "kind": kind}), section_schema(kind)
-    )
-    _validate(completed, section_schema(kind), (name,))
+    node, filled = section_schema(kind), KINDS.get(kind).filled({**section, "kind": kind})
+    completed = _whole(_with_defaults(filled, node), node)
+    _validate(completed, node, (name,))
     return completed
 
 
@@ -177,6 +169,7 @@ def _resolve_studies(task: str, section: dict[str, Any]) -> None:
         if overlay is None:
             del section["studies"][name]
             continue
+        check_name(f"{task}.studies", "study", name)
         where = (task, "studies", name)
         fixed = [key for key in overlay if key not in STUDIED and overlay[key] != base.get(key)]
         if fixed and shares_pool:
@@ -184,8 +177,9 @@ def _resolve_studies(task: str, section: dict[str, Any]) -> None:
                 f"{'.'.join(where)}.{fixed[0]}: a study uses the task's models and draws; it may "
                 f"change {', '.join(STUDIED)}"
             )
-        study = merge(base, overlay)
-        _validate(study, section_schema(section["kind"]), where)
+        node = section_schema(section["kind"])
+        study = _whole(merge(base, overlay), node)
+        _validate(study, node, where)
         check_section(".".join(where), study)
         section["studies"][name] = study
 
@@ -204,8 +198,9 @@ def laid_over(
     Raises:
         ConfigError: If the part has no such key, or refuses its value.
     """
-    combined = {**section[part], **changes}
-    _validate(combined, section_schema(section["kind"])["properties"][part], (where,))
+    node = section_schema(section["kind"])["properties"][part]
+    combined = _whole({**section[part], **changes}, node)
+    _validate(combined, node, (where,))
     return combined
 
 
@@ -219,6 +214,17 @@ def _with_defaults(value: Any, node: Mapping[str, Any]) -> Any:
         if key in value:
             value[key] = _with_defaults(value[key], child)
     return value
+
+
+def _whole(value: Any, node: Mapping[str, Any]) -> Any:
+    """A value with 2 for 2.0 where its schema accepts integers; JSON makes no difference."""
+    if isinstance(value, dict):
+        properties = node.get("properties", {})
+        return {key: _whole(item, properties.get(key, {})) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_whole(item, node.get("items", {})) for item in value]
+    is_integer = isinstance(value, float) and value.is_integer()
+    return int(value) if is_integer and "integer" in node.get("type", "") else value
 
 
 def _explain(error: ValidationError, where: tuple[str, ...]) -> str:
@@ -236,7 +242,7 @@ def _explain(error: ValidationError, where: tuple[str, ...]) -> str:
     listed = ", ".join(map(str, limit)) if isinstance(limit, list) else limit
     accepted = {
         "type": f"accepted: {listed}",
-        "pattern": "give file.py:function",
+        "pattern": "give file.py:function" if ":" in str(limit) else f"give text like {limit}",
         "enum": f"accepted: {listed}",
         "minimum": f"give {limit} or more",
         "maximum": f"give {limit} or less",
@@ -299,6 +305,11 @@ def check_section(name: str, task: Mapping[str, Any]) -> None:
         ConfigError: One line, as for a single key.
     """
     sampling, online = task["sampling"], task["online"]
+    for quantity, (low, high) in task.get("checks", {}).items():
+        if None not in (low, high) and low > high:
+            raise ConfigError(
+                f"{name}.checks.{quantity}: [{low}, {high}] is not allowed; give [low, high]"
+            )
     if sampling["backend"] == "vllm" and not isinstance(make_task(task), TextTask):
         raise ConfigError(
             f"{name}.sampling.backend: 'vllm' is not allowed here, where the reference is a table "

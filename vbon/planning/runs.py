@@ -18,6 +18,7 @@ from vbon.pool.pairs import Pairing
 from vbon.tasks.base import ROLES
 from vbon.tasks.registry import make_task
 
+LARGEST_SEED = 2**31 - 1  # columns of seeds have 32 bits
 _PREFIX = {"kl_coef": "beta", "estimator": ""}
 CARRY_OUT = "vbon.training.runs:carry_out"
 """The function whose code is part of a run's key."""
@@ -232,8 +233,13 @@ def _runs_of(config: Mapping[str, Any], root: Root, method: str) -> list[Run]:
     # An overlay drops a setting by giving it as null.
     grid = {name: value for name, value in methods[method].items() if value is not None}
     seeds = grid.pop("seeds", root.section.get("seeds", config["seeds"]))
-    if not isinstance(seeds, list) or not all(type(seed) is int and seed >= 0 for seed in seeds):
-        raise ConfigError(f"methods.{method}.seeds: {seeds!r} is not a list of whole numbers >= 0")
+    if not isinstance(seeds, list) or not all(
+        type(seed) is int and 0 <= seed <= LARGEST_SEED for seed in seeds
+    ):
+        raise ConfigError(
+            f"methods.{method}.seeds: {seeds!r} is not a list of whole numbers from 0 to "
+            f"{LARGEST_SEED}"
+        )
     runs = []
     for values in _settings(root, method, grid):
         setting = _slug(grid, values)
@@ -350,7 +356,12 @@ def _settings(root: Root, method: str, grid: Mapping[str, Any]) -> list[dict[str
     for name in (name for name in grid if name not in accepted):
         listed = ", ".join([*accepted, "seeds"])
         raise ConfigError(f"methods.{method}.{name}: unknown setting; accepted: {listed}")
-    lists = [value if isinstance(value, list) else [value] for value in grid.values()]
+    whole = {item.name for item in fields(get_method(method)) if item.type in (int, "int")}
+    lists = [
+        [int(v) if name in whole and isinstance(v, float) and v.is_integer() else v for v in values]
+        for name, value in grid.items()
+        for values in [value if isinstance(value, list) else [value]]
+    ]
     combinations = [dict(zip(grid, cell, strict=True)) for cell in itertools.product(*lists)]
     for values in combinations:
         try:
