@@ -50,15 +50,15 @@ def files(folder):
 def test_intact_artifacts_are_left_alone(results):
     before = files(results)
     assert find_damage(results) == {}
-    assert set_aside(results) == ({}, [])
+    assert set_aside(results, ["task"]) == ({}, [])
     assert files(results) == before
-    assert set_aside(results / "nothing") == ({}, [])
+    assert set_aside(results / "nothing", ["task"]) == ({}, [])
 
 
 def test_a_damaged_table_is_set_aside_and_requested(results):
     path, before = results / "task/reference/rewards/train.parquet", files(results)
     cut(path)
-    messages, requests = set_aside(results)
+    messages, requests = set_aside(results, ["task"])
     assert list(messages) == [path]
     assert "is damaged" in messages[path]
     assert requests == [str(path)]
@@ -69,7 +69,7 @@ def test_a_damaged_table_is_set_aside_and_requested(results):
 def test_a_model_with_a_changed_file_is_requested(results):
     (results / "task/models/reference/weights").write_text("other")
     card = results / "task/models/reference/card.json"
-    messages, requests = set_aside(results)
+    messages, requests = set_aside(results, ["task"])
     assert requests == [str(card)]
     assert "weights changed since" in messages[card]
 
@@ -78,7 +78,7 @@ def test_a_model_with_a_changed_file_is_requested(results):
 def test_a_damaged_run_removes_the_points_of_its_root(results, run, points):
     (results / run / "policy/weights").unlink()
     before = files(results)
-    messages, requests = set_aside(results)
+    messages, requests = set_aside(results, ["task"])
     assert list(messages) == [results / run / "run.json"]
     assert requests == []  # points are requested in any case, and request the run
     gone = {f"{run}/run.json", f"{points}/points.parquet"}
@@ -89,7 +89,7 @@ def test_a_damaged_run_removes_the_points_of_its_root(results, run, points):
 def test_damaged_responses_are_measured_again(results, run):
     path = results / run / "responses/test.parquet"
     cut(path)
-    messages, requests = set_aside(results)
+    messages, requests = set_aside(results, ["task"])
     assert list(messages) == [path]
     assert requests == []
     assert not (results / "task/evaluated/task_0").exists()

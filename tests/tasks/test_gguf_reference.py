@@ -110,7 +110,8 @@ def test_the_file_is_an_input_of_the_graph(file, tmp_path, where):
     name = {"id": str(file.parent), "gguf_file": "tiny.gguf"}
     reference = {"gguf": str(file)} if where == "gguf" else name
     config = configured(tmp_path, **reference)
-    assert Plan(config, has_code=False).model_files("sentiment", "reference") == [str(file)]
+    content = {f"reference.{where}": [content_hash(file)]}
+    assert json.loads(Plan(config).inputs_of("sentiment", "reference")) == content
     assert shape_of(config["sentiment"], "reference") == Shape(2, 16, len(TOKENS), tied=False)
     assert not is_built({"id": None, "gguf": str(file)})
 
@@ -125,7 +126,7 @@ def test_the_file_is_an_input_of_the_graph(file, tmp_path, where):
 )
 def test_wrong_keys_are_refused_before_any_work(tmp_path, reference, words):
     with pytest.raises(ConfigError, match=words):
-        Plan(configured(tmp_path, **reference), has_code=False)
+        Plan(configured(tmp_path, **reference))
 
 
 def test_check_config_reads_the_file(file, tmp_path, monkeypatch, capsys):

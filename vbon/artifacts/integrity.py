@@ -1,7 +1,7 @@
 """Find damaged artifacts and set them aside, so that the workflow makes them again."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from vbon.artifacts.tables import check_table, damaged_parts
@@ -40,19 +40,25 @@ def _below(folder: str | Path) -> Iterator[Path]:
         seen.update(os.path.realpath(f"{top}/{name}") for name in folders)
 
 
-def set_aside(folder: str | Path) -> tuple[dict[Path, str], list[str]]:
+def set_aside(folder: str | Path, tasks: Iterable[str]) -> tuple[dict[Path, str], list[str]]:
     """Rename damaged files below a results folder, so that the workflow makes them again.
 
     Nothing is lost: a file keeps its place, with suffix ``.damaged``, until it is made again.
     Points of a damaged run or of damaged responses are deleted; otherwise the workflow would not
     revisit the run.
 
+    Args:
+        folder: Results folder; only the folders of tasks in it are searched.
+        tasks: Names of the tasks.
+
     Returns:
         Messages by damaged path, and the paths that must be requested from the workflow. Runs
         are not among these: the missing points request them.
     """
-    messages = find_damage(folder)
-    requests = []
+    messages: dict[Path, str] = {}
+    places, requests = [Path(folder, task) for task in tasks], []
+    for place in places:
+        messages |= find_damage(place)
     for path in messages:
         parts = path.relative_to(folder).parts
         if "runs" in parts:  # before the rename, so that a kill in between is harmless
@@ -65,8 +71,8 @@ def set_aside(folder: str | Path) -> tuple[dict[Path, str], list[str]]:
             requests.append(str(path))
         path.rename(path.with_name(path.name + SUFFIX))
     # Files set aside earlier and not replaced yet, because that workflow was killed.
-    damaged = [path for path in sorted(_below(folder)) if path.name.endswith(SUFFIX)]
-    waiting = [path.with_suffix("") for path in damaged]
+    below = (path for place in places for path in sorted(_below(place)))
+    waiting = [path.with_suffix("") for path in below if path.name.endswith(SUFFIX)]
     parts = {path: path.relative_to(folder).parts for path in waiting if path not in messages}
     requests += [str(path) for path in parts if "runs" not in parts[path] and not path.exists()]
     return messages, requests

@@ -85,7 +85,8 @@ def _use_utf8() -> None:
 
     Texts, paths and messages are UTF-8 whatever the locale, here and in all processes started here.
     """
-    if locale.getpreferredencoding(False).lower() not in ("utf-8", "utf8"):
+    encoding = locale.getpreferredencoding(False).lower()
+    if encoding not in ("utf-8", "utf8") and os.environ.get("PYTHONUTF8") != "1":
         environment = {**os.environ, "PYTHONUTF8": "1"}
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 

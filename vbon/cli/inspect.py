@@ -15,6 +15,7 @@ from vbon.methods.registry import get_method, method_modules
 from vbon.planning.config import load, uninstalled
 from vbon.planning.cost import Hardware, described, estimate, shape_of
 from vbon.planning.hub import check_gguf, is_hub_id, unpinned
+from vbon.planning.inputs import check_inputs
 from vbon.planning.phases import write_phases
 from vbon.planning.room import beginnings, check_room
 from vbon.planning.runs import Run, advice, expand, file_of
@@ -49,6 +50,7 @@ def plan(arguments: list[str]) -> None:
     args = options.parse_args(arguments)
     overlays = [*args.config, *args.configfile]
     config = load(["config.yaml", *overlays])
+    check_inputs(config)
     runs = expand(config)
     _advise(advice(runs) + check_room(config))
     if args.output:
@@ -106,6 +108,7 @@ def check_config(arguments: list[str]) -> None:
         options.add_argument(f"--{field}", type=float, default=usual, help=text)
     args = options.parse_args(arguments)
     config = load(["config.yaml", *args.config, *args.configfile])
+    check_inputs(config)
     check_gguf(config)
     cut, runs = check_room(config), expand(config)
     first = {task: beginnings(task, config[task]) for task in config["tasks"]}

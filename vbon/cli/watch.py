@@ -1,6 +1,5 @@
 """The verb ``watch``: progress of a sweep in a terminal."""
 
-import fcntl
 import math
 import sys
 import time
@@ -17,8 +16,8 @@ from rich.table import Table
 
 from vbon.analysis.progress import STATES, Points, seconds_left, states
 from vbon.artifacts.tables import atomic_path
+from vbon.cli.lock import is_locked
 from vbon.cli.options import parser
-from vbon.cli.workflow import LOCK
 from vbon.planning.config import load
 from vbon.planning.runs import Run, expand, roots
 
@@ -43,7 +42,7 @@ def watch(arguments: list[str]) -> None:
     config = load(["config.yaml", *args.configfile])
     runs = expand(config)
     sources = {root.folder: root for task in config["tasks"] for root in roots(config, task)}
-    looks = _looks(runs, Points(sources), args.points)
+    looks = _looks(runs, Points(sources), args.points, config["results_dir"])
     console = Console(width=None if sys.stdout.isatty() else _WIDE)
     if args.once or not console.is_terminal:
         console.print(next(looks)[0])
@@ -64,10 +63,12 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _looks(runs: list[Run], points: Points, output: str | None) -> Iterator[tuple[Group, bool]]:
+def _looks(
+    runs: list[Run], points: Points, output: str | None, results: str
+) -> Iterator[tuple[Group, bool]]:
     """Yield the view of each look, and whether all runs are done and measured."""
     while True:
-        alive = _is_running()
+        alive = _is_running(results)
         table, measured = states(runs, alive), points.of(runs)
         if output:
             with atomic_path(output) as temporary:
@@ -84,16 +85,9 @@ def _looks(runs: list[Run], points: Points, output: str | None) -> Iterator[tupl
         yield Group(*parts), ended
 
 
-def _is_running() -> bool:
-    """Return True if a workflow runs in this folder: ``vbon workflow`` locks a file meanwhile."""
-    try:
-        with open(LOCK) as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except FileNotFoundError:
-        pass
-    return any(Path(".snakemake/locks").glob("*"))  # of bare Snakemake
+def _is_running(results: str) -> bool:
+    """Return True if a workflow runs in this folder, or writes these results from another."""
+    return is_locked(".") or is_locked(results) or any(Path(".snakemake/locks").glob("*"))
 
 
 def _head(table: Any, measured: Any, alive: bool) -> str:

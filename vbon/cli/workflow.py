@@ -1,6 +1,6 @@
 """Verbs that run Snakemake alone in this folder: ``workflow``, which resumes, and ``restore``."""
 
-import fcntl
+import argparse
 import io
 import json
 import math
@@ -11,9 +11,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import redirect_stdout, suppress
-from itertools import takewhile
+from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -21,16 +21,24 @@ from vbon.analysis.ending import ending
 from vbon.artifacts.integrity import SUFFIX, set_aside
 from vbon.artifacts.snapshots import check_cache
 from vbon.artifacts.storage import clear_leftovers, explain
+from vbon.cli.lock import locked
 from vbon.cli.options import parser
 from vbon.errors import ArtifactError, VbonError
 from vbon.planning.config import load
+from vbon.planning.inputs import check_inputs
+from vbon.planning.runs import expand
 
-LOCK = Path(".vbon.lock")
-_MARK = "VBON_WORKFLOW"
-_SNAKEFILES = ("Snakefile", "snakefile", "workflow/Snakefile", "workflow/snakefile")
-_WHERE = {"-s", "--snakefile", "-d", "--directory"}
-"""Options of Snakemake that name another graph or folder."""
-_MAKING_NOTHING = {"-n", "--dry-run", "--dryrun", "--touch", "-t", "--unlock", "--lint", "--report"}
+_MARK, _RESULTS = "VBON_WORKFLOW", "VBON_RESULTS"
+"""Variables of a workflow's processes: its folder, and the one of its results."""
+_BESIDE_TASKS = ("plan", "report")
+"""Folders of the results that are not a task's."""
+_MAKING_NOTHING = (
+    "archive", "cleanup_metadata", "containerize", "d3dag", "dag", "delete_all_output",
+    "delete_temp_output", "detailed_summary", "dryrun", "export_cwl", "filegraph",
+    "generate_unit_tests", "lint", "list_changes", "list_input_changes", "list_params_changes",
+    "list_rules", "list_target_rules", "list_untracked", "print_compilation", "report", "rulegraph",
+    "summary", "touch", "unlock",
+)  # fmt: skip
 """Options of Snakemake with which it makes nothing."""
 _MOST_CAUSES = 10  # lines of failing jobs
 _REDRAWN = "figures"  # a stage whose files may be drawn again at any time
@@ -42,101 +50,162 @@ _PATIENCE = 3.0  # seconds after an interrupt until Snakemake gets it from here
 def workflow(arguments: list[str]) -> None:
     """Run ``snakemake`` with the given options.
 
-    Only one may run in a folder: a second is refused. The lock and running jobs of a killed one are
-    cleared first, and damaged files are set aside, so the same command always resumes.
+    Only one may run in a folder, and only one may write to a results folder: a second is refused.
+    The lock and running jobs of a killed one are cleared first, and damaged files are set aside, so
+    the same command always resumes.
     """
     if arguments in (["-h"], ["--help"]):
         usage = "usage: vbon workflow [options of snakemake]\n\n"
         print(usage + " ".join(workflow.__doc__.split()))
         return
-    options = {word.partition("=")[0] for word in arguments}
-    if not options & _WHERE and not any(Path(name).exists() for name in _SNAKEFILES):
+    options, here = _parsed(arguments), Path.cwd()
+    overlays = [str(file) for file in options.configfile or []]
+    if options.directory is not None:  # Snakemake finds overlays from here, and all else from there
+        overlays = [str(Path(file).absolute()) for file in overlays]
+        os.chdir(options.directory)
+    base = [] if options.replace_workflow_config and overlays else ["config.yaml"]
+    config = load([*base, *overlays], _changes(options))
+    if not _is_alone(options):
+        check_inputs(config)
+    expand(config)  # an error is printed before Snakemake starts
+    results = config["results_dir"]
+    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    check_cache("snakemake", Path(caches, "snakemake"))
+    makes_nothing = any(getattr(options, name, None) for name in _MAKING_NOTHING)
+    with ExitStack() as locks:
+        locks.enter_context(locked(".", "is running in this folder"))
+        writes = not makes_nothing or options.touch
+        if writes:
+            locks.enter_context(locked(results, f"writes to the results folder {results}"))
+        orphans = {_MARK: str(Path.cwd())}
+        orphans |= {_RESULTS: str(Path(results).resolve())} if writes else {}
+        _end_orphans(orphans)
+        requests = [] if makes_nothing else _set_damage_aside(config)
+        snakemake = [sys.executable, "-m", "snakemake"]
+        if any(Path(".snakemake/locks").glob("*")):
+            _unlock([*snakemake, "--unlock", *_graph(options)], here)
+        started = time.time()
+        environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+            "VBON_STARTED": str(started),
+            "VBON_COMMAND": shlex.join(["vbon", "workflow", *arguments]),
+            "VBON_REBUILD": json.dumps(requests),
+            **orphans,
+        }
+        # `all` requests damaged files itself; the figures-only graph has no rules to make them.
+        named = requests and "--" in arguments and options.snakefile is None
+        targets = ["rebuild"] if named else []
+        child = _start([*snakemake, *arguments, *targets], environment, here)
+        if code := _wait(child, orphans):
+            _end_orphans(orphans)  # Snakemake may have been killed while its jobs were not
+            raise VbonError(_failure(code, started, results))
+    if not makes_nothing and not options.targets:  # everything was requested
+        for line in ending(results):
+            print(line, flush=True)
+
+
+def _parsed(arguments: list[str]) -> argparse.Namespace:
+    """Options as Snakemake itself reads them, from profiles as well.
+
+    Raises:
+        VbonError: If Snakemake refuses them, or there is no workflow in this folder.
+    """
+    from snakemake.api import resolve_snakefile
+    from snakemake.cli import parse_args
+    from snakemake.exceptions import CliException, WorkflowError
+
+    printed = io.StringIO()  # a profile that is used, which Snakemake prints again
+    try:
+        with redirect_stderr(printed):
+            _, options = parse_args(arguments)
+    except SystemExit as stop:
+        if not stop.code:  # its version was printed
+            raise
+        reason = (printed.getvalue().strip().splitlines() or ["no message"])[-1]
+        raise VbonError(f"Snakemake refuses these options: {reason}") from None
+    except (CliException, WorkflowError, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise VbonError(f"Snakemake refuses these options: {reason}") from error
+    if resolve_snakefile(options.snakefile, allow_missing=True) is None:
         raise VbonError(
             "there is no Snakefile in this folder; start in a checkout of the project, which has "
             "the rules (an installed package does not)"
         )
-    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    check_cache("snakemake", Path(caches, "snakemake"))
-    # Closed by the kernel however this process ends; jobs do not inherit it.
-    lock = open(LOCK, "a+")  # noqa: SIM115
+    return options
+
+
+def _changes(options: argparse.Namespace) -> dict[str, Any]:
+    """Values of the configuration that are given by ``--config``."""
+    from snakemake.cli import parse_config
+
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.seek(0)
-        raise VbonError(
-            f"another benchmark is running in this folder (process {lock.read().strip()}); wait "
-            "for it, or stop it with Ctrl-C where it runs"
-        ) from None
-    lock.truncate(0)
-    lock.write(str(os.getpid()))
-    lock.flush()
-    _end_orphans()
-    makes_nothing = _MAKING_NOTHING & set(arguments)
-    requests = [] if makes_nothing else _set_damage_aside(_results_dir(arguments))
-    snakemake = [sys.executable, "-m", "snakemake"]
-    if any(Path(".snakemake/locks").glob("*")):
-        subprocess.run([*snakemake, "--unlock", *_config_files(arguments)], check=True,
-                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
-        print("resuming after an interrupted run", flush=True)
-    started = time.time()
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
-        "VBON_STARTED": str(started),
-        "VBON_COMMAND": shlex.join(["vbon", "workflow", *arguments]),
-        "VBON_REBUILD": json.dumps(requests),
-        _MARK: str(Path.cwd()),
-    }
-    # `all` requests damaged files itself; the figures-only graph has no rules to make them.
-    named = requests and "--" in arguments and not {"-s", "--snakefile"} & set(arguments)
-    targets = ["rebuild"] if named else []
-    child = subprocess.Popen([*snakemake, *arguments, *targets], env=environment)
-    code = _wait(child)
-    if code:
-        _end_orphans()  # Snakemake may have been killed while its jobs were not
-        causes = "".join(f"\n  {line}" for line in [*_causes(started), *_storage(arguments)])
-        raise VbonError(
-            f"Snakemake ended with code {code}; the failing job is named above and its log is "
-            f"below logs/. The same command resumes.{causes}"
-        )
-    if not makes_nothing and "--" not in arguments:  # everything was requested
-        for line in ending(_results_dir(arguments)):
-            print(line, flush=True)
+        return parse_config(options.config)
+    except ValueError as error:
+        raise VbonError(f"--config: {error}") from error
 
 
-def _results_dir(arguments: list[str]) -> str:
-    """Folder of results in the configuration."""
-    return load(["config.yaml", *_config_files(arguments)[1:]])["results_dir"]
+def _is_alone(options: argparse.Namespace) -> bool:
+    """Return True for the graph that only draws figures, of the tables that exist."""
+    return options.snakefile is not None and Path(options.snakefile).stem == "figures"
 
 
-def _set_damage_aside(results: str) -> list[str]:
+def _graph(options: argparse.Namespace) -> list[str]:
+    """The options that decide which graph is parsed: unlocking must parse the same one."""
+    words = []
+    for name in ("snakefile", "directory"):
+        if getattr(options, name) is not None:
+            words += [f"--{name}", str(getattr(options, name))]
+    for name in ("configfile", "config"):
+        if getattr(options, name):
+            words += [f"--{name}", *map(str, getattr(options, name))]
+    return words + ["--replace-workflow-config"] * bool(options.replace_workflow_config)
+
+
+def _unlock(command: list[str], here: Path) -> None:
+    """Clear the lock of a killed Snakemake."""
+    done = subprocess.run(command, capture_output=True, text=True, cwd=here)
+    if done.returncode:
+        reason = " ".join(f"{done.stdout} {done.stderr}".split())
+        raise VbonError(f"Snakemake could not clear the lock of an interrupted run: {reason}")
+    print("resuming after an interrupted run", flush=True)
+
+
+def _set_damage_aside(config: dict[str, Any]) -> list[str]:
     """Rename damaged artifacts and print them; return those to request from Snakemake."""
-    clear_leftovers(results)
-    damage, requests = set_aside(results)
+    results = config["results_dir"]
+    for name in (*config["tasks"], *_BESIDE_TASKS):
+        clear_leftovers(Path(results, name))
+    damage, requests = set_aside(results, config["tasks"])
     for path, why in damage.items():
         print(f"set aside as {path.name}{SUFFIX}, to be made again: {why}", flush=True)
     return requests
 
 
-def _causes(started: float) -> list[str]:
-    """Messages of failing jobs, from logs written since the start."""
+def _failure(code: int, started: float, results: str) -> str:
+    """Message for a workflow that failed, with the causes in its logs."""
     logs = [path for path in Path("logs").rglob("*.log") if path.stat().st_mtime >= started]
     lines = (line for path in sorted(logs) for line in path.read_text(errors="replace").split("\n"))
-    return list(dict.fromkeys(line for line in lines if line.startswith("vbon ")))[-_MOST_CAUSES:]
+    causes = list(dict.fromkeys(line for line in lines if line.startswith("vbon ")))[-_MOST_CAUSES:]
+    reason = "; the failing job is named above and its log is below logs/"
+    reason = reason if logs else " before any job, for the reason above"
+    shown = "".join(f"\n  {line}" for line in [*causes, *_storage(results)])
+    return f"Snakemake ended with code {code}{reason}. The same command resumes.{shown}"
 
 
-def _storage(arguments: list[str]) -> list[str]:
+def _storage(results: str) -> list[str]:
     """Error of writing below the results folder, if any: Snakemake does not always print it."""
     try:
-        folder = Path(_results_dir(arguments))
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".probe."):
+        Path(results).mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=results, prefix=".probe."):
             return []
-    except VbonError:  # Snakemake has printed it
-        return []
     except OSError as error:
-        error.filename = str(folder)
+        error.filename = results
         return [message] if (message := explain(error)) else []
+
+
+def _start(command: list[str], environment: dict[str, str], here: Path) -> subprocess.Popen:
+    return subprocess.Popen(command, env=environment, cwd=here)
 
 
 class _Stopped(BaseException):
@@ -147,7 +216,7 @@ def _stop(number: int, _frame: object) -> None:
     raise _Stopped(signal.Signals(number).name)
 
 
-def _wait(child: subprocess.Popen) -> int:
+def _wait(child: subprocess.Popen, orphans: dict[str, str]) -> int:
     """Wait for Snakemake; end it and its jobs when this process is stopped or its parent is gone.
 
     Raises:
@@ -165,7 +234,7 @@ def _wait(child: subprocess.Popen) -> int:
             except subprocess.TimeoutExpired:
                 if os.getppid() != parent:
                     child.kill()
-                    _end_orphans()
+                    _end_orphans(orphans)
                     return 1
                 if time.monotonic() > interrupted + _PATIENCE:
                     interrupted = math.inf
@@ -174,27 +243,24 @@ def _wait(child: subprocess.Popen) -> int:
                 interrupted = time.monotonic()
     except _Stopped as stopped:
         child.kill()
-        _end_orphans()
+        _end_orphans(orphans)
         raise VbonError(f"stopped by {stopped}; the same command resumes") from None
     finally:
         for number in numbers:
             signal.signal(number, signal.SIG_DFL)
 
 
-def _end_orphans() -> None:
-    """Kill processes that an ended workflow of this folder left: this one has the lock."""
+def _end_orphans(marks: dict[str, str]) -> None:
+    """Kill processes that an ended workflow of this folder, or of its results, left.
+
+    This process has the locks of both.
+    """
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):  # gone, or another user's
-            if process.environ().get(_MARK) == str(Path.cwd()) and process.pid != os.getpid():
+            environment = process.environ()
+            is_orphan = any(environment.get(name) == value for name, value in marks.items())
+            if is_orphan and process.pid != os.getpid():
                 process.kill()
-
-
-def _config_files(arguments: list[str]) -> list[str]:
-    """The option ``--configfile`` and its values; unlocking must parse the same graph."""
-    if "--configfile" not in arguments:
-        return []
-    values = arguments[arguments.index("--configfile") + 1 :]
-    return ["--configfile", *takewhile(lambda word: not word.startswith("-"), values)]
 
 
 def restore(arguments: list[str]) -> None:

@@ -61,10 +61,14 @@ def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def load(files: Iterable[str | Path]) -> dict[str, Any]:
+def load(files: Iterable[str | Path], changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Read configuration files, lay each over those before it, complete and check the result.
 
     Outside a checkout, where there is no ``config.yaml`` to start from, the others are complete.
+
+    Args:
+        files: Paths of the files.
+        changes: Keys and values that are laid over all files.
 
     Raises:
         ConfigError: If a file cannot be read, or a key or value is refused.
@@ -75,7 +79,7 @@ def load(files: Iterable[str | Path]) -> dict[str, Any]:
     config: dict[str, Any] = {}
     for file in files:
         config = merge(config, read_yaml(file))
-    return resolve(config)
+    return resolve(merge(config, changes or {}))
 
 
 def resolve(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -77,12 +77,11 @@ def gguf_of(model: Mapping[str, Any], place: str) -> Path | None:
     return path
 
 
-def check_gguf(config: Mapping[str, Any], is_complete: bool = True) -> None:
+def check_gguf(config: Mapping[str, Any]) -> None:
     """Refuse GGUF files that cannot be read, as far as they are on this machine.
 
     Args:
         config: A resolved configuration.
-        is_complete: Whether to read the files, and not only to look for them.
 
     Raises:
         ConfigError: If one is missing, cut, or of an architecture that transformers does not read.
@@ -91,7 +90,7 @@ def check_gguf(config: Mapping[str, Any], is_complete: bool = True) -> None:
         for role in ROLES:
             place = f"{task}.{role}"
             path = gguf_of(config[task].get(role, {}), place)
-            if path is None or not is_complete:
+            if path is None:
                 continue
             from vbon.models.gguf import read_config, read_header
 

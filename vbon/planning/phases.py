@@ -17,6 +17,7 @@ from vbon.methods.registry import method_modules
 from vbon.planning import snakemake9
 from vbon.planning.config import tasks_of
 from vbon.planning.drawing import Drawing
+from vbon.planning.inputs import content, inputs_of
 from vbon.planning.runs import Root, Run, expand, language_of, pair_files, roots
 from vbon.planning.workflow import SPLITS, Plan
 from vbon.tasks.base import ROLES
@@ -83,8 +84,9 @@ def _specs_of(
     measuring = {name: section[name] for name in ("evaluation", "rewards", "sampling")}
     results = {"section": section, "figures": config["figures"]}
     results["runs"] = [run.to_json() for run in runs]
+    inputs = content(inputs_of(section))
     specs = {
-        "tasks": {"sections": shared},
+        "tasks": {"sections": shared, **({"inputs": inputs} if inputs else {})},
         "pool": {
             "sections": shared,
             "evaluation": section["evaluation"],

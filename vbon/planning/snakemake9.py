@@ -19,6 +19,11 @@ def is_started_by_user(workflow: Any) -> bool:
     return workflow.is_main_process
 
 
+def config_files(workflow: Any) -> list[str]:
+    """The configuration files that were read, overlays included."""
+    return list(map(str, workflow.configfiles))
+
+
 def producible(workflow: Any, paths: list[str]) -> list[str]:
     """Those of some files that a rule makes."""
     return [path for path in paths if any(rule.is_producer(path) for rule in workflow.rules)]

@@ -50,7 +50,7 @@ def read_yaml(file: str | Path) -> dict[str, Any]:
     """
     try:
         text = Path(file).read_bytes().decode("utf-8-sig")
-        content = yaml.load(text, _Loader)
+        content = _Loader(text).get_single_data()
         if not isinstance(content, dict):
             kind = type(content).__name__
             raise ConfigError(f"contains {kind}, expected keys and values")

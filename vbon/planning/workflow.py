@@ -19,7 +19,8 @@ from vbon.errors import VbonError
 from vbon.methods.registry import method_modules
 from vbon.planning import snakemake9
 from vbon.planning.config import tasks_of
-from vbon.planning.hub import check_gguf, hub_sources
+from vbon.planning.hub import hub_sources
+from vbon.planning.inputs import check_inputs, content, data_inputs, model_inputs
 from vbon.planning.runs import Root, Run, expand, file_of, jobs, language_of, roots
 from vbon.planning.trials import is_trial, trained
 from vbon.pool.logf import RANK_BASED
@@ -67,8 +68,8 @@ class Plan:
         self, config: Mapping[str, Any], is_alone: bool = False, has_code: bool = True
     ) -> None:
         self.config, self.is_alone, self._has_code = config, is_alone, has_code
-        if not is_alone:
-            check_gguf(config, is_complete=False)
+        if not is_alone and has_code:
+            check_inputs(config)
         self.planned = expand(config)
         self.is_partial = config["partial"] and not is_alone
         self.runs = [run for run in self.planned if run.is_done()] if self.is_partial else (
@@ -175,19 +176,12 @@ class Plan:
         """Everything that a task takes from the hub."""
         return as_json({k: v for k, v in self.hub.items() if k.startswith(f"{task}.")})
 
-    def model_files(self, task: str, role: str) -> list[str]:
-        """Files of the user that are a model: of its folder, or the source of a function."""
-        model = self.config[task][role]
-        if model.get("callable"):
-            return [model["callable"].rsplit(":", 1)[0]]
-        folder = os.path.expanduser(model["id"] or "")
-        if model.get("gguf"):
-            return [os.path.expanduser(model["gguf"])]
-        if model.get("gguf_file") and os.path.isdir(folder):
-            return [os.path.join(folder, model["gguf_file"])]
-        if not os.path.isdir(folder):
-            return []
-        return sorted(entry.path for entry in os.scandir(folder) if entry.is_file())
+    def inputs_of(self, task: str, role: str | None = None) -> str | None:
+        """Content of the user's files that are a task's data, or a model; as for :meth:`code`."""
+        if not self._has_code:
+            return None
+        section = self.config[task]
+        return as_json(content(model_inputs(section, role) if role else data_inputs(section)))
 
     @property
     def environment(self) -> dict[str, str]:

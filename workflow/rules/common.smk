@@ -10,12 +10,15 @@ from vbon.planning import snakemake9
 from vbon.planning.config import resolve, uninstalled
 from vbon.planning.drawing import Drawing
 from vbon.planning.runs import advice, pair_files
+from vbon.planning.values import read_yaml
 from vbon.planning.workflow import EXAMPLES, SPLITS, Plan, as_json
 from vbon.tasks.base import ROLES
 
 IS_ALONE = "FIGURES_ALONE" in globals()  # set by workflow/figures.smk
 
 try:
+    for file in snakemake9.config_files(workflow):
+        read_yaml(file)  # Snakemake accepts a key that is given twice
     config = resolve(config)
     PLAN = Plan(config, IS_ALONE, snakemake9.is_started_by_user(workflow))
 except VbonError as error:

@@ -34,6 +34,7 @@ rule texts:
         "logs/{task}/texts.log",
     params:
         task=lambda wildcards: PLAN.text_settings(wildcards.task),
+        inputs=lambda wildcards: PLAN.inputs_of(wildcards.task),
         seed=PLAN.seed,
         code=lambda wildcards: PLAN.code("texts", task=PLAN.tasks[wildcards.task]),
     shell:
@@ -43,7 +44,6 @@ rule texts:
 rule build:
     """One model: trained on its part of the texts, a pointer to an id, or a function."""
     input:
-        lambda wildcards: PLAN.model_files(wildcards.task, wildcards.role),
         lambda wildcards: PLAN.fetched(wildcards.task, wildcards.role),
         texts=RESULTS + "/{task}/data/texts.parquet",
     output:
@@ -53,6 +53,7 @@ rule build:
     params:
         role=lambda wildcards: wildcards.role,
         task=lambda wildcards: PLAN.text_settings(wildcards.task, wildcards.role, "tokenizer", "prompts"),
+        inputs=lambda wildcards: PLAN.inputs_of(wildcards.task, wildcards.role),
         seed=PLAN.seed,
         code=lambda wildcards: PLAN.code("build", task=PLAN.tasks[wildcards.task]),
     shell:

@@ -1,0 +1,116 @@
+"""Files of the user's that a configuration reads: data, reward functions, models of this machine.
+
+The workflow depends on their content alone: a file that is touched or copied makes nothing again.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from vbon.artifacts.fingerprint import content_hash
+from vbon.errors import ConfigError
+from vbon.planning.hub import is_hub_id
+from vbon.tasks.base import ROLES
+from vbon.tasks.files import ACCEPTED
+from vbon.tasks.registry import KINDS
+from vbon.tasks.texts import local_files
+
+_KINDS = {
+    **dict.fromkeys(("source", "test_source"), f"{ACCEPTED}, or a dataset id"),
+    **dict.fromkeys(("gguf", "gguf_file"), "a .gguf file"),
+    "callable": "a Python file",
+    "id": "a folder with a model, or an id of the hub",
+}
+_ADAPTER = "adapter_config.json"  # in a folder of peft
+
+
+def data_inputs(section: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Data files of a task's section, by the key of their source."""
+    place = getattr(KINDS.get(section["kind"]), "texts_key", "")
+    texts = section.get(place) or {}
+    files = {
+        f"{place}.{key}": local_files(texts.get(key) or "grammar")
+        for key in ("source", "test_source")
+    }
+    return {key: paths for key, paths in files.items() if paths}
+
+
+def model_inputs(section: Mapping[str, Any], role: str) -> dict[str, list[str]]:
+    """Files and folders of this machine that one model of a section is, by their key.
+
+    The base of an adapter (peft) counts if it is a folder of this machine.
+    """
+    model = section.get(role) or {}
+    name = model.get("id")
+    if model.get("callable"):
+        return {f"{role}.callable": [model["callable"].rpartition(":")[0]]}
+    if model.get("gguf"):
+        return {f"{role}.gguf": [os.path.expanduser(model["gguf"])]}
+    if name is None or is_hub_id(name):
+        return {}
+    folder = os.path.expanduser(name)
+    if model.get("gguf_file"):
+        return {f"{role}.gguf_file": [os.path.join(folder, model["gguf_file"])]}
+    return {f"{role}.id": [folder, *_bases(Path(folder))]}
+
+
+def _bases(folder: Path) -> Iterator[str]:
+    """Folders outside an adapter's own that its weights are added to, each named by the last."""
+    seen = {folder.resolve()}
+    while (folder / _ADAPTER).is_file():
+        try:
+            name = json.loads((folder / _ADAPTER).read_bytes())["base_model_name_or_path"]
+            places = (Path(name).expanduser(), folder / name)
+        except (ValueError, TypeError, KeyError, RuntimeError):
+            return  # refused when it is loaded
+        folder = next((place for place in places if place.is_dir()), folder)
+        if folder.resolve() in seen:
+            return
+        seen.add(folder.resolve())
+        yield str(folder)
+
+
+def inputs_of(section: Mapping[str, Any]) -> dict[str, list[str]]:
+    """All files and folders of this machine that a task's section reads, by their key."""
+    inputs = data_inputs(section)
+    for role in ROLES:
+        inputs |= model_inputs(section, role)
+    return inputs
+
+
+def content(inputs: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """Hash of the content of each input, by its key."""
+    return {key: list(map(content_hash, paths)) for key, paths in inputs.items()}
+
+
+def check_inputs(config: Mapping[str, Any]) -> None:
+    """Refuse a configuration of which a file or folder is missing.
+
+    Raises:
+        ConfigError: One line: the key, its value, the remedy.
+    """
+    for task in config["tasks"]:
+        section = config[task]
+        for key, paths in inputs_of(section).items():
+            for path in (path for path in paths if not Path(path).exists()):
+                kind = _KINDS[key.rpartition(".")[2]]
+                raise ConfigError(f"{task}.{key}: {path!r} does not exist; give {kind}")
+        for role in ROLES:
+            name = (section.get(role) or {}).get("id")
+            pointer = Path(config["results_dir"], task, "models", role, "pointer.json")
+            if is_hub_id(name) and _was_folder(pointer, name):
+                raise ConfigError(
+                    f"{task}.{role}.id: the folder {name!r}, of which {pointer.parent} was made, "
+                    "does not exist; bring it back, or give another"
+                )
+
+
+def _was_folder(pointer: Path, name: str) -> bool:
+    """Return True if results were made with a folder of this name, which is an id now."""
+    try:
+        target = json.loads(pointer.read_bytes())
+        return target["id"] == name and "content" in target
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
