@@ -125,7 +125,7 @@ def test_footers_that_are_no_provenance(tmp_path, footer):
     metadata = {b"vbon": footer.encode()}
     pq.write_table(pa.table({"a": [1]}).replace_schema_metadata(metadata), path)
     assert list(find_damage(tmp_path)) == [path]
-    set_aside(tmp_path)
+    set_aside(tmp_path, ["."])
     assert files(tmp_path) == {"points.parquet.damaged"}
 
 
@@ -146,7 +146,7 @@ def test_records_that_are_no_records(tmp_path, text):
     path.with_name("weights").write_text("weights")
     path.write_bytes(text.encode("latin-1"))
     assert list(find_damage(tmp_path)) == [path]
-    messages, requests = set_aside(tmp_path)
+    messages, requests = set_aside(tmp_path, ["task"])
     assert (list(messages), requests) == ([path], [str(path)])
 
 
@@ -154,7 +154,7 @@ def test_a_folder_in_the_place_of_a_record_or_table(tmp_path):
     for name in (f"{RUN}/run.json", "task/points.parquet"):
         (tmp_path / name).mkdir(parents=True)
     assert {path.name for path in find_damage(tmp_path)} == {"run.json", "points.parquet"}
-    set_aside(tmp_path)
+    set_aside(tmp_path, ["task"])
     assert (tmp_path / f"{RUN}/run.json.damaged").is_dir()
 
 
@@ -163,7 +163,7 @@ def test_damage_in_a_folder_on_another_disk_is_found(results, tmp_path):
     (results / "task").symlink_to(tmp_path / "disk")
     path = results / "task/reference/rewards/train.parquet"
     cut(path)
-    messages, requests = set_aside(results)
+    messages, requests = set_aside(results, ["task"])
     assert (list(messages), requests) == ([path], [str(path)])
     (results / "task/again").symlink_to(tmp_path / "disk")  # a circle
     assert find_damage(results) == {}

@@ -16,11 +16,12 @@ from vbon.cli import workflow
 from vbon.errors import VbonError
 nap = "import os, time; print(os.getpid(), flush=True); time.sleep(100)"
 job = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {nap!r}])"
-environment = {**os.environ, workflow._MARK: os.getcwd()}
+marks = {workflow._MARK: os.getcwd()}
+environment = {**os.environ, **marks}
 child = subprocess.Popen([sys.executable, "-c", job], env=environment, start_new_session=True)
 print(child.pid, flush=True)
 try:
-    sys.exit(workflow._wait(child))
+    sys.exit(workflow._wait(child, marks))
 except VbonError as error:
     sys.exit(f"vbon workflow: {error}")
 """
