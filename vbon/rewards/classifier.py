@@ -345,7 +345,7 @@ class ClassifierReward:
 
 
 def _is_unicode(text: Any) -> bool:
-    """Return False for other types and for halves of a pair of surrogates.
+    r"""Return False for other types and for halves of a pair of surrogates.
 
     Example:
         >>> _is_unicode("a"), _is_unicode("\ud83d"), _is_unicode(None)
