@@ -223,3 +223,13 @@ def test_a_reward_is_a_model_or_a_function(model, words):
         resolve(merge(DEFAULT, {"sentiment": {"reward_model": model}}))
     with pytest.raises(ConfigError, match=r"sentiment\.reference\.callable: unknown key"):
         resolve(merge(DEFAULT, {"sentiment": {"reference": {"callable": "r.py:f"}}}))
+
+
+def test_sections_that_share_a_mapping_get_their_own_defaults():
+    """As with an anchor in YAML: kinds have different keys."""
+    few = {"num_train": 2, "num_test": 2}
+    sections = {"sentiment": {"prompts": few}, "summarization": {"prompts": few}}
+    config = resolve({**sections, "tasks": list(sections), "run_methods": [], "methods": {}})
+    assert config["sentiment"]["prompts"]["min_tokens"] == 2
+    assert "min_tokens" not in config["summarization"]["prompts"]
+    assert few == {"num_train": 2, "num_test": 2}

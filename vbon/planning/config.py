@@ -89,7 +89,7 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: One line: the key, its value, the accepted values.
     """
     check_plain(config)
-    top = dict(copy.deepcopy(config))
+    top = merge({}, config)  # sections that share a mapping, as by an anchor, each get their own
     sections = {name: top.pop(name) for name in config if name not in schema()["properties"]}
     top = _whole(_with_defaults(top, schema()), schema())
     _validate(top, schema())
