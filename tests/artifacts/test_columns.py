@@ -19,9 +19,9 @@ def columns() -> dict[str, list[str]]:
     """Columns by table: those of the schemas, of texts of every kind, and of published tables."""
     tables = {name: list(schema.columns) for name, schema in SCHEMAS.items()}
     named = {"tasks": ["sentiment", "summarization"], "run_methods": ["reference"], "methods": {}}
-    few = {"num_train": 2, "num_test": 2}
-    small = {"sentiment": {"reviews": {"num_reviews": 100}, "prompts": few},
-             "summarization": {"posts": {"num_posts": 100}, "prompts": few}}  # fmt: skip
+    few = {"num_train": 2, "num_test": 4}
+    small = {"sentiment": {"reviews": {"num_reviews": 400}, "prompts": few},
+             "summarization": {"posts": {"num_posts": 400}, "prompts": few}}  # fmt: skip
     for task in tasks_of(resolve({**named, **small})).values():
         assert isinstance(task, TextTask)
         tables["texts"] += [name for name in task.texts(0) if name not in tables["texts"]]

@@ -227,9 +227,10 @@ def test_a_reward_is_a_model_or_a_function(model, words):
 
 def test_sections_that_share_a_mapping_get_their_own_defaults():
     """As with an anchor in YAML: kinds have different keys."""
-    few = {"num_train": 2, "num_test": 2}
+    few = {"num_train": 2, "num_test": 4}
     sections = {"sentiment": {"prompts": few}, "summarization": {"prompts": few}}
-    config = resolve({**sections, "tasks": list(sections), "run_methods": [], "methods": {}})
+    runs = {"run_methods": ["reference"], "methods": {}}
+    config = resolve({**sections, **runs, "tasks": list(sections)})
     assert config["sentiment"]["prompts"]["min_tokens"] == 2
     assert "min_tokens" not in config["summarization"]["prompts"]
-    assert few == {"num_train": 2, "num_test": 2}
+    assert few == {"num_train": 2, "num_test": 4}
