@@ -590,3 +590,29 @@ def test_a_warm_start_uses_stored_draws_and_is_recorded(world, method, values):
     assert record["stored_draws"] == 12
     assert record["updates"] == updates + 4 * 6 // ONLINE.warm_start_batch
     assert record["seconds"]["warm_start"] > 0
+
+
+@pytest.mark.parametrize("method", ["vbon", "dpo"])
+def test_a_policy_that_starts_informed_is_penalised_for_leaving_the_reference(world, method):
+    save_reference(world / "models/informed")
+    start = load_language_model(world / "models/informed")
+    with torch.no_grad():
+        start.get_input_embeddings().weight.mul_(1.5)
+    start.save_pretrained(world / "models/informed")
+    values = {"n": 4} if method == "vbon" else {"kl_coef": 1}
+    still = {"learning_rate": 1e-12, "weight_decay": 0.0}
+    loops = {
+        "online": dataclasses.replace(ONLINE, **still),
+        "offline": dataclasses.replace(OFFLINE, **still),
+    }
+    run = make_run(world, method, capacity=ALL | {"start": "informed"}, **loops, **values)
+    assert run.inputs()["start"] == str(world / "models/informed")
+    assert carry(run) == "ok"
+    policy = load_language_model(f"{run.folder}/policy").state_dict()
+    reference = load_language_model(world / "models/reference").state_dict()
+    name = next(name for name, value in reference.items() if value.ndim == 2)
+    assert torch.allclose(policy[name], 1.5 * reference[name], atol=1e-6)
+    history = read_table(Path(run.folder) / "history.parquet", "history")
+    assert history["kl"].iloc[0] > 0.01
+    plain = make_run(world, method, capacity=ALL | {"start": "reference"}, **loops, **values)
+    assert "start" not in plain.inputs()

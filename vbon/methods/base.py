@@ -183,6 +183,7 @@ class Anchored(Online):
         "whiten",
         "warm_start",
         "tilt_floor",
+        "start",
     )
     """Settings of the loop that the method defines; see :meth:`loop`."""
 
@@ -203,7 +204,7 @@ class Anchored(Online):
 
         All rollouts of an iteration make one update, so that policy and anchor are those that drew
         them. Whitening would scale the reward and not the imitation. There is no warm start
-        and no floor, since the optimum moves with the anchor.
+        and no floor, since the optimum moves with the anchor, which starts as the reference.
 
         Args:
             online: Settings of the loop, complete.

@@ -149,7 +149,7 @@ class Work:
 class Estimate:
     """The cost of a task; numbers are bytes."""
 
-    pool: Work  # drawing and scoring the reference's responses
+    pool: Work  # drawing and scoring the reference's responses, and the informed start
     training: Work  # of all runs, without their measurement
     evaluation: Work  # drawing and scoring every policy's responses
     longest: Work  # training of the costliest run
@@ -214,7 +214,7 @@ def estimate(section: Mapping[str, Any], runs: Sequence[Run], shapes: Mapping[st
     answered = [run for run in runs if run.instance.trained]
     policy = shapes["reference"].parameters * BYTES
     return Estimate(
-        pool=_pool(task),
+        pool=_pool(task) + _informed(task, trained),
         training=sum(works, Work()),
         evaluation=_evaluation(task) * len(answered),
         longest=max(works, key=lambda work: work.flop, default=Work()),
@@ -240,6 +240,14 @@ def _pool(task: _Task) -> Work:
             work += task.passed(count * draws)
         total += work * repeats
     return total
+
+
+def _informed(task: _Task, runs: Sequence[Run]) -> Work:
+    """The informed start, once, if any run begins there: three passes, and one of the reference."""
+    if not any(run.starts_informed for run in runs):
+        return Work()
+    draws = min(task.section["informed"]["draws"], task.section["sampling"]["train_draws"])
+    return task.passed(draws * task.section["prompts"]["num_train"], 4)
 
 
 def _evaluation(task: _Task) -> Work:

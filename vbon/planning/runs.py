@@ -107,6 +107,12 @@ class Run:
             return None
         return replace(self.instance.pairing, blocks=self.spec["offline"]["blocks"])
 
+    @property
+    def starts_informed(self) -> bool:
+        """True if the policy starts as the informed model and not as the reference."""
+        loop = _loop(self.instance)
+        return loop is not None and self.spec[loop].get("start") == "informed"
+
     def inputs(self) -> dict[str, str]:
         """The artifacts its training reads."""
         root = Path(self.shared)
@@ -114,6 +120,8 @@ class Run:
         if _loop(self.instance):
             paths["prompts"] = root / "prompts/train.parquet"
             paths["reward_model"] = root / "models/reward_model"
+            if self.starts_informed:
+                paths["start"] = root / "models/informed"
             if self.spec["rewards"].get("monitored"):
                 paths["evaluator"] = root / "models/evaluator"
             if "logf" in self.instance.needs:
@@ -319,7 +327,12 @@ def _logf_keys(root: Root, method: str) -> list[str]:
 
 
 def _check(run: Run, root: Root) -> None:
-    """Refuse leave-one-out of one response per prompt, and more draws than are stored."""
+    """Refuse leave-one-out of one response per prompt, and draws or a start that do not exist."""
+    if run.starts_informed and "informed" not in root.section:
+        raise ConfigError(
+            f"{root.path}.{_loop(run.instance)}.start: 'informed' is not allowed for this kind of "
+            "task, which trains no such model; give reference"
+        )
     draws = run.spec.get("online", {}).get("draws_per_prompt", 2)
     if draws < 2 and run.instance.leave_one_out:
         raise ConfigError(
@@ -389,7 +402,7 @@ def _spec(
         sampling = section["sampling"]
         spec[loop] = _budgeted(root, method, loop)
         if isinstance(instance, Anchored):
-            spec[loop] = instance.loop(spec[loop])
+            spec[loop] = instance.loop(spec[loop]) | {"start": "reference"}
         if isinstance(instance, Offline):
             fitting = max(1, sampling["train_draws"] // instance.pairing.draws)
             spec[loop]["blocks"] = min(spec[loop]["blocks"], fitting)

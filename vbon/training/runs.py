@@ -85,7 +85,7 @@ def _outcome(
         return {"status": "ok", "policy": policy, "trainable_parameters": 0}, [], None
     rows: list[dict[str, float]] = []
     # The policy starts as the reference; loading it again shares no parameter with it.
-    policy = load_language_model(run["inputs"]["reference"])
+    policy = load_language_model(run["inputs"].get("start", run["inputs"]["reference"]))
     loop = run["spec"].get("online") or run["spec"]["offline"]
     make_trainable(policy, **{name: loop[name] for name in CAPACITY}, seed=run["seed"])
     trainer = _make_trainer(run, method, inputs, policy)
@@ -140,7 +140,7 @@ def _make_trainer(
         environment = replace(environment, cdf=cdf)
     shape = "online" if isinstance(method, Online) else "offline"
     compute = Compute(**{name: spec[shape][name] for name in COMPUTE})
-    loop = {k: v for k, v in spec[shape].items() if k not in (*CAPACITY, *COMPUTE)}
+    loop = {k: v for k, v in spec[shape].items() if k not in (*CAPACITY, *COMPUTE, "start")}
     if shape == "online":
         settings = OnlineSettings(**loop)
         return make_online_trainer(policy, method, environment, settings, seed, compute)

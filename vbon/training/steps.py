@@ -1,4 +1,4 @@
-"""The step that trains: the runs of one job, each in a separate process."""
+"""Steps that train: the informed start, and the runs of one job, each in a separate process."""
 
 import json
 import os
@@ -6,10 +6,14 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from vbon.artifacts.steps import step
-from vbon.artifacts.tables import atomic_path
+from vbon.artifacts import read_table
+from vbon.artifacts.fingerprint import MEASURED
+from vbon.artifacts.measured import measured
+from vbon.artifacts.steps import Input, Job, Model, Output, step
+from vbon.artifacts.storage import atomic_folder
+from vbon.artifacts.tables import atomic_path, write_record
 from vbon.errors import ArtifactError, VbonError
 
 if TYPE_CHECKING:  # it loads PyTorch, which signatures do not need
@@ -18,6 +22,50 @@ if TYPE_CHECKING:  # it loads PyTorch, which signatures do not need
 FAILED = ".failed"
 _LOADED = ("sampling", "rewards", "logf", "stored_draws")  # parts of a spec that inputs depend on
 _PACE = 8  # runs whose times predict the time left
+
+
+@step(needs_gpu=True)
+def inform(
+    samples: Input,
+    rewards: Input,
+    prompts: Input,
+    reference: Model,
+    drawing: dict[str, Any],
+    informed: dict[str, Any],
+    seed: int,
+    card: Output,
+    job: Job,
+) -> None:
+    """Train the informed start of policies: the reference with states that predict the reward."""
+    import torch
+
+    from vbon.models.language_model import check_tokenizer, load_language_model, load_tokenizer
+    from vbon.pool.table import load_prompts
+    from vbon.training.informed import InformedSettings, InformedTrainer
+    from vbon.training.stored import StoredDraws
+    from vbon.training.trainer import Environment
+
+    torch.set_num_threads(1)
+    settings, tokenizer = InformedSettings(**informed), load_tokenizer(reference)
+    model = load_language_model(reference).requires_grad_(False)
+    columns = ["prompt_id", "draw", "response_ids", "log_prob"]
+    table = read_table(samples, "samples", columns)
+    scores = read_table(rewards, "rewards", ["prompt_id", "draw", "reward"])
+    draws = min(settings.draws, table["draw"].nunique())
+    texts = load_prompts(prompts)
+    stored = StoredDraws.from_tables(table, scores, texts, draws, None)
+    limits = check_tokenizer(tokenizer, model), drawing["max_new_tokens"], drawing["temperature"]
+    environment = Environment(texts, model, None, None, *limits, stored=stored)
+    policy = load_language_model(reference)
+    metrics = InformedTrainer(policy, environment, settings, seed).train()
+    print(f"informed start: {draws} draws of {len(texts)} prompts, {metrics}")
+    path = Path(card)
+    path.unlink(missing_ok=True)
+    with atomic_folder(path.parent) as folder:
+        policy.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        record = {"metrics": metrics, **job.provenance(), MEASURED: measured()}
+        write_record(folder / path.name, record)
 
 
 @step(work="vbon.training.runs:carry_out", needs_gpu=True)

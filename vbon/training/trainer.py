@@ -32,7 +32,8 @@ class Environment:
     Attributes:
         prompts: Training prompts.
         reference: The frozen reference model.
-        score: Rewards of rollouts on the training scale, from the prompt of each and the rollouts.
+        score: Rewards of rollouts on the training scale, from the prompt of each and the rollouts;
+            None where the loop samples nothing.
         cdf: The reference's reward distribution, for the methods that need it.
         eos_token_id: Token that ends a response, or several such tokens.
         max_new_tokens: Length limit of responses.
@@ -44,7 +45,7 @@ class Environment:
 
     prompts: Prompts
     reference: PreTrainedModel
-    score: Score
+    score: Score | None
     cdf: RewardCDF | None
     eos_token_id: int | Sequence[int]
     max_new_tokens: int
@@ -100,7 +101,7 @@ class Trainer:
 
     Args:
         policy: Starts as a copy of the reference; its parameters are updated in place.
-        method: The method to train with.
+        method: The method to train with; None for a loop without one.
         environment: Prompts, reference and rewards.
         settings: Settings of the loop.
         seed: Seed of everything random.
@@ -113,7 +114,7 @@ class Trainer:
     def __init__(
         self,
         policy: PreTrainedModel,
-        method: Method,
+        method: Method | None,
         environment: Environment,
         settings: Any,
         seed: int,

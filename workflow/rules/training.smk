@@ -1,8 +1,33 @@
-"""Training: one job carries out several runs of a method in a warm process.
+"""Training: an informed start, and jobs of several runs of a method in a warm process.
 
 A run is skipped if its key (spec, code, content of all inputs) is on disk, so a job that is started
 again trains the missing runs only. `update` keeps Snakemake from deleting the others.
 """
+
+
+rule inform:
+    """The informed start of policies, trained on the reference's draws for the training prompts."""
+    input:
+        **{
+            kind: RESULTS + f"/{{task}}/reference/{kind}/train.parquet"
+            for kind in ("samples", "rewards")
+        },
+        prompts=RESULTS + "/{task}/prompts/train.parquet",
+        reference=RESULTS + "/{task}/models/reference/card.json",
+    output:
+        card=RESULTS + "/{task}/models/informed/card.json",
+    log:
+        "logs/{task}/inform.log",
+    resources:
+        gpu=PLAN.gpu,
+    params:
+        drawing=lambda wildcards: as_json(PLAN.value(wildcards.task, "drawing")),
+        informed=lambda wildcards: as_json(config[wildcards.task]["informed"]),
+        seed=PLAN.seed,
+        code=PLAN.code("inform"),
+    shell:
+        STEPS["inform"].shell()
+
 
 for name, group in PLAN.jobs.items():
     is_trained = any(run.instance.trained for run in group)
