@@ -351,3 +351,18 @@ def test_a_warm_start_or_a_floor_needs_stored_draws(setting):
     assert all("stored_draws" in run.spec for run in vbon_runs({}, online=setting))
     with pytest.raises(ConfigError, match=rf"online\.{name}: {setting[name]} .*estimator: ibs"):
         vbon_runs({}, online=setting, logf={"estimator": "ibs"})
+
+
+def test_an_informed_start_is_read_by_trained_runs_alone_and_refused_for_languages():
+    methods = {"vbon": {"n": [1, 4]}, "dpo": {"kl_coef": 1}, "bond": {"updates": 5}}
+    given = {"run_methods": list(methods), "seeds": [0], "tasks": ["sentiment"], "methods": methods}
+    loops = {"online": {"start": "informed"}, "offline": {"start": "informed"}}
+    plain = expand(resolve(given))
+    informed = expand(resolve(given | {"sentiment": loops}))
+    assert not any("start" in run.inputs() for run in plain)
+    # The reference is not trained, and an anchor starts as the reference.
+    assert [run.method for run in informed if "start" in run.inputs()] == ["vbon", "dpo"]
+    start = "results/sentiment/models/informed"
+    assert {run.inputs().get("start") for run in informed} == {start, None}
+    with pytest.raises(ConfigError, match=r"enumerable\.online\.start: 'informed' .*reference"):
+        expand(resolve(given | {"tasks": ["enumerable"], "enumerable": loops}))

@@ -3,7 +3,7 @@ r"""A start of trainings: the reference with states that predict the rank of the
 A policy that leaves the reference must learn from few examples which prefixes lead to high rewards.
 The stored draws show it: from the state before each token a linear head predicts the rank of the
 whole response's reward among its prompt's draws. The head is discarded, and what a policy is
-penalised for leaving remains the reference itself, whose distribution the start keeps approximately.
+penalised for leaving remains the reference itself, whose distribution the start nearly keeps.
 """
 
 from dataclasses import dataclass
@@ -108,9 +108,7 @@ class InformedTrainer(Trainer):
         (ranks + self.settings.reference_weight * divergence).backward()
         return torch.stack((ranks, divergence)).detach()
 
-    def _losses(
-        self, rows: Int[Tensor, " batch"]
-    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    def _losses(self, rows: Int[Tensor, " batch"]) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Negative log-likelihood of the levels, and divergence from the reference."""
         env, stored, where = self.environment, self.environment.stored, self.policy.device
         lengths = stored.lengths[rows]
@@ -125,4 +123,3 @@ class InformedTrainer(Trainer):
         ours, theirs = F.log_softmax(logits, dim=1), F.log_softmax(theirs, dim=1)
         divergence = F.kl_div(ours, theirs, reduction="batchmean", log_target=True)
         return F.cross_entropy(self.head(states), levels), divergence
-

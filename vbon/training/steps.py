@@ -39,7 +39,8 @@ def inform(
     """Train the informed start of policies: the reference with states that predict the reward."""
     import torch
 
-    from vbon.models.language_model import check_tokenizer, load_language_model, load_tokenizer
+    from vbon.models.end_tokens import end_token_ids
+    from vbon.models.language_model import load_language_model, load_tokenizer
     from vbon.pool.table import load_prompts
     from vbon.training.informed import InformedSettings, InformedTrainer
     from vbon.training.stored import StoredDraws
@@ -54,7 +55,7 @@ def inform(
     draws = min(settings.draws, table["draw"].nunique())
     texts = load_prompts(prompts)
     stored = StoredDraws.from_tables(table, scores, texts, draws, None)
-    limits = check_tokenizer(tokenizer, model), drawing["max_new_tokens"], drawing["temperature"]
+    limits = end_token_ids(tokenizer, model), drawing["max_new_tokens"], drawing["temperature"]
     environment = Environment(texts, model, None, None, *limits, stored=stored)
     policy = load_language_model(reference)
     metrics = InformedTrainer(policy, environment, settings, seed).train()
