@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from vbon.models.language_model import response_logits
+from vbon.models.paths import path_of
 from vbon.seeding import derive_seed
 from vbon.training.compute import PLAIN
 from vbon.training.trainer import Environment, Trainer
@@ -79,7 +80,7 @@ class InformedTrainer(Trainer):
         stored = environment.stored
         rewards = stored.scored.reward.view(-1, stored.draws)
         self._levels = rank_levels(rewards, settings.levels).flatten()
-        width = policy.get_output_embeddings().weight.shape[1]
+        width = path_of(policy).width
         generator = torch.Generator().manual_seed(derive_seed(seed, "rank_head"))
         self.head = nn.Linear(width, settings.levels)
         with torch.no_grad():
@@ -122,4 +123,5 @@ class InformedTrainer(Trainer):
         levels = self._levels[rows].to(where)[:, None].expand(mask.shape)[mask]
         ours, theirs = F.log_softmax(logits, dim=1), F.log_softmax(theirs, dim=1)
         divergence = F.kl_div(ours, theirs, reduction="batchmean", log_target=True)
+        states = states[:, : self.head.in_features]  # logits may follow
         return F.cross_entropy(self.head(states), levels), divergence
