@@ -140,7 +140,8 @@ def recorded(folder: Path) -> subprocess.CompletedProcess:
     dvc.write_text('#!/bin/sh\n[ "$1" = config ] && exec cat .dvc/no_scm\necho called "$@"\n')
     dvc.chmod(0o755)
     shutil.copy(ROOT / "Makefile", folder)
-    environment = os.environ | {"GIT_CEILING_DIRECTORIES": str(folder.parent)}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")}  # a caller's
+    environment["GIT_CEILING_DIRECTORIES"] = str(folder.parent)
     command = ["make", "record", "--old-file=.venv/.complete"]
     settings = {"cwd": folder, "capture_output": True, "text": True, "env": environment}
     return subprocess.run(command, **settings)
