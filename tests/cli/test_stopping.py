@@ -14,7 +14,9 @@ GUARD = """
 import os, signal, subprocess, sys
 from vbon.cli import workflow
 from vbon.errors import VbonError
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where these tests were started by nohup
+# Also where a shell started these tests in the background, or nohup did.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 nap = "import os, time; print(os.getpid(), flush=True); time.sleep(100)"
 job = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {nap!r}])"
 marks = {workflow._MARK: os.getcwd()}

@@ -2,6 +2,7 @@
 
 import copy
 import importlib.util
+import re
 from pathlib import Path
 
 import numpy as np
@@ -37,10 +38,11 @@ from vbon.training.offline import Examples, OfflineTrainer
 from vbon.training.online import OnlineTrainer
 from vbon.training.trainer import Environment
 
-PAGE = Path(__file__).parents[2] / "docs/architectures.py"
-SPEC = importlib.util.spec_from_file_location("architectures", PAGE)
+FILE = Path(__file__).parents[2] / "docs/architectures.py"
+SPEC = importlib.util.spec_from_file_location("architectures", FILE)
 architectures = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(architectures)
+PAGE = architectures.PAGE
 REFUSED = {"bert", "camembert", "electra", "roberta", "xlm", "xlm-roberta"}
 PROMPTS = Prompts.from_lists([[5, 6, 7], [8], [9, 10, 11, 12, 13, 14]], ["a", "b", "c"])
 EOS, TOKENS = 2, 5
@@ -67,14 +69,19 @@ def check(model, prompts=PROMPTS, temperature=0.7):
     torch.testing.assert_close(trained.double().sum(1), truth, rtol=0, atol=1e-4)
 
 
-@pytest.fixture(scope="module")
-def outcomes():
-    """Filled by the tests of single architectures."""
-    return {}
+def listed():
+    """Outcome of each architecture according to the page."""
+    rows = {}
+    for part in PAGE.read_text().split("\n## ")[1:]:
+        title = part.partition(":")[0]
+        path = next(path for path, (text, _) in architectures._PATHS.items() if text == title)
+        for name, reason in re.findall(r"`([^`]+)`(?: \((.*?)\)(?=[,.]))?", part.split("\n\n")[2]):
+            rows[name] = path, reason
+    return rows
 
 
 @pytest.mark.parametrize("name", architectures.ARCHITECTURES)
-def test_an_architecture_is_right_or_refused(name, outcomes):
+def test_an_architecture_is_right_or_refused_as_the_page_says(name):
     model = architectures.make(name)
     if name in REFUSED:
         with pytest.raises(ConfigError, match=rf"{type(model).__name__} is refused") as caught:
@@ -82,17 +89,14 @@ def test_an_architecture_is_right_or_refused(name, outcomes):
         assert "\n" not in str(caught.value)
     else:
         check(model)
-    outcomes[name] = architectures.outcome(model)
+    assert listed()[name] == architectures.outcome(model)
 
 
-def test_the_page_lists_the_outcomes(outcomes):
-    if len(outcomes) < len(architectures.ARCHITECTURES):  # in another process, or deselected
-        outcomes = {
-            name: architectures.outcome(architectures.make(name))
-            for name in architectures.ARCHITECTURES
-        }
-    assert len(outcomes) - len(REFUSED) >= 40
-    assert architectures.PAGE.read_text() == architectures.page(outcomes)
+def test_the_page_is_written_by_its_command():
+    rows = listed()
+    assert rows.keys() == architectures.ARCHITECTURES.keys()
+    assert len(rows) - len(REFUSED) >= 40
+    assert PAGE.read_text() == architectures.page(rows)
 
 
 SIZES = {
