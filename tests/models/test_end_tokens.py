@@ -148,3 +148,9 @@ def test_draws_end_at_the_end_tokens_of_the_generation_settings(tmp_path):
     finished = samples[samples["finished"]]
     assert set(finished["response_ids"].map(lambda ids: ids[-1])) == {END, 9, 10}
     assert not samples["response_ids"].map(lambda ids: {END, 9, 10} & set(ids[:-1])).any()
+
+
+@pytest.mark.parametrize("ends", ["w2", [[2, 7]]])
+def test_end_tokens_that_are_no_ids_are_one_line(ends):
+    with pytest.raises(ConfigError, match=r"eos_token_id .* is not an id; give one number"):
+        end_token_ids(WORDS, with_ends(ends))

@@ -225,3 +225,8 @@ def test_overlays_are_read_with_the_same_care(tmp_path):
     (tmp_path / "twice.yaml").write_text("sentiment: {}\nsentiment: {}\n")
     message = refusal(load, [ROOT / "config.yaml", tmp_path / "twice.yaml"])
     assert "twice.yaml: line 2: 'sentiment' is already given in line 1; give each key" in message
+
+
+def test_a_folder_that_no_file_system_takes_is_refused():
+    with pytest.raises(ConfigError, match="cannot be a folder"):
+        results_folder("r" * 300)

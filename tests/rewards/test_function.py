@@ -220,3 +220,9 @@ def test_a_workflow_runs_functions_of_its_configuration_alone(tmp_path, monkeypa
         load_reward_model(folder)
     monkeypatch.setenv(FUNCTIONS, f"0,{content_hash(folder / SOURCE)}")
     assert load_reward_model(folder)(["a"]).reward.tolist() == [1]
+
+
+def test_a_function_may_change_the_rows_that_it_receives(tmp_path):
+    source = "def length(rows): return [row.pop('answer') for row in rows]"
+    batch = Completions.from_texts(["1", "2"], details=[{"row": '{"answer": 3}'}] * 2)
+    assert load_reward_model(folder_of(tmp_path, source))(batch).reward.tolist() == [3, 3]

@@ -404,3 +404,14 @@ if __name__ == "__main__":
         verdicts = {kind: outcome(Path(place, kind), kind)[0] for kind in ARCHITECTURES}
     rows = (f"| `{kind}` | {OUTCOMES[verdict]} |\n" for kind, verdict in verdicts.items())
     PAGE.write_text("".join([*head[:2], *rows]))
+
+
+def test_a_label_that_names_one_class_and_numbers_another_is_refused():
+    from transformers import BertConfig
+
+    from vbon.rewards.classifier import _reward_class
+
+    stars = BertConfig(id2label={0: "1", 1: "2"})
+    with pytest.raises(ConfigError, match="name of one class and the number of another"):
+        _reward_class(stars, 1, "a folder")
+    assert _reward_class(stars, 2, "a folder") == 1

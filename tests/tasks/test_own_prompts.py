@@ -175,7 +175,7 @@ def test_long_prompts_are_dropped_and_counted(tmp_path, tokenizer):
         ({"text": "x"}, r"line 1: no column 'prompt' .* 'messages' .*; columns found: text"),
         ({"prompt": " "}, "line 1: column 'prompt' is empty or not text; got ' '"),
         ({"prompt": ["x"]}, "line 1: column 'prompt' is empty or not text"),
-        ({"messages": []}, "line 1: column 'messages' is empty; the last message must be one"),
+        ({"messages": []}, r"line 1: no column 'prompt' .* 'messages' .*; columns found: messages"),
         ({"messages": "Hi"}, "line 1: column 'messages' is text that is not JSON"),
         ({"messages": ["Hi"]}, "message 1: needs the texts 'role' and 'content'; got 'Hi'"),
         ({"messages": [{"role": "user", "content": [{}]}]}, "message 1: needs the texts"),
@@ -209,3 +209,10 @@ def test_what_json_lacks_is_text_in_a_row(tmp_path, tokenizer):
     frame.to_parquet(tmp_path / "a.parquet")
     _, train, _ = made(str(tmp_path / "a.parquet"), tokenizer)
     assert json.loads(train["row"].iloc[0])["day"] == "2026-01-02 00:00:00"
+
+
+@pytest.mark.parametrize("blank", [None, "", []])
+def test_a_row_without_a_conversation_has_its_prompt(tmp_path, tokenizer, blank):
+    rows = [row | {"messages": blank} for row in SUMS]
+    _, train, _ = made(write(tmp_path / "sums.jsonl", rows), tokenizer, chat=True)
+    assert train["messages"].map(json.loads).map(lambda turns: turns[0]["role"]).eq("user").all()

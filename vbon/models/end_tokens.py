@@ -56,4 +56,10 @@ def tokenless_ids(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) ->
 def _listed(ids: Any) -> Sequence[int]:
     """Ids that are given as one, as several or not at all; negative ones are none."""
     several = ids if isinstance(ids, list | tuple | set) else [ids]
+    wrong = [each for each in several if not (each is None or isinstance(each, int | float))]
+    if wrong:
+        raise ConfigError(
+            f"reference: eos_token_id {wrong[0]!r} in its generation_config.json or config.json is "
+            "not an id; give one number, or a list of them"
+        )
     return [int(each) for each in several if each is not None and each >= 0]

@@ -144,7 +144,11 @@ def results_folder(name: str) -> str:
     folder = re.sub("^/+", "/", os.path.normpath(os.path.expanduser(name)))
     if folder.startswith("~"):
         raise refused("is not allowed, since there is no such user")
-    place, here = Path(folder).resolve(), Path.cwd().resolve()
+    try:
+        place, here = Path(folder).resolve(), Path.cwd().resolve()
+        place.exists()
+    except OSError as error:
+        raise refused(f"cannot be a folder ({error.strerror})") from error
     if place in (here, *here.parents):
         raise refused("contains this folder")
     if place in (home := Path.home().resolve(), *home.parents):

@@ -393,6 +393,11 @@ def _reward_class(config: Any, label: str | int | None, path: str | Path) -> int
     classes = [number for number, name in names.items() if name.upper() in wanted]
     if label is None and len(names) == 1:
         return 0
+    if classes and str(label) in map(str, names) and classes != [int(label)]:
+        raise ConfigError(
+            f"{path}: label: {label!r} is the name of one class and the number of another; rename "
+            "them in id2label of its config.json"
+        )
     if label is not None and not classes and str(label) in map(str, names):
         return int(label)
     if len(classes) == 1:

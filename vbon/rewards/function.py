@@ -1,6 +1,7 @@
 """Reward models that are Python functions."""
 
 import atexit
+import copy
 import importlib.util
 import inspect
 import os
@@ -193,6 +194,8 @@ class FunctionReward:
     def _answer(self, views: Mapping[str, list[Any]]) -> Any:
         """The function's return value; the lists are its own, which it may change."""
         lists = {name: list(views[name]) for name in self._views}
+        if "rows" in lists:
+            lists["rows"] = copy.deepcopy(lists["rows"])
         positional = [lists[name] for name, is_named in self._views.items() if not is_named]
         answer = self._function(
             *positional, **{name: lists[name] for name, is_named in self._views.items() if is_named}
@@ -243,10 +246,12 @@ def _quoted(text: Any) -> str:
 
 def _numbers(answer: Any) -> Float64[np.ndarray, "..."] | None:
     """An answer as numbers; None if it contains anything else."""
-    if isinstance(answer, list | tuple):
-        answer = [_detached(item) for item in answer]
-    array = _detached(answer)
     try:
+        if isinstance(answer, list | tuple):
+            answer = [_detached(item) for item in answer]
+        array = _detached(answer)
+        if isinstance(array, np.ma.MaskedArray):
+            return None
         plain = np.asarray(array)
         if plain.dtype.kind in "USc" or (
             plain.dtype.kind == "O" and any(isinstance(item, str | bytes) for item in plain.flat)

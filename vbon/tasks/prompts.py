@@ -99,7 +99,7 @@ class OwnPrompts(TextTask):
         if not isinstance(row, dict):
             raise DataError(f"{place}: is not a JSON object but {type(row).__name__}")
         prompt, conversation = settings["prompt_column"], settings["messages_column"]
-        if row.get(conversation) is not None:
+        if row.get(conversation) not in (None, "", []):
             if not settings["chat"]:
                 raise DataError(
                     f"{place}: column {conversation!r} is a conversation, which needs the chat "
