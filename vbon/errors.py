@@ -26,6 +26,18 @@ class ArtifactError(VbonError):
     """An artifact is missing, damaged, or has another schema than its reader expects."""
 
 
+def reason(error: BaseException) -> str:
+    r"""Why an operation failed, in one line: the message of a library's error, or its kind.
+
+    Example:
+        >>> reason(ValueError("no digits\n  in line 3")), reason(RecursionError())
+        ('no digits in line 3', 'nested too deeply')
+    """
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
 def missing_vllm(where: str) -> str | None:
     """Message if vLLM is not installed, with the command to install it; None if it is.
 

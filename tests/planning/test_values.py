@@ -46,9 +46,10 @@ def refusal(call, *arguments):
         ("a: {b: 1, c: 2, b: 3}\n", "line 1: 'b' is already given in line 1"),
         ("a:\n- b: 1\n  b: 1\n", "line 3: 'b' is already given in line 2"),
         ('{"a": 1,\n"a": 2}', "line 2: 'a' is already given in line 1"),
-        ("a: " + "{a: " * 3000 + "1" + "}" * 3000, "too deeply nested"),
-        ("a: " + "[" * 3000, "too deeply nested"),
-        ("a: &a [*a]\n", "too deeply nested"),
+        ("a: &a {b: 1}\nc:\n  <<: *a\n  <<: *a\n", "line 4: '<<' is already given in line 3; give"),
+        ("a: " + "{a: " * 3000 + "1" + "}" * 3000, "nested too deeply"),
+        ("a: " + "[" * 3000, "nested too deeply"),
+        ("a: &a [*a]\n", "nested too deeply"),
         ("a: 2020-13-45\n", "cannot be read as YAML"),
         ("a: " + "9" * 5000 + "\n", "cannot be read as YAML"),
         ("a: !!python/object/apply:os.getcwd []\n", "cannot be read as YAML"),
@@ -70,9 +71,11 @@ def test_files_are_refused_with_their_name_and_line(tmp_path, text, words):
 def test_files_of_another_encoding_are_refused(tmp_path):
     file = tmp_path / "overlay.yaml"
     file.write_bytes("seed: 0\n# größer\n".encode("latin-1"))
-    assert f"{file}: line 2 is not UTF-8" in refusal(read_yaml, file)
+    assert f"{file}: line 2: is not UTF-8" in refusal(read_yaml, file)
     file.write_bytes("seed: 1\n".encode("utf-16"))
-    assert "is not UTF-8" in refusal(read_yaml, file)
+    assert f"{file}: is UTF-16; save the file in UTF-8" in refusal(read_yaml, file)
+    file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n")
+    assert f"{file}: is a pointer of Git LFS" in refusal(read_yaml, file)
     assert "does not exist" in refusal(read_yaml, tmp_path / "absent.yaml")
     assert "Is a directory" in refusal(read_yaml, tmp_path)
 
@@ -200,6 +203,7 @@ def test_folders_of_results_are_as_paths_begin_with_them(tmp_path, monkeypatch):
         ("a*", "contains '*'"),
         ("a,b", "contains ','"),
         ("a\nb", "contains '\\n'"),
+        (" ", "is not allowed, since it is blank"),
         ("file", "is a file"),
         ("~nobody-of-this-name/x", "no such user"),
     ],

@@ -20,7 +20,26 @@ ROWS = [
     {"text": "“bad”\nand long", "label": 0},
     {"text": "so so 🙂", "label": 1},
 ]
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 9\n"
 LINES = "\n\n".join(json.dumps(row) for row in ROWS).encode()
+
+
+def packed(table, ending):
+    """A table as a file with this ending; ``feather`` is Arrow's format for files."""
+    sink = pa.BufferOutputStream()
+    if ending == "parquet":
+        pq.write_table(table, sink)
+    else:
+        write = pa.ipc.new_stream if ending == "arrow" else pa.ipc.new_file
+        with write(sink, table.schema) as file:
+            file.write_table(table, 2)  # rows per batch
+    return sink.getvalue().to_pybytes()
+
+
+TWICE = {
+    kind: packed(pa.table([["a"], ["b"]], names=["text", "text"]), kind)
+    for kind in ("parquet", "arrow")
+}
 
 
 def write(path, rows=ROWS):
@@ -34,16 +53,8 @@ def write(path, rows=ROWS):
         data = json.dumps(rows, indent=1).encode()
     elif kind == "csv":
         data = frame.to_csv(index=False).encode()
-    elif kind == "arrow":
-        sink = pa.BufferOutputStream()
-        table = pa.Table.from_pandas(frame)
-        with pa.ipc.new_stream(sink, table.schema) as stream:
-            stream.write_table(table)
-        data = sink.getvalue().to_pybytes()
     else:
-        sink = pa.BufferOutputStream()
-        pq.write_table(pa.Table.from_pandas(frame), sink)
-        data = sink.getvalue().to_pybytes()
+        data = packed(pa.Table.from_pandas(frame), kind)
     path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
     return str(path)
 
@@ -55,6 +66,13 @@ def test_every_format_gives_the_same_reviews(tmp_path, ending, packed):
     assert reviews["text"].tolist() == [row["text"] for row in ROWS]
     assert reviews["label"].tolist() == [1, 0, 1]
     assert reviews["source_id"].str.match(r"films\.v2-00000\d$").all()
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress])
+def test_arrow_is_read_in_its_format_for_files_too(tmp_path, compress):
+    path = tmp_path / ("films.arrow" if compress is bytes else "films.arrow.gz")
+    path.write_bytes(compress(packed(pa.Table.from_pylist(ROWS), "feather")))
+    assert load_reviews(str(path))["text"].tolist() == [row["text"] for row in ROWS]
 
 
 @pytest.mark.parametrize(
@@ -129,11 +147,21 @@ def test_the_kind_of_a_source(tmp_path, monkeypatch):
         ("f.jsonl", b"{}\n" + b"x" * 2000, "line 2: is longer than"),
         ("f.json", b'[{"text": "a"},\n {"text": ]', r"line 2: unreadable JSON \(Expecting value"),
         ("f.json", b"[" + b" " * 3000, "line 1: the file has more than"),
-        ("f.jsonl", '{"text": "é"}'.encode("utf-16"), "line 1: unreadable JSON"),
+        ("f.jsonl", b'{"text":\n{}', r"line 1: unreadable JSON \(Expecting value: column 9\)"),
+        ("f.jsonl", '{"text": "é"}'.encode("utf-16"), "line 1: the file is UTF-16; save the file"),
+        ("f.csv", "text,é\n".encode("utf-16"), "line 1: the file is UTF-16; save the file"),
+        ("f.jsonl.gz", gzip.compress("{}".encode("utf-16")), "line 1: the file is UTF-16"),
+        ("f.jsonl", b'{}\n{"text": "caf\xe9"}', "line 2: is not UTF-8; save the file in UTF-8"),
+        ("f.parquet", LFS, "line 1: the file is a pointer of Git LFS in .*; call `git lfs pull`"),
+        ("f.jsonl.gz", LFS, "line 1: the file is a pointer of Git LFS"),
+        ("f.jsonl", b'{}\n{"a": 1, "b": 2, "a": 1}', "line 2: an object gives 'a' twice; give"),
+        ("f.json", b'[{},\n{"a": [{"b": 1, "b": 2}]}]', "row 2: an object gives 'b' twice"),
+        ("f.parquet", TWICE["parquet"], "row 1: two columns are named 'text'; give each a name"),
+        ("f.arrow", TWICE["arrow"], "row 1: two columns are named 'text'"),
         ("f.csv", b"text,label\n\na,1\nb,1,2\n", r"line 4: has 3 cells, the header 2 \(t"),
-        ("f.csv", b"text,text\na,1\n", "line 1: the header text, text repeats a column"),
+        ("f.csv", b"text,text\na,1\n", "line 1: two columns are named 'text'"),
         ("f.csv", b'text,label\n"a,1\n', "line 2: unreadable CSV"),
-        ("f.csv", b"text,label\ncaf\xe9,1\n", r"unreadable CSV \('utf-8' codec"),
+        ("f.csv", b"text,label\na,1\ncaf\xe9,1\n", "line 3: is not UTF-8; save the file in"),
         ("f.csv", b"text,label\n" + b"x" * 2000 + b",1\n", "line 2: unreadable CSV .field larger"),
         ("f.parquet", b"PAR1 cut", "after line 0: cannot be read"),
         ("f.arrow", b"cut", "after line 0: cannot be read"),

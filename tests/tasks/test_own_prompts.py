@@ -177,6 +177,7 @@ def test_long_prompts_are_dropped_and_counted(tmp_path, tokenizer):
         ({"prompt": ["x"]}, "line 1: column 'prompt' is empty or not text"),
         ({"messages": []}, r"line 1: no column 'prompt' .* 'messages' .*; columns found: messages"),
         ({"messages": "Hi"}, "line 1: column 'messages' is text that is not JSON"),
+        ({"messages": '{"role": "user", "role": ""}'}, "message 1: needs .*'role' twice"),
         ({"messages": ["Hi"]}, "message 1: needs the texts 'role' and 'content'; got 'Hi'"),
         ({"messages": [{"role": "user", "content": [{}]}]}, "message 1: needs the texts"),
         ({"messages": [{"role": "assistant", "content": "Hi"}]}, "ends with an answer; the last"),

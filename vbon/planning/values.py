@@ -9,7 +9,8 @@ from typing import Any
 
 import yaml
 
-from vbon.errors import ConfigError
+from vbon.artifacts.encoding import decoded, foreign
+from vbon.errors import ConfigError, VbonError, reason
 
 _NAME = re.compile(r"[A-Za-z0-9_][\w.-]*")
 _RESERVED = {
@@ -17,6 +18,10 @@ _RESERVED = {
     "study": ("runs",),  # a study's folder would be taken for one of runs
 }
 _UNUSABLE = re.compile(r"[{}*?\[\]\"'\\,\x00-\x1f\x7f]")  # patterns of rules, globs, lists
+_UNREADABLE = (
+    OSError, ValueError, OverflowError, AttributeError, RecursionError, yaml.YAMLError
+)  # fmt: skip
+"""Errors of the YAML library."""
 _CHECKOUT = (
     "benchmarks", "config", "docs", "logs", "profiles", "published", "tests", "vbon", "workflow",
 )  # fmt: skip
@@ -29,14 +34,13 @@ class _Loader(yaml.SafeLoader):
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
         lines: dict[str, int] = {}
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode) or key.tag.endswith(":merge"):
-                continue
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             line = key.start_mark.line + 1
             if key.value in lines:
+                several = ", with a list of mappings" if key.tag.endswith(":merge") else ""
                 raise ConfigError(
                     f"line {line}: {key.value!r} is already given in line {lines[key.value]}; give "
-                    "each key once"
+                    f"each key once{several}"
                 )
             lines[key.value] = line
         return node
@@ -49,27 +53,23 @@ def read_yaml(file: str | Path) -> dict[str, Any]:
         ConfigError: If the file is missing, is no YAML of keys and values, or gives a key twice.
     """
     try:
-        text = Path(file).read_bytes().decode("utf-8-sig")
-        content = _Loader(text).get_single_data()
+        data = Path(file).read_bytes()
+        if what := foreign(data):
+            raise ConfigError(what)
+        content = _Loader(decoded(data)).get_single_data()
         if not isinstance(content, dict):
             kind = type(content).__name__
             raise ConfigError(f"contains {kind}, expected keys and values")
         check_plain(content)
-    except ConfigError as error:
+    except VbonError as error:
         raise ConfigError(f"{file}: {error}") from None
     except FileNotFoundError as error:
         raise ConfigError(
             f"{file}: does not exist; give the path of a configuration, or start in the folder of "
             "a checkout, which has a config.yaml"
         ) from error
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise ConfigError(f"{file}: line {line} is not UTF-8; save the file in UTF-8") from error
-    except RecursionError:
-        raise ConfigError(f"{file}: cannot be read as YAML: too deeply nested") from None
-    except (OSError, ValueError, OverflowError, AttributeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{file}: cannot be read as YAML: {reason}") from error
+    except _UNREADABLE as error:
+        raise ConfigError(f"{file}: cannot be read as YAML: {reason(error)}") from error
     return content
 
 
@@ -136,11 +136,13 @@ def results_folder(name: str) -> str:
         ('results', 'a/c')
     """
 
-    def refused(reason: str) -> ConfigError:
-        return ConfigError(f"results_dir: {name!r} {reason}; give a folder for results alone")
+    def refused(why: str) -> ConfigError:
+        return ConfigError(f"results_dir: {name!r} {why}; give a folder for results alone")
 
     if character := _UNUSABLE.search(name):
         raise refused(f"is not allowed, since it contains {character[0]!r}")
+    if name.isspace():
+        raise refused("is not allowed, since it is blank")
     folder = re.sub("^/+", "/", os.path.normpath(os.path.expanduser(name)))
     if folder.startswith("~"):
         raise refused("is not allowed, since there is no such user")

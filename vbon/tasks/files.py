@@ -8,13 +8,15 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vbon.errors import DataError
+from vbon.artifacts.encoding import Repeating, decoded, foreign, parsed, repeated
+from vbon.errors import DataError, reason
 
 ENDINGS = (".jsonl", ".json", ".parquet", ".csv", ".arrow")
 """Endings of files that are read, in either case; each may be followed by ``.gz``."""
@@ -27,6 +29,7 @@ OTHER_ENDINGS = (
 ACCEPTED = f"a file that ends in {', '.join(ENDINGS)} (perhaps with .gz), or a folder of them"
 
 _LONGEST_LINE = 2**24  # bytes
+_ARROW_FILE = b"ARROW1"  # begins the format for files; the other is a stream
 _LARGEST_FILE = 2**29  # bytes of a file that is read at once
 _DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
 """Files that the library ``datasets`` writes beside the rows."""
@@ -103,8 +106,8 @@ def refusal(source: str) -> str | None:
     if folder_and_split(source)[0] is not None or is_data(path):
         return None
     is_named = path.is_file() or path.name.lower().endswith(OTHER_ENDINGS)
-    reason = "has an unknown ending" if is_named else "does not exist"
-    return f"{source!r} {reason}; give {ACCEPTED}, or a dataset id"
+    why = "has an unknown ending" if is_named else "does not exist"
+    return f"{source!r} {why}; give {ACCEPTED}, or a dataset id"
 
 
 def read_local(source: str, key: str) -> Iterator[tuple[str, str, Any]]:
@@ -126,8 +129,8 @@ def read_local(source: str, key: str) -> Iterator[tuple[str, str, Any]]:
     if folder is not None and not files:
         of_split = f" of split {split!r}" if split else ""
         raise DataError(f"{key} {source!r} has no data files{of_split}; give {ACCEPTED}")
-    if reason := refusal(source):
-        raise DataError(f"{key} {reason}")
+    if why := refusal(source):
+        raise DataError(f"{key} {why}")
     if not files[0].is_file():
         raise DataError(f"{key} {source!r} does not exist; give {ACCEPTED}, or a dataset id")
     names = [
@@ -152,11 +155,14 @@ def _read(path: Path) -> Iterator[tuple[str, int, Any]]:
     reader = _READERS[name.removesuffix(".gz")[name.removesuffix(".gz").rindex(".") :]]
     unit, number = "line", 0
     try:
-        with gzip.open(path, "rb") if name.endswith(".gz") else open(path, "rb") as file:
-            for unit, number, row in reader(file):
-                _check_text(row)
-                yield unit, number, row
-    except _BadRow as error:
+        with open(path, "rb") as packed:
+            _check_beginning(packed)
+            with gzip.open(packed) if name.endswith(".gz") else nullcontext(packed) as file:
+                _check_beginning(file)
+                for unit, number, row in reader(file):
+                    _check_row(row, f"{unit} {number}")
+                    yield unit, number, row
+    except DataError as error:
         raise DataError(f"{path}, {error}") from error
     except UnicodeEncodeError as error:
         raise DataError(
@@ -164,25 +170,30 @@ def _read(path: Path) -> Iterator[tuple[str, int, Any]]:
             "where a text was cut within an emoji; correct it"
         ) from error
     except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise DataError(f"{path}, after {unit} {number}: cannot be read ({reason})") from error
+        raise DataError(
+            f"{path}, after {unit} {number}: cannot be read ({reason(error)})"
+        ) from error
 
 
-class _BadRow(Exception):
-    """Row that cannot be read; the message begins with its place."""
+def _check_beginning(file: io.BufferedReader | gzip.GzipFile) -> None:
+    """Refuse a file that stands in place of that with the data, or is in another encoding."""
+    if what := foreign(file.peek(64)):
+        raise DataError(f"line 1: the file {what}")
 
 
-def _check_text(value: Any) -> None:
-    """Raise UnicodeEncodeError if any text of a row has half of a character."""
+def _check_row(value: Any, place: str) -> None:
+    """Refuse a row that gives a key twice, or (UnicodeEncodeError) has half of a character."""
     if isinstance(value, str):
         value.encode()
+    elif isinstance(value, Repeating):
+        raise DataError(f"{place}: {value}; give each key once")
     elif isinstance(value, dict):
         for key, item in value.items():
-            _check_text(key)
-            _check_text(item)
+            _check_row(key, place)
+            _check_row(item, place)
     elif isinstance(value, list):
         for item in value:
-            _check_text(item)
+            _check_row(item, place)
 
 
 def _json_lines(file: io.BufferedIOBase) -> Iterator[tuple[str, int, Any]]:
@@ -190,29 +201,25 @@ def _json_lines(file: io.BufferedIOBase) -> Iterator[tuple[str, int, Any]]:
     while line := file.readline(_LONGEST_LINE + 1):
         number += 1
         if len(line) > _LONGEST_LINE:
-            raise _BadRow(
+            raise DataError(
                 f"line {number}: is longer than {_LONGEST_LINE // 2**20} MB; each line must be one "
                 "JSON object"
             )
         if line.strip():
-            yield "line", number, _parsed(line, number)
+            line = line.rstrip(b"\r\n")  # an error at the end is in this line
+            yield "line", number, _content(line, number, "; each line must be one JSON object")
 
 
-def _parsed(line: bytes, number: int) -> Any:
-    """Content of one line; a byte order mark may begin the first."""
+def _content(data: bytes, number: int, remedy: str = "") -> Any:
+    """Content of JSON that begins in a line of this number."""
+    text = decoded(data, number)
     try:
-        return json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+        return parsed(text)
     except (ValueError, RecursionError, MemoryError) as error:
-        raise _BadRow(
-            f"line {number}: unreadable JSON ({_shown(error)}); each line must be one JSON object"
-        ) from error
-
-
-def _shown(error: Exception) -> str:
-    """Reason of an error in one line."""
-    if isinstance(error, RecursionError):
-        return "nested too deeply"
-    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        what = reason(error)
+        if isinstance(error, json.JSONDecodeError):
+            number, what = number + error.lineno - 1, f"{error.msg}: column {error.colno}"
+        raise DataError(f"line {number}: unreadable JSON ({what}){remedy}") from error
 
 
 def _json(file: io.BufferedIOBase) -> Iterator[tuple[str, int, Any]]:
@@ -222,21 +229,14 @@ def _json(file: io.BufferedIOBase) -> Iterator[tuple[str, int, Any]]:
     if not start.startswith(b"["):
         yield from _json_lines(file)
         return
-    try:
-        rows = json.loads(_whole(file).decode("utf-8-sig"))
-    except json.JSONDecodeError as error:
-        reason = f"{error.msg}: column {error.colno}"
-        raise _BadRow(f"line {error.lineno}: unreadable JSON ({reason})") from error
-    except (ValueError, RecursionError, MemoryError) as error:
-        raise _BadRow(f"line 1: unreadable JSON ({_shown(error)})") from error
-    for number, row in enumerate(rows, start=1):
+    for number, row in enumerate(_content(_whole(file), 1), start=1):
         yield "row", number, row
 
 
 def _whole(file: io.BufferedIOBase) -> bytes:
     data = file.read(_LARGEST_FILE + 1)
     if len(data) > _LARGEST_FILE:
-        raise _BadRow(
+        raise DataError(
             f"line 1: the file has more than {_LARGEST_FILE // 2**20} MB; give .jsonl or .parquet "
             "(not compressed by gzip)"
         )
@@ -253,44 +253,62 @@ def _csv(file: io.BufferedIOBase) -> Iterator[tuple[str, int, Any]]:
             first = reader.line_num + 1
             try:
                 cells = next(reader, None)
-            except (csv.Error, UnicodeDecodeError) as error:
-                raise _BadRow(f"line {first}: unreadable CSV ({_shown(error)})") from error
+            except UnicodeDecodeError:
+                file.seek(0)
+                for number, line in enumerate(file, start=1):
+                    decoded(line, number)
+                raise
+            except csv.Error as error:
+                raise DataError(f"line {first}: unreadable CSV ({reason(error)})") from error
             if cells is None:
                 return
             if not cells:
                 continue
             if not header:
                 header = cells
-                if len(set(header)) < len(header):
-                    raise _BadRow(f"line {first}: the header {', '.join(header)} repeats a column")
+                _check_names(header, f"line {first}")
                 continue
             if len(cells) != len(header):
-                raise _BadRow(
+                raise DataError(
                     f"line {first}: has {len(cells)} cells, the header {len(header)} "
                     f"({', '.join(header)}); write commas within a text in double quotes"
                 )
             yield "line", first, dict(zip(header, cells, strict=True))
 
 
+def _check_names(names: list[str], place: str) -> None:
+    """Refuse columns of which two have one name."""
+    if (name := repeated(names)) is not None:
+        raise DataError(f"{place}: two columns are named {name!r}; give each a name of its own")
+
+
 def _parquet(file: io.BufferedIOBase) -> Iterator[tuple[str, int, Any]]:
     if isinstance(file, gzip.GzipFile):  # read from its end
         file = io.BytesIO(_whole(file))
     with pq.ParquetFile(file) as table:
-        yield from _rows(table.iter_batches(1024))
+        yield from _rows(table.schema_arrow, table.iter_batches(1024))
 
 
-def _arrow(file: io.BufferedIOBase) -> Iterator[tuple[str, int, Any]]:
-    with pa.ipc.open_stream(file) as batches:
-        yield from _rows(iter(batches))
+def _arrow(file: io.BufferedReader | gzip.GzipFile) -> Iterator[tuple[str, int, Any]]:
+    """Rows of either format, the stream (as of ``datasets``) or the file (as of Feather)."""
+    if not file.peek(len(_ARROW_FILE)).startswith(_ARROW_FILE):
+        with pa.ipc.open_stream(file) as batches:
+            yield from _rows(batches.schema, iter(batches))
+        return
+    if isinstance(file, gzip.GzipFile):  # read from its end
+        file = io.BytesIO(_whole(file))
+    with pa.ipc.open_file(file) as table:
+        yield from _rows(table.schema, map(table.get_batch, range(table.num_record_batches)))
 
 
-def _rows(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[str, int, Any]]:
+def _rows(schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[str, int, Any]]:
+    _check_names(schema.names, "row 1")
     number = 0
     for batch in batches:
         try:
             rows = batch.to_pylist()
         except (UnicodeDecodeError, ValueError, OverflowError) as error:
-            raise _BadRow(f"after row {number}: unreadable ({_shown(error)})") from error
+            raise DataError(f"after row {number}: unreadable ({reason(error)})") from error
         for row in rows:
             number += 1
             yield "row", number, row

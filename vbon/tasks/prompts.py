@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import pandas as pd
 
+from vbon.artifacts.encoding import parsed
 from vbon.errors import ConfigError, DataError
 from vbon.tasks.base import ROLES, Task, TextTask, is_built
 from vbon.tasks.registry import register
@@ -196,7 +197,7 @@ def _conversation(value: Any, where: str) -> Messages:
     """
     if isinstance(value, str):
         try:
-            value = json.loads(value)
+            value = parsed(value)
         except (ValueError, RecursionError) as error:
             raise DataError(f"{where} is text that is not JSON; give a list of messages") from error
     turns = list(_turns(value, where))
