@@ -34,15 +34,16 @@ def test_an_empty_cell_is_a_missing_number_only_among_numbers(tmp_path):
     assert rendered(tmp_path, frame).splitlines()[2:] == ["| 2 |  |  |", "| nan | few |  |"]
 
 
-@pytest.mark.parametrize(("other", "quoted"), [("one\n\ntwo", True), ("three", False)])
+@pytest.mark.parametrize(("other", "quoted"), [("<s>\n\ntwo", True), ("three", False)])
 def test_a_prompt_that_all_rows_share_is_quoted_above(tmp_path, other, quoted):
-    frame = pd.DataFrame({"prompt": ["one\n\ntwo", other], "summary": ["a|b", "c"]})
+    frame = pd.DataFrame({"prompt": ["<s>\n\ntwo", other], "summary": ["a|</s>&lt;", "c"]})
     text = rendered(tmp_path, frame)
     if quoted:
-        assert text.startswith("> one\n>\n> two\n\n| summary |\n| --- |\n| a\\|b |\n")
+        assert text.startswith("> &lt;s>\n>\n> two\n\n| summary |\n| --- |\n")
     else:
         assert text.startswith("| prompt | summary |\n")
-        assert "| one  two | a\\|b |" in text
+        assert "| &lt;s>  two | a" in text
+    assert "a\\|&lt;/s>&amp;lt; |" in text
 
 
 def test_a_table_without_rows_has_its_header(tmp_path):

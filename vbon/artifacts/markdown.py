@@ -31,10 +31,11 @@ def markdown_table(path: str | Path) -> str:
         | vbon | 1e-05 | 4 |
     """
     prompt, header, rows = shown_cells(path)
-    quoted = "".join(f"> {line}".rstrip() + "\n" for line in _LINE_END.split(prompt)) + "\n"
+    lines = map(_literal, _LINE_END.split(prompt))
+    quoted = "".join(f"> {line}".rstrip() + "\n" for line in lines) + "\n"
     body = [header, ["---"] * len(header), *rows]
-    lines = "".join(f"| {' | '.join(map(_escaped, row))} |\n" for row in body)
-    return (quoted if prompt else "") + lines
+    table = "".join(f"| {' | '.join(map(_escaped, row))} |\n" for row in body)
+    return (quoted if prompt else "") + table
 
 
 def shown_cells(path: str | Path) -> tuple[str, list[str], list[list[str]]]:
@@ -72,5 +73,11 @@ def _shown(cells: tuple[str, ...]) -> list[str]:
     return [f"{float(c):.4g}" if _DECIMAL.fullmatch(c) else c or missing for c in cells]
 
 
+def _literal(text: str) -> str:
+    """A text in which ``<s>`` is no element of HTML and ``&lt;`` no character."""
+    return text.replace("&", "&amp;").replace("<", "&lt;")
+
+
 def _escaped(text: str) -> str:
-    return _LINE_END.sub(" ", text.replace("|", "\\|"))
+    """A text as a cell."""
+    return _LINE_END.sub(" ", _literal(text).replace("|", "\\|"))
