@@ -10,9 +10,10 @@ import yaml
 from vbon.artifacts.fingerprint import content_hash
 from vbon.artifacts.steps import steps
 from vbon.errors import VbonError
+from vbon.planning.analysis_values import NAMED, VALUES, Values
 from vbon.planning.config import merge, resolve
 from vbon.planning.drawing import Drawing
-from vbon.planning.workflow import _NAMED, _VALUES, Plan
+from vbon.planning.workflow import Plan
 
 ROOT = Path(__file__).parent.parent.parent
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -81,8 +82,8 @@ TABLES = plan(DEFAULT, has_code=False).table_steps()
 def test_every_parameter_of_a_table_has_a_value(whole, name):
     step = steps()[name]
     needed = [*step.named("input"), *step.named("setting")]
-    assert set(needed) <= set(_VALUES)
-    inputs, params = whole.inputs(step), whole.params(step)
+    assert set(needed) <= set(VALUES)
+    inputs, params = Values(whole).inputs(step), Values(whole).params(step)
     assert set(inputs) == set(step.named("input"))
     assert set(params) - {"code"} >= set(step.named("setting"))
     for task in (task for task in whole.tasks if name in whole.tables(task)):
@@ -94,41 +95,43 @@ def test_every_parameter_of_a_table_has_a_value(whole, name):
         for key in set(params) - {"code"}:
             words = params[key](wildcards)
             assert isinstance(words, str | int | float | list)
-            if key in _NAMED:
-                assert words == [f"{k}={path}" for k, path in whole.value(task, key).items()]
+            if key in NAMED:
+                files = Values(whole).value(task, key)
+                assert words == [f"{k}={path}" for k, path in files.items()]
 
 
 def test_every_value_is_a_parameter_of_a_step_of_the_analysis():
     analysis = [step for step in steps().values() if step.phase == "analysis"]
-    assert set(_VALUES) <= {name for step in analysis for name in step.parameters}
+    assert set(VALUES) <= {name for step in analysis for name in step.parameters}
     rules = {"pareto": set(), "headline": set(), "example": {"split"}}  # beside those of tables
     for name, wildcards in rules.items():
         step = steps()[name]
-        assert {*step.named("input"), *step.named("setting")} - wildcards <= set(_VALUES)
+        assert {*step.named("input"), *step.named("setting")} - wildcards <= set(VALUES)
 
 
 def test_settings_are_one_word_of_json(whole):
-    params = whole.params(steps()["estimators"])
+    params = Values(whole).params(steps()["estimators"])
     wildcards = SimpleNamespace(task="sentiment")
     assert json.loads(params["scoring"](wildcards)) == whole.config["sentiment"]["rewards"]
     assert params["n"](wildcards) == 8
     with pytest.raises(KeyError):
-        whole.value("sentiment", "mood")
+        Values(whole).value("sentiment", "mood")
 
 
 def test_claims_rest_on_the_tables_that_are_made(whole):
-    folder = "results/sentiment"
-    assert whole.value("sentiment", "evidence") == {
+    folder, value = "results/sentiment", Values(whole).value
+    assert value("sentiment", "evidence") == {
         "points": f"{folder}/points.parquet",
         "costs": f"{folder}/costs.parquet",
         "orderings": f"{folder}/tables/orderings.csv",
         "table1": f"{folder}/tables/table1.csv",
         "figure4": f"{folder}/studies/figure4/points.parquet",
     }
-    assert set(plan(SMALL).value("sentiment", "evidence")) == {"points", "costs", "orderings"}
-    assert set(whole.value("summarization", "evidence")) == {"points", "costs", "section6"}
-    assert set(whole.value("enumerable", "evidence")) == {"identity", "invariance"}
-    assert whole.value("sentiment", "groups") == ["tradeoff", "draws", "cost"]
+    small = Values(plan(SMALL)).value("sentiment", "evidence")
+    assert set(small) == {"points", "costs", "orderings"}
+    assert set(value("summarization", "evidence")) == {"points", "costs", "section6"}
+    assert set(value("enumerable", "evidence")) == {"identity", "invariance"}
+    assert value("sentiment", "groups") == ["tradeoff", "draws", "cost"]
 
 
 def test_figures_follow_from_the_kind_and_its_studies(whole):
@@ -218,7 +221,7 @@ def files(plan, task):
         ]
     for name, step in plan.tables(task).items():
         found += [path.format(task=task) for path in plan.outputs(step).values()]
-        for function in plan.inputs(step).values():
+        for function in Values(plan).inputs(step).values():
             paths = function(wildcards)
             found += [paths] if isinstance(paths, str) else paths
         assert name in plan.steps

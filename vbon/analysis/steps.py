@@ -1,9 +1,9 @@
 """Steps that make tables from tables, and a few from models.
 
 The workflow gives each parameter the file or value of its name for the task at hand
-(:meth:`vbon.planning.workflow.Plan.value`); a table that a step returns, or each output that it
-names, is ``tables/<name>.csv``. A new table is a step here, and its name in the ``tables`` of a
-task.
+(:meth:`vbon.planning.analysis_values.Values.value`); a table that a step returns, or each output
+that it names, is ``tables/<name>.csv``. A new table is a step here, and its name in the ``tables``
+of a task.
 """
 
 import subprocess

@@ -6,13 +6,12 @@ tests reach it.
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
-from functools import cached_property, reduce
-from operator import getitem, itemgetter
+from collections.abc import Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any
 
-from vbon.artifacts.fingerprint import content_hash, digest
+from vbon.artifacts.fingerprint import content_hash
 from vbon.artifacts.functions import FUNCTIONS
 from vbon.artifacts.steps import Step, steps
 from vbon.errors import VbonError
@@ -23,7 +22,6 @@ from vbon.planning.hub import hub_sources
 from vbon.planning.inputs import check_inputs, content, data_inputs, model_inputs
 from vbon.planning.runs import Root, Run, expand, file_of, jobs, language_of, roots
 from vbon.planning.trials import is_trial, trained
-from vbon.pool.logf import RANK_BASED
 from vbon.tasks.base import ROLES, Task, TextTask, evaluation_splits
 
 SPLITS = ("train", "test")
@@ -31,10 +29,6 @@ UNEQUAL = ("prompt_scale", "reward_tail")
 """Settings of the loop that map rewards (:class:`vbon.rewards.unequal.Inequality`)."""
 EXAMPLES = {"table2": 0.5, "table4": 0.25, "table5": 0.5, "table6": 0.75, "table7": 1}
 """Tables of one post's summaries, and their temperatures."""
-SAME_RANKS = ("identity", "invariance")
-"""Studies of the same runs on rewards of the same order; they are too short for an optimum."""
-TILTS = ("best_of_n", "lower_bound", "kl_rl")
-"""Optima of methods (:mod:`vbon.objectives.oracle`) that weights of the reference's draws give."""
 STUDIED = ("figure4", "estimators")
 """Studies that have a figure of their name."""
 UNREAD = (
@@ -44,10 +38,6 @@ UNREAD = (
 """Tables that are drawn, or are shown by the report alone; the others are rendered as Markdown."""
 FEW_DRAWS = 100_000  # of a pool: read, joined and counted in about a second
 TABLE1_DRAWS = 850  # a pool of 600 and, outside of it, the largest sample of 250
-_HOW_IT_RUNS = ("results_dir", "tasks", "partial", "runs_per_job", "gpus_per_job")
-
-Wildcards = Any
-"""Values of a rule's wildcards, as attributes."""
 
 
 def as_json(value: Any) -> str:
@@ -93,7 +83,7 @@ class Plan:
             for task in self.tasks
             for root in roots(config, task)
         }
-        self.costs = {name: trained(self._trials(name), self.runs) for name in self.tasks}
+        self.costs = {name: trained(self.trials(name), self.runs) for name in self.tasks}
         self.steps = steps()
 
     # Tasks
@@ -339,8 +329,8 @@ class Plan:
             "equivalence": self.has_equivalence(task),
             "table1": self.config[task]["sampling"]["train_draws"] >= TABLE1_DRAWS,
             "estimators": bool(self.studied(task, "estimators")),
-            "trials": is_one_temperature and bool(self._trials(task)),
-            "unequal": is_one_temperature and bool(self._unequal(task)),
+            "trials": is_one_temperature and bool(self.trials(task)),
+            "unequal": is_one_temperature and bool(self.unequal(task)),
             "examples": False,  # by name
             **dict.fromkeys(("distances", "prompt_means", "bands"), is_one_temperature),
         }
@@ -394,197 +384,16 @@ class Plan:
         reads_pool = not {"samples", "train_rewards"}.isdisjoint(step.parameters)
         return step.is_light and (self.is_light or not reads_pool)
 
-    def inputs(self, step: Step) -> dict[str, Callable[[Wildcards], Any]]:
-        """Input functions of the rule of a table's step."""
-        return {name: self._function(name, as_files=True) for name in step.named("input")}
-
-    def params(self, step: Step) -> dict[str, Any]:
-        """Parameters of the rule of a table's step: its settings, named files, and code."""
-        settings = step.named("setting")
-        names = [
-            n for n, p in step.parameters.items() if n in settings or get_origin(p.type) is dict
-        ]
-
-        def code_of(wildcards: Wildcards) -> str | None:
-            return self.code(step.name, task=self.tasks[wildcards.task])
-
-        code = code_of if "task" in settings else self.code(step.name)
-        return {**{name: self._function(name) for name in names}, "code": code}
-
-    def _function(self, name: str, as_files: bool = False) -> Callable[[Wildcards], Any]:
-        """A function of wildcards: the value of a name for their task."""
-
-        def value(wildcards: Wildcards) -> Any:
-            content = self.value(wildcards.task, name)
-            if isinstance(content, dict) and name in _NAMED:
-                return list(content.values()) if as_files else self.words(content)
-            words = content if isinstance(content, list) else [content]
-            is_plain = all(isinstance(word, str | int | float) for word in words)
-            return content if as_files or is_plain else as_json(content)
-
-        return value
-
-    def value(self, task: str, name: str) -> Any:
-        """File, files or setting that a table's step gets for its parameter of this name.
-
-        Raises:
-            KeyError: If nothing has that name.
-        """
-        return _VALUES[name](self, task)
-
     def folder(self, task: str) -> str:
         """Folder of a task's results."""
         return f"{self.results}/{task}"
 
-    def optimised(self, task: str) -> list[Run]:
-        """Runs of a language that are compared with their optima."""
-        return [run for run in self.runs if run.task == task and run.study not in SAME_RANKS]
-
-    def _optimised_sections(self, task: str) -> dict[str, Any]:
-        roots = [root for root in self.roots.values() if root.task == task]
-        return {r.folder: language_of(r.section) for r in roots if r.study not in SAME_RANKS}
-
-    def _served(self, task: str) -> list[Run]:
-        """The first run of each setting of a task's methods."""
-        firsts: dict[tuple[str, str], Run] = {}
-        for run in self.runs_of(task):
-            firsts.setdefault((run.method, run.setting), run)
-        return list(firsts.values())
-
-    def _fitted(self, task: str) -> list[Run]:
-        """Trained runs whose method's optimum is a tilt of the reference's draws."""
-        trained = [run for run in self.runs_of(task) if run.instance.trained]
-        return [r for r in trained if r.instance.optimum in TILTS and not r.instance.is_reference]
-
-    def _rank_draws(self, task: str) -> dict[str, int]:
-        """Fewest draws per training prompt whose ranks alone give log F, by method."""
-        runs = [run for run in self._fitted(task) if "logf" in run.instance.needs]
-        settings = [(run.method, run.spec["logf"]) for run in runs]
-        draws = [(name, logf["m"]) for name, logf in settings if logf["estimator"] in RANK_BASED]
-        return dict(sorted(draws, key=itemgetter(1), reverse=True))  # the last of a name stays
-
-    def _unequal(self, task: str) -> dict[str, dict[str, float]]:
+    def unequal(self, task: str) -> dict[str, dict[str, float]]:
         """Maps of the rewards in each study that makes them unequal, by name."""
         runs = [r for r in self.runs if r.task == task and r.study and r.method == "ppo"]
         maps = {run.study: {key: run.spec["online"][key] for key in UNEQUAL} for run in runs}
         return {name: numbers for name, numbers in maps.items() if any(numbers.values())}
 
-    def _trials(self, task: str) -> list[Root]:
+    def trials(self, task: str) -> list[Root]:
         """Studies of a task that compare budgets."""
         return [r for r in self.roots.values() if r.task == task and is_trial(r.study)]
-
-    def _evidence(self, task: str) -> dict[str, str]:
-        """Tables that a task's claims use, as far as this configuration makes them."""
-        folder, tables = self.folder(task), self.tables(task)
-        points = {"points": f"{folder}/points.parquet", "costs": f"{folder}/costs.parquet"}
-        paths = points if task in self.text_tasks else {}
-        for name in ("orderings", "table1", "section6"):
-            paths |= {name: f"{folder}/tables/{name}.csv"} if name in tables else {}
-        for name in ("figure4", *SAME_RANKS):
-            file = f"{folder}/studies/{name}/points.parquet"
-            paths |= {name: file} if self.studied(task, name) else {}
-        return paths
-
-    def _descriptions(self, task: str) -> dict[str, str]:
-        """Files that describe the texts and models of a task, by role."""
-        folder = self.folder(task)
-        if task not in self.text_tasks:
-            return {"language": f"{folder}/data/strings.parquet"}
-        return {"texts": f"{folder}/data/texts.parquet", **self._cards(task)}
-
-    def _cards(self, task: str) -> dict[str, str]:
-        return {role: f"{self.folder(task)}/models/{role}/card.json" for role in ROLES}
-
-    def _config_hash(self, task: str) -> str:
-        """Hash of the configuration of one task."""
-        omitted = {*_HOW_IT_RUNS, *self.config["tasks"]}
-        shared = {key: value for key, value in self.config.items() if key not in omitted}
-        return digest({**shared, "task": self.config[task]})
-
-    def _shown_split(self, task: str) -> str:
-        """Set of responses that is shown: at the temperature nearest to that of table 2."""
-        splits = self.tasks[task].splits
-        return min(splits, key=lambda name: abs(splits[name] - EXAMPLES["table2"]))
-
-
-def _path(pattern: str) -> Callable[[Plan, str], str]:
-    return lambda plan, task: f"{plan.folder(task)}/{pattern}"
-
-
-def _setting(*keys: str) -> Callable[[Plan, str], Any]:
-    return lambda plan, task: reduce(getitem, keys, plan.config[task])
-
-
-_VALUES: dict[str, Callable[[Plan, str], Any]] = {
-    "points": _path("points.parquet"),
-    "pareto": _path("pareto.parquet"),
-    "equivalence_points": _path("studies/equivalence/points.parquet"),
-    "estimators_points": _path("studies/estimators/points.parquet"),
-    "texts": _path("data/texts.parquet"),
-    "train_prompts": _path("prompts/train.parquet"),
-    "test_prompts": _path("prompts/test.parquet"),
-    "samples": _path("reference/samples/train.parquet"),
-    "train_rewards": _path("reference/rewards/train.parquet"),
-    "test_rewards": lambda plan, task: plan.test_rewards(plan.roots[task]),
-    "reference": _path("models/reference/card.json"),
-    "reward_model": _path("models/reward_model/card.json"),
-    "evaluator": _path("models/evaluator/card.json"),
-    "model_cards": Plan._cards,
-    "descriptions": Plan._descriptions,
-    "evidence": Plan._evidence,
-    "equivalence": lambda plan, task: (
-        [f"{plan.folder(task)}/tables/equivalence.csv"] * plan.has_equivalence(task)
-    ),
-    "prompt_means": lambda plan, task: (
-        [f"{plan.folder(task)}/tables/prompt_means.csv"] * ("prompt_means" in plan.tables(task))
-    ),
-    "oracle_curves": _path("tables/oracle_curves.csv"),
-    "lead": lambda plan, task: (
-        [f"{plan.folder(task)}/tables/lead.csv"] if "lead" in plan.tables(task) else []
-    ),
-    "runs": lambda plan, task: plan.records(plan.runs_of(task)),
-    "measured": Plan.measured,
-    "served": lambda plan, task: [run.to_json() for run in plan._served(task)],
-    "served_runs": lambda plan, task: plan.records(plan._served(task)),
-    "fitted": lambda plan, task: plan.records(runs := plan._fitted(task)) + plan.marks(runs),
-    "optima": lambda plan, task: {run.method: run.instance.optimum for run in plan._fitted(task)},
-    "rank_draws": Plan._rank_draws,
-    "trial_points": lambda plan, task: {
-        root.study: f"{root.folder}/points.parquet" for root in plan._trials(task)
-    },
-    "unequal_points": lambda plan, task: {
-        name: f"{plan.folder(task)}/studies/{name}/points.parquet" for name in plan._unequal(task)
-    },
-    "mappings": Plan._unequal,
-    "trained": lambda plan, task: plan.costs[task],
-    "optimised": lambda plan, task: [run.to_json() for run in plan.optimised(task)],
-    "optimised_runs": lambda plan, task: plan.records(plan.optimised(task)),
-    "sections": Plan._optimised_sections,
-    "strings": lambda plan, task: {
-        root: f"{root}/data/strings.parquet" for root in plan._optimised_sections(task)
-    },
-    "task": lambda plan, task: plan.tasks[task].cut(),
-    "groups": lambda plan, task: list(plan.tasks[task].claims),
-    "planned": lambda plan, task: sum(run.task == task for run in plan.planned),
-    "folders": Plan.missing,
-    "seed": lambda plan, task: plan.seed,
-    "bootstrap": lambda plan, task: plan.config["figures"]["bootstrap"],
-    "config": Plan._config_hash,
-    "shown_split": Plan._shown_split,
-    "subreddit": _setting("prompts", "example"),
-    "scoring": _setting("rewards"),
-    "checks": _setting("checks"),
-    "test_draws": _setting("sampling", "test_draws"),
-    "prompts_served": _setting("inference", "prompts"),
-    "n": lambda plan, task: plan.studied(task, "estimators")[0].instance.n,
-    "drawing": lambda plan, task: {
-        name: plan.config[task]["sampling"][name] for name in ("max_new_tokens", "temperature")
-    },
-}  # fmt: skip
-"""Value of each parameter that a step of :mod:`vbon.analysis.steps` may have, for a task."""
-
-_NAMED = (
-    "test_rewards", "model_cards", "descriptions", "evidence", "strings", "trial_points",
-    "unequal_points",
-)  # fmt: skip
-"""Names whose values are files by name."""

@@ -7,7 +7,7 @@ The names of parameters of a step of `vbon/analysis/steps.py` select its files a
 rule pareto:
     """Shares of the fronts and hypervolumes, with intervals."""
     input:
-        **PLAN.inputs(STEPS["pareto"]),
+        **VALUES.inputs(STEPS["pareto"]),
     output:
         front=RESULTS + "/{task}/pareto.parquet",
         csv=RESULTS + "/{task}/pareto.csv",
@@ -16,7 +16,7 @@ rule pareto:
     wildcard_constraints:
         task="|".join(PLAN.tasks),
     params:
-        **PLAN.params(STEPS["pareto"]),
+        **VALUES.params(STEPS["pareto"]),
     shell:
         STEPS["pareto"].shell()
 
@@ -34,7 +34,7 @@ rule headline:
         task="|".join(PLAN.tasks),
     localrule: True
     params:
-        **PLAN.params(STEPS["headline"]),
+        **VALUES.params(STEPS["headline"]),
     shell:
         STEPS["headline"].shell()
 
@@ -47,7 +47,7 @@ for rule in PLAN.table_steps():
         name:
             rule
         input:
-            **PLAN.inputs(STEPS[rule]),
+            **VALUES.inputs(STEPS[rule]),
         output:
             **PLAN.outputs(STEPS[rule]),
         log:
@@ -58,7 +58,7 @@ for rule in PLAN.table_steps():
         resources:
             **({"gpu": PLAN.gpu} if STEPS[rule].needs_gpu else {}),
         params:
-            **PLAN.params(STEPS[rule]),
+            **VALUES.params(STEPS[rule]),
         shell:
             STEPS[rule].shell()
 
@@ -66,7 +66,7 @@ for rule in PLAN.table_steps():
 rule example:
     """One post and its summaries by every method at one temperature."""
     input:
-        **PLAN.inputs(STEPS["example"]),
+        **VALUES.inputs(STEPS["example"]),
     output:
         RESULTS + "/{task}/tables/{name}.csv",
     log:
@@ -77,7 +77,7 @@ rule example:
     localrule: True
     params:
         split=lambda wildcards: f"test-t{EXAMPLES[wildcards.name]:g}",
-        subreddit=lambda wildcards: PLAN.value(wildcards.task, "subreddit"),
+        subreddit=lambda wildcards: VALUES.value(wildcards.task, "subreddit"),
         code=PLAN.code("example"),
     shell:
         STEPS["example"].shell()

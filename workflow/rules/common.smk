@@ -7,6 +7,7 @@ from snakemake.logging import logger
 
 from vbon.errors import VbonError
 from vbon.planning import snakemake9
+from vbon.planning.analysis_values import Values
 from vbon.planning.config import resolve, uninstalled
 from vbon.planning.drawing import Drawing
 from vbon.planning.runs import advice, pair_files
@@ -26,6 +27,7 @@ except VbonError as error:
 
 os.environ |= PLAN.environment
 DRAWING = Drawing(PLAN)
+VALUES = Values(PLAN)
 STEPS = PLAN.steps
 RESULTS = PLAN.results
 LIGHT = PLAN.is_light

@@ -21,7 +21,7 @@ rule inform:
     resources:
         gpu=PLAN.gpu,
     params:
-        drawing=lambda wildcards: as_json(PLAN.value(wildcards.task, "drawing")),
+        drawing=lambda wildcards: as_json(VALUES.value(wildcards.task, "drawing")),
         informed=lambda wildcards: as_json(config[wildcards.task]["informed"]),
         seed=PLAN.seed,
         code=PLAN.code("inform"),
