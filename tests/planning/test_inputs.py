@@ -153,3 +153,70 @@ def test_adapters_of_adapters_and_of_the_hub(folder):
     paths = model_inputs(section, "reference")["reference.id"]
     assert [os.path.normpath(path) for path in paths] == ["adapter", "second"]
     assert model_inputs({"reference": {"id": "me/adapter"}}, "reference") == {}
+
+
+OWN = {
+    "tasks": ["sums"],
+    "run_methods": ["reference"],
+    "methods": {"reference": {}},
+    "seeds": [0],
+    "sums": {
+        "kind": "prompts",
+        "prompts": {"source": "sums.csv", "num_train": 3, "num_test": 1},
+        "reference": {"id": "home/model"},
+        "reward_model": {"callable": "reward.py:rewards"},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"reward_model": {"callable": "reward.py:mine"}}, "has no function 'mine'; it has rew"),
+        ({"prompts": {"prompt_column": "question"}}, r"source: sums\.csv, line 2: no column 'que"),
+        ({"prompts": {"num_test": 2}}, "'sums.csv' has 4 distinct prompts, 5 are requested; give"),
+        ({"prompts": {"test_source": "one.csv", "num_train": 4, "num_test": 2}}, "'one.csv' has 1"),
+        ({"prompts": {"source": "blank.csv"}}, r"source: 'blank\.csv' has no rows; give"),
+        ({"prompts": {"source": ""}}, "source: '' does not exist; give a file that ends in"),
+        ({"prompts": {"test_source": ""}}, "test_source: '' does not exist; give a file that"),
+        ({"prompts": {"source": " "}}, "source: ' ' is no id of a dataset; give a file"),
+        ({"prompts": {"source": "https://a.org/b.csv"}}, r"b\.csv' is no id of a dataset; give"),
+        ({"prompts": {"source": "empty"}}, "source: 'empty' has no data files; give a file that"),
+        ({"prompts": {"source": "test:dev"}}, "has no data files of split 'dev'; give a file that"),
+        ({"prompts": {"source": "pointer.csv"}}, r"source: 'pointer\.csv' is a pointer of Git LFS"),
+        ({"reference": {"id": ""}}, r"id: '' has no config\.json; give a folder with a model, or"),
+        ({"reference": {"id": ".."}}, r"id: '\.\.' has no config\.json; give a folder"),
+        ({"reference": {"id": "a b"}}, "id: 'a b' is no id of a model; give a folder"),
+        ({"reference": {"id": "cloned"}}, "'cloned' has a file model.safetensors that is a "),
+        ({"reference": {"id": None, "gguf": "empty"}}, "gguf: 'empty' is no file; give a .gguf"),
+    ],
+)  # fmt: skip
+def test_an_input_that_cannot_work_is_refused_in_one_line(folder, section, message):
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n"
+    prompts = "prompt\na\nb\nc\nc\nd\n"
+    files = {"sums.csv": prompts, "one.csv": "prompt\na\na\n", "blank.csv": "prompt\n"}
+    files |= {"cloned/config.json": "{}", "cloned/model.safetensors": pointer}
+    for name, text in {**files, "pointer.csv": pointer, "empty/README.md": ""}.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    check_inputs(resolve(OWN))
+    with pytest.raises(ConfigError, match=rf"^sums\..*{message}") as caught:
+        check_inputs(resolve(merge(OWN, {"sums": section})))
+    assert "\n" not in str(caught.value)
+
+
+def test_first_rows_of_other_kinds_are_checked(folder):
+    with pytest.raises(ConfigError, match=r"^sentiment\.reviews\.source: my\.jsonl, line 1: no co"):
+        check_inputs(configured(reviews={"label_column": "stars"}))
+    posts = {"kind": "posts", "posts": {"source": "my.jsonl"}}
+    with pytest.raises(ConfigError, match=r"^mine\.posts\.source: my\.jsonl, line 1: no column"):
+        check_inputs(resolve({**OWN, "tasks": ["mine"], "mine": posts}))
+
+
+@pytest.mark.parametrize("place", ["/proc/x", "reward.py/x"])
+def test_results_that_cannot_be_created_are_refused(folder, place):
+    config = {**configured(), "results_dir": place}
+    with pytest.raises(ConfigError, match=f"^results_dir: '{place}' cannot be created"):
+        check_inputs(config)
+    check_inputs({**config, "results_dir": "new/deep"})
+    assert not (folder / "new").exists()

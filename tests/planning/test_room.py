@@ -145,7 +145,7 @@ def test_the_special_tokens_of_prompts_are_named(tmp_path, capsys, monkeypatch):
     words.save_pretrained(folder)
     assert checked(tmp_path, {"reference": {"id": folder}}) == 0
     assert "# sentiment: prompts begin with <eos>" in capsys.readouterr().out
-    (tmp_path / "sums.jsonl").write_text('{"prompt": "a film"}\n')
+    (tmp_path / "sums.jsonl").write_text('{"prompt": "a film"}\n{"prompt": "films"}\n')
     own = {
         "kind": "prompts",
         "prompts": {"source": str(tmp_path / "sums.jsonl"), "chat": True, "num_train": 1,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vbon.artifacts.fingerprint import content_hash
-from vbon.artifacts.functions import FUNCTIONS, check_function
+from vbon.artifacts.functions import FUNCTIONS, check_defined, check_function
 from vbon.errors import ArtifactError, ConfigError, DataError
 from vbon.rewards import Completions, load_reward_model
 from vbon.rewards.function import NAME, SOURCE, load_function
@@ -211,6 +211,26 @@ def test_a_file_that_is_no_python_is_refused_unrun(tmp_path):
     (tmp_path / "mine.py").write_text("def f(texts:\n    return")
     with pytest.raises(ConfigError, match=r"^here: .*mine\.py cannot be imported \(SyntaxError"):
         check_function(tmp_path / "mine.py", "f", "here")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "f = max",
+        "from operator import neg as f",
+        "from operator import *",
+        "if True:\n    def f(texts): ...",
+        "try:\n    import f\nexcept ImportError:\n    f = None",
+        "for f in [len]: ...",
+        "class F: ...\n_, f = 0, F()",
+    ],
+)
+def test_a_function_may_be_defined_in_any_way_and_must_be_defined(tmp_path, source):
+    (tmp_path / "mine.py").write_text(f"{source}\ndef g(texts): ...")
+    check_defined(tmp_path / "mine.py", "f", "here")
+    if "*" not in source:
+        with pytest.raises(ConfigError, match=r"^here: .*mine\.py has no function 'h'; it has g$"):
+            check_defined(tmp_path / "mine.py", "h", "here")
 
 
 def test_a_workflow_runs_functions_of_its_configuration_alone(tmp_path, monkeypatch):

@@ -83,7 +83,7 @@ def test_unreadable_files_are_refused_in_one_line(tmp_path):
         load_reviews(write_lines(tmp_path / "empty.jsonl", []))
     latin = tmp_path / "latin.jsonl"
     latin.write_bytes(b'{"text": "caf\xe9", "label": 1}\n')
-    with pytest.raises(DataError, match="line 1: unreadable JSON"):
+    with pytest.raises(DataError, match="line 1: is not UTF-8; save"):
         load_reviews(str(latin))
 
 

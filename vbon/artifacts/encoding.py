@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from vbon.errors import DataError
@@ -27,6 +28,12 @@ def foreign(beginning: bytes) -> str | None:
         True
     """
     return next((what for mark, what in _FOREIGN.items() if beginning.startswith(mark)), None)
+
+
+def beginning(file: str | Path) -> bytes:
+    """The first bytes of a file, for :func:`foreign`."""
+    with open(file, "rb") as opened:
+        return opened.read(64)
 
 
 def decoded(data: bytes, line: int = 1) -> str:

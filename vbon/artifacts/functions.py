@@ -60,6 +60,38 @@ def _imports(tree: ast.Module) -> set[str]:
     return names
 
 
+def check_defined(file: str | Path, name: str, key: str) -> None:
+    """Refuse a function whose name its file gives to nothing; nothing is run.
+
+    Args:
+        file: Path of its file, which :func:`check_function` accepts.
+        name: Name of the function.
+        key: Key in the config, for errors.
+    """
+    if not Path(file).is_file():
+        return
+    tree = ast.parse(Path(file).read_bytes(), str(file))
+    names = _defined(tree)
+    if "*" not in names and name not in names:
+        functions = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+        raise ConfigError(
+            f"{key}: {file} has no function {name!r}; it has {', '.join(functions) or 'none'}"
+        )
+
+
+def _defined(tree: ast.Module) -> set[str]:
+    """Names that a source may give to anything; ``*`` if it imports all those of a module."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.alias):
+            names.add(node.asname or node.name.partition(".")[0])
+    return names
+
+
 def _is_beside(name: str, folder: Path) -> bool:
     """Return True if a module is a file or folder beside the one that imports it."""
     if name == ".":

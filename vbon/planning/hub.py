@@ -47,8 +47,8 @@ def hub_sources(config: Mapping[str, Any]) -> dict[str, tuple[str | None, ...]]:
         place = getattr(KINDS.get(section["kind"]), "texts_key", "")
         texts = section.get(place) or {}
         for key in ("source", "test_source"):
-            source = texts.get(key) or "grammar"
-            if source_kind(source) == "hub":
+            source = texts.get(key)
+            if source is not None and source_kind(source) == "hub":
                 sources[f"{task}.{place}.{key}"] = ("dataset", source, texts.get("revision"))
     return sources
 

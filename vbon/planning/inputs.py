@@ -5,16 +5,19 @@ The workflow depends on their content alone: a file that is touched or copied ma
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from vbon.artifacts.encoding import beginning, foreign
 from vbon.artifacts.fingerprint import content_hash
 from vbon.errors import ConfigError
-from vbon.planning.hub import is_hub_id
-from vbon.tasks.base import ROLES
+from vbon.planning.hub import hub_sources, is_hub_id
+from vbon.tasks.base import ROLES, TextTask
 from vbon.tasks.files import ACCEPTED
-from vbon.tasks.registry import KINDS
+from vbon.tasks.registry import KINDS, make_task
 from vbon.tasks.texts import local_files
 
 _KINDS = {
@@ -23,6 +26,11 @@ _KINDS = {
     "callable": "a Python file",
     "id": "a folder with a model, or an id of the hub",
 }
+_ID = {
+    "model": re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII),
+    "dataset": re.compile(r"\w[\w.-]*(/\w[\w.-]*)?(:[^/]+)?", re.ASCII),
+}
+"""Ids of the hub; that of a dataset may be followed by a split."""
 _ADAPTER = "adapter_config.json"  # in a folder of peft
 
 
@@ -30,9 +38,11 @@ def data_inputs(section: Mapping[str, Any]) -> dict[str, list[str]]:
     """Data files of a task's section, by the key of their source."""
     place = getattr(KINDS.get(section["kind"]), "texts_key", "")
     texts = section.get(place) or {}
+    sources = {key: texts.get(key) for key in ("source", "test_source")}
     files = {
-        f"{place}.{key}": local_files(texts.get(key) or "grammar")
-        for key in ("source", "test_source")
+        f"{place}.{key}": local_files(source)
+        for key, source in sources.items()
+        if source is not None
     }
     return {key: paths for key, paths in files.items() if paths}
 
@@ -86,17 +96,24 @@ def content(inputs: Mapping[str, list[str]]) -> dict[str, list[str]]:
 
 
 def check_inputs(config: Mapping[str, Any]) -> None:
-    """Refuse a configuration of which a file or folder is missing.
+    """Refuse a configuration whose inputs or folder of results cannot be used, as far as is quick.
 
     Raises:
         ConfigError: One line: the key, its value, the remedy.
     """
+    _check_creation(config["results_dir"])
+    for place, (kind, name, *_) in hub_sources(config).items():
+        if not _ID[kind].fullmatch(name):
+            accepted = _KINDS[place.rpartition(".")[2]]
+            raise ConfigError(f"{place}: {name!r} is no id of a {kind}; give {accepted}")
     for task in config["tasks"]:
         section = config[task]
         for key, paths in inputs_of(section).items():
-            for path in (path for path in paths if not Path(path).exists()):
-                kind = _KINDS[key.rpartition(".")[2]]
-                raise ConfigError(f"{task}.{key}: {path!r} does not exist; give {kind}")
+            for path in paths:
+                if what := _fault(Path(path), key.rpartition(".")[2]):
+                    raise ConfigError(f"{task}.{key}: {path!r} {what}")
+        if isinstance(made := make_task(section), TextTask):
+            made.check_rows(task)
         for role in ROLES:
             name = (section.get(role) or {}).get("id")
             pointer = Path(config["results_dir"], task, "models", role, "pointer.json")
@@ -105,6 +122,39 @@ def check_inputs(config: Mapping[str, Any]) -> None:
                     f"{task}.{role}.id: the folder {name!r}, of which {pointer.parent} was made, "
                     "does not exist; bring it back, or give another"
                 )
+
+
+def _fault(path: Path, key: str) -> str | None:
+    """What is wrong with a file or folder that the user gives for a key, with the remedy."""
+    if not path.exists():
+        return f"does not exist; give {_KINDS[key]}"
+    if key == "id" and not any((path / name).is_file() for name in ("config.json", _ADAPTER)):
+        return f"has no config.json; give {_KINDS[key]}"
+    if key != "id" and not path.is_file():
+        return f"is no file; give {_KINDS[key]}"
+    files = [path] if path.is_file() else sorted(path.iterdir())
+    for file in filter(Path.is_file, files):
+        try:
+            what = foreign(beginning(file))
+        except OSError as error:
+            what = f"cannot be read ({error.strerror}); give another"
+        if what:
+            return what if file == path else f"has a file {file.name} that {what}"
+    return None
+
+
+def _check_creation(folder: str) -> None:
+    """Refuse a folder of results that does not exist and cannot be created."""
+    place = next(
+        place for place in (Path(folder), *Path(folder).absolute().parents) if place.exists()
+    )
+    try:
+        if place != Path(folder):
+            TemporaryDirectory(dir=place).cleanup()
+    except OSError as error:
+        raise ConfigError(
+            f"results_dir: {folder!r} cannot be created ({error.strerror}); give a folder that can"
+        ) from error
 
 
 def _was_folder(pointer: Path, name: str) -> bool:

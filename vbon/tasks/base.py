@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from vbon.artifacts.functions import check_function
+from vbon.artifacts.functions import check_defined, check_function
 from vbon.errors import ConfigError, DataError
 from vbon.tasks.files import refusal, source_kind
 
@@ -148,6 +148,16 @@ class TextTask(Task):
         parts.attrs["duplicates"] = dropped + rows.attrs["duplicates"]
         return parts
 
+    def check_rows(self, where: str) -> None:
+        """Refuse files of this machine whose first rows show that they cannot be used.
+
+        Args:
+            where: Path of the section in the configuration, for errors.
+
+        Raises:
+            ConfigError: In one line: the key, the file and row, and what is accepted.
+        """
+
     def prompts(
         self, texts: pd.DataFrame, tokenizer: Any, split: str, seed: int, taken: list[list[int]]
     ) -> pd.DataFrame:
@@ -251,6 +261,7 @@ class TextTask(Task):
             if self.section[role].get("callable"):
                 file, _, name = self.section[role]["callable"].rpartition(":")
                 check_function(file, name, f"{where}.{role}.callable")
+                check_defined(file, name, f"{where}.{role}.callable")
             build = self.section[role].get("build", {"width": 0, "heads": 1})
             if build["width"] % build["heads"]:
                 raise ConfigError(
@@ -265,8 +276,8 @@ class TextTask(Task):
                 "grammar, which writes texts for the test as well; give null"
             )
         for key, source in zip(("source", "test_source"), sources, strict=True):
-            reason = refusal(source) if source_kind(source or "grammar") == "local" else None
-            if reason:
+            is_local = source is not None and source_kind(source) == "local"
+            if reason := refusal(source) if is_local else None:
                 raise ConfigError(f"{where}.{self.texts_key}.{key}: {reason}")
         needed = {role: is_built(self.section[role]) for role in ROLES}
         needed |= {"train": True, "test": sources[1] is None}

@@ -96,14 +96,19 @@ def files_in(folder: Path, split: str) -> list[Path]:
 
 
 def refusal(source: str) -> str | None:
-    """Reason for which a local source cannot be read whatever its content, with the remedy.
+    """Reason for which a local source cannot be read whatever its rows, with the remedy.
 
     Example:
         >>> refusal("notes.txt")[:40]
         "'notes.txt' has an unknown ending; give "
     """
-    path = Path(source).expanduser()
-    if folder_and_split(source)[0] is not None or is_data(path):
+    path, (folder, split) = Path(source).expanduser(), folder_and_split(source)
+    if folder is not None:
+        of_split = f" of split {split!r}" if split else ""
+        return None if files_in(folder, split) else (
+            f"{source!r} has no data files{of_split}; give {ACCEPTED}, or a dataset id"
+        )  # fmt: skip
+    if is_data(path):
         return None
     is_named = path.is_file() or path.name.lower().endswith(OTHER_ENDINGS)
     why = "has an unknown ending" if is_named else "does not exist"
@@ -126,9 +131,6 @@ def read_local(source: str, key: str) -> Iterator[tuple[str, str, Any]]:
     folder, split = folder_and_split(source)
     path = Path(source).expanduser()
     files = [path] if folder is None else files_in(folder, split)
-    if folder is not None and not files:
-        of_split = f" of split {split!r}" if split else ""
-        raise DataError(f"{key} {source!r} has no data files{of_split}; give {ACCEPTED}")
     if why := refusal(source):
         raise DataError(f"{key} {why}")
     if not files[0].is_file():

@@ -19,7 +19,14 @@ from vbon.tasks.base import ROLES, Task, TextTask
 from vbon.tasks.post_grammar import write_posts
 from vbon.tasks.registry import register
 from vbon.tasks.special_tokens import begun, first_ids
-from vbon.tasks.texts import assign_parts, distinct, prompt_id, read_rows, with_test_rows
+from vbon.tasks.texts import (
+    assign_parts,
+    check_rows,
+    distinct,
+    prompt_id,
+    read_rows,
+    with_test_rows,
+)
 
 COLUMNS = ("subreddit", "title", "post", "summary")
 IN_DOMAIN, OUT_OF_DOMAIN = "in_domain", "out_of_domain"
@@ -39,6 +46,12 @@ class Posts(TextTask):
     claims = ("summaries",)
     has_domains = True
     whole = ROLES
+
+    def check_rows(self, where: str) -> None:
+        """Refuse sources whose first row is no post with a summary."""
+        for key in ("source", "test_source"):
+            place = f"{where}.posts.{key}"
+            check_rows(self.section["posts"][key], place, lambda *row: _checked(*row)["post"])
 
     def texts(self, seed: int) -> pd.DataFrame:
         """Posts with summaries."""

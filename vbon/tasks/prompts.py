@@ -14,7 +14,7 @@ from vbon.errors import ConfigError, DataError
 from vbon.tasks.base import ROLES, Task, TextTask, is_built
 from vbon.tasks.registry import register
 from vbon.tasks.special_tokens import chat_ids, text_ids
-from vbon.tasks.texts import distinct, prompt_id, read_rows, shuffled, with_test_rows
+from vbon.tasks.texts import check_rows, distinct, prompt_id, read_rows, shuffled, with_test_rows
 
 _LOG = logging.getLogger(__name__)
 Messages = list[dict[str, str]]
@@ -69,6 +69,22 @@ class OwnPrompts(TextTask):
                 f"{where}.prompts.system: a system message is not allowed without a chat template; "
                 "give chat: true, or null"
             )
+
+    def check_rows(self, where: str) -> None:
+        """Refuse rows that give no prompt, and fewer distinct ones than are requested."""
+        settings = self.section["prompts"]
+        read = {"source": ("num_train", "num_test")}
+        if settings["test_source"] is not None:
+            read = {"source": ("num_train",), "test_source": ("num_test",)}
+        for key, names in read.items():
+            source, needed = settings[key], sum(settings[name] for name in names)
+            place = f"{where}.prompts.{key}"
+            found = check_rows(source, place, lambda *row: self._checked(*row)[0], needed)
+            if found < needed:
+                raise ConfigError(
+                    f"{place}: {source!r} has {found} distinct prompts, {needed} are requested; "
+                    f"give more rows, or lower {where}.prompts.{' or '.join(names)}"
+                )
 
     def texts(self, seed: int) -> pd.DataFrame:
         """Rows of the data set with distinct prompts, each for training or the test."""

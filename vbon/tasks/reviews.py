@@ -8,7 +8,7 @@ from vbon.errors import ConfigError, DataError
 from vbon.tasks.base import TextTask
 from vbon.tasks.grammar import write_reviews
 from vbon.tasks.registry import register
-from vbon.tasks.texts import distinct, read_rows, with_test_rows
+from vbon.tasks.texts import check_rows, distinct, read_rows, with_test_rows
 
 
 @register
@@ -23,6 +23,14 @@ class Reviews(TextTask):
     )  # fmt: skip
     tables = (*TextTask.tables, "equivalence", "table1", "shown_pools", "estimators")
     claims = ("tradeoff", "draws", "cost")
+
+    def check_rows(self, where: str) -> None:
+        """Refuse sources whose first row is no labelled review."""
+        settings = self.section["reviews"]
+        columns = settings["text_column"], settings["label_column"]
+        for key in ("source", "test_source"):
+            place = f"{where}.reviews.{key}"
+            check_rows(settings[key], place, lambda row, at: _checked(row, at, *columns)[0])
 
     def texts(self, seed: int) -> pd.DataFrame:
         """Labelled reviews."""

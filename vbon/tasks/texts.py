@@ -5,7 +5,7 @@ import logging
 import math
 import os
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -112,6 +112,38 @@ def read_rows(source: str, key: str, revision: str | None = None) -> Iterator[tu
     name = source.split(":")[0].replace("/", "-")
     for number, row in _read_dataset(source, key, revision):
         yield f"{name}-{number:06d}", f"{source}, row {number}", row
+
+
+def check_rows(
+    source: str | None, key: str, text_of: Callable[[Any, str], str], needed: int = 1
+) -> int:
+    """Check the first rows of a source of this machine.
+
+    Args:
+        source: The source; one of another kind is not checked.
+        key: Its key in the config, for messages.
+        text_of: Checks a row (with its place, for messages), and returns its text.
+        needed: Number of distinct texts after which no more is read.
+
+    Returns:
+        Number of distinct texts, at most ``needed``.
+
+    Raises:
+        ConfigError: If a row cannot be read or used, or there is none.
+    """
+    if source is None or source_kind(source) != "local":
+        return needed
+    texts: set[str] = set()
+    try:
+        for _, place, row in read_local(source, key):
+            texts.add(text_of(row, place))
+            if len(texts) == needed:
+                break
+    except DataError as error:
+        raise ConfigError(f"{key}: {error}") from error
+    if not texts:
+        raise ConfigError(f"{key}: {source!r} has no rows; give at least one")
+    return len(texts)
 
 
 def _read_dataset(source: str, key: str, revision: str | None) -> Iterator[tuple[int, Any]]:
