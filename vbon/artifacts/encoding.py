@@ -9,8 +9,10 @@ from typing import Any
 
 from vbon.errors import DataError
 
+POINTER = b"version https://git-lfs"
+"""Beginning of the files of which Git LFS keeps the content elsewhere."""
 _FOREIGN = {
-    b"version https://git-lfs": (
+    POINTER: (
         "is a pointer of Git LFS in place of the file; call `git lfs pull` where it was cloned"
     ),
     **dict.fromkeys((b"\xff\xfe", b"\xfe\xff"), "is UTF-16; save the file in UTF-8"),

@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from vbon.artifacts.encoding import beginning, foreign
+from vbon.artifacts.encoding import POINTER, beginning, foreign
 from vbon.artifacts.fingerprint import content_hash
 from vbon.errors import ConfigError
 from vbon.planning.hub import hub_sources, is_hub_id
@@ -135,11 +135,11 @@ def _fault(path: Path, key: str) -> str | None:
     files = [path] if path.is_file() else sorted(path.iterdir())
     for file in filter(Path.is_file, files):
         try:
-            what = foreign(beginning(file))
+            start = beginning(file)
         except OSError as error:
-            what = f"cannot be read ({error.strerror}); give another"
-        if what:
-            return what if file == path else f"has a file {file.name} that {what}"
+            return f"cannot be read ({file.name}: {error.strerror}); give another"
+        if start.startswith(POINTER):  # weights may begin as UTF-16 does
+            return f"{'' if file == path else f'has a file {file.name} that '}{foreign(start)}"
     return None
 
 

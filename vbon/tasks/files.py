@@ -157,9 +157,9 @@ def _read(path: Path) -> Iterator[tuple[str, int, Any]]:
     reader = _READERS[name.removesuffix(".gz")[name.removesuffix(".gz").rindex(".") :]]
     unit, number = "line", 0
     try:
-        with open(path, "rb") as packed:
-            _check_beginning(packed)
-            with gzip.open(packed) if name.endswith(".gz") else nullcontext(packed) as file:
+        with open(path, "rb") as raw:
+            _check_beginning(raw)
+            with gzip.open(raw) if name.endswith(".gz") else nullcontext(raw) as file:
                 _check_beginning(file)
                 for unit, number, row in reader(file):
                     _check_row(row, f"{unit} {number}")
