@@ -285,21 +285,24 @@ def _check_names(names: list[str], place: str) -> None:
 
 
 def _parquet(file: io.BufferedIOBase) -> Iterator[tuple[str, int, Any]]:
-    if isinstance(file, gzip.GzipFile):  # read from its end
-        file = io.BytesIO(_whole(file))
-    with pq.ParquetFile(file) as table:
+    with pq.ParquetFile(_from_end(file)) as table:
         yield from _rows(table.schema_arrow, table.iter_batches(1024))
 
 
-def _arrow(file: io.BufferedReader | gzip.GzipFile) -> Iterator[tuple[str, int, Any]]:
+def _from_end(file: io.BufferedIOBase) -> io.BufferedIOBase:
+    """A file that can be read from its end, as one that is compressed cannot."""
+    return io.BytesIO(_whole(file)) if isinstance(file, gzip.GzipFile) else file
+
+
+def _arrow(file: io.BufferedIOBase) -> Iterator[tuple[str, int, Any]]:
     """Rows of either format, the stream (as of ``datasets``) or the file (as of Feather)."""
-    if not file.peek(len(_ARROW_FILE)).startswith(_ARROW_FILE):
+    is_stream = file.read(len(_ARROW_FILE)) != _ARROW_FILE
+    file.seek(0)
+    if is_stream:
         with pa.ipc.open_stream(file) as batches:
             yield from _rows(batches.schema, iter(batches))
         return
-    if isinstance(file, gzip.GzipFile):  # read from its end
-        file = io.BytesIO(_whole(file))
-    with pa.ipc.open_file(file) as table:
+    with pa.ipc.open_file(_from_end(file)) as table:
         yield from _rows(table.schema, map(table.get_batch, range(table.num_record_batches)))
 
 

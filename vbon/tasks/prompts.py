@@ -73,7 +73,7 @@ class OwnPrompts(TextTask):
     def check_rows(self, where: str) -> None:
         """Refuse rows that give no prompt, and fewer distinct ones than are requested."""
         settings = self.section["prompts"]
-        read = {"source": ("num_train", "num_test")}
+        read: dict[str, tuple[str, ...]] = {"source": ("num_train", "num_test")}
         if settings["test_source"] is not None:
             read = {"source": ("num_train",), "test_source": ("num_test",)}
         for key, names in read.items():
