@@ -1,5 +1,6 @@
 """Room for prompts and responses in a model's context, before any work."""
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -159,3 +160,14 @@ def test_the_special_tokens_of_prompts_are_named(tmp_path, capsys, monkeypatch):
     )
     assert main(["check-config", str(overlay)]) == 1
     assert "sums.prompts.chat: true needs a chat template" in capsys.readouterr().err
+    for template, warning in {
+        "{{ messages[0].content }}.": "prompts end with '.*', since the reference's chat template ",
+        "{{ raise_exception('no') }}": r"the reference's chat template refuses its messages \(no\)",
+        "{% for m in messages %}{{ m.content }} {% endfor %}": None,
+    }.items():
+        words.chat_template = template
+        words.save_pretrained(folder)
+        assert main(["check-config", str(overlay)]) == 0
+        lines = [line for line in capsys.readouterr().err.splitlines() if "template" in line]
+        assert len(lines) == (warning is not None)
+        assert all(re.match(f"warning: sums: {warning}", line) for line in lines)

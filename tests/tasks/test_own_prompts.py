@@ -1,5 +1,6 @@
 """Prompts of the user's data: read in every form, split by content, rendered by the template."""
 
+import copy
 import json
 
 import pandas as pd
@@ -11,6 +12,7 @@ from vbon.models.build import build_tokenizer
 from vbon.planning.config import resolve
 from vbon.pool.table import load_prompts
 from vbon.rewards import Completions
+from vbon.tasks import steps
 from vbon.tasks.registry import make_task
 
 TEMPLATE = (
@@ -174,12 +176,16 @@ def test_long_prompts_are_dropped_and_counted(tmp_path, tokenizer):
     [
         ({"text": "x"}, r"line 1: no column 'prompt' .* 'messages' .*; columns found: text"),
         ({"prompt": " "}, "line 1: column 'prompt' is empty or not text; got ' '"),
-        ({"prompt": ["x"]}, "line 1: column 'prompt' is empty or not text"),
+        ({"prompt": []}, r"line 1: column 'prompt' is empty or not text; got \[\]"),
+        ({"prompt": ["x"]}, "line 1: column 'prompt', message 1: needs the texts 'role' and 'con"),
+        ({"prompt": "x", "tools": [{"type": "function"}]}, "column 'tools' has functions, which"),
+        ({"prompt": "x", "tools": '[{"name": 1}]'}, "column 'tools' has functions, which are not"),
         ({"messages": []}, r"line 1: no column 'prompt' .* 'messages' .*; columns found: messages"),
         ({"messages": "Hi"}, "line 1: column 'messages' is text that is not JSON"),
         ({"messages": '{"role": "user", "role": ""}'}, "message 1: needs .*'role' twice"),
         ({"messages": ["Hi"]}, "message 1: needs the texts 'role' and 'content'; got 'Hi'"),
-        ({"messages": [{"role": "user", "content": [{}]}]}, "message 1: needs the texts"),
+        ({"messages": [{"role": "user", "content": [{}]}]}, "content', and no parts such as imag"),
+        ({"messages": [{"role": "user", "content": None}]}, "message 1: needs the texts"),
         ({"messages": [{"role": "assistant", "content": "Hi"}]}, "ends with an answer; the last"),
         ([1], "line 1: is not a JSON object but list"),
     ],
@@ -199,10 +205,10 @@ def test_conversations_need_chat_and_chat_a_template(tmp_path, tokenizer):
     with pytest.raises(ConfigError, match=r"prompts\.chat: true needs a chat template, which the"):
         made(source, bare, chat=True)
     tool = [{"messages": [{"role": "tool", "content": str(n)}]} for n in range(20)]
-    with pytest.raises(
-        DataError, match=r"template refuses its messages \(TemplateError: no tools\)"
-    ):
-        made(write(tmp_path / "t.jsonl", tool), tokenizer, chat=True)
+    remedies = {None: "correct them$", "Be": r"correct them, or drop prompts\.system$"}
+    for system, remedy in remedies.items():
+        with pytest.raises(DataError, match=rf"refuses its messages \(no tools\); {remedy}"):
+            made(write(tmp_path / "t.jsonl", tool), tokenizer, chat=True, system=system)
 
 
 def test_what_json_lacks_is_text_in_a_row(tmp_path, tokenizer):
@@ -217,3 +223,59 @@ def test_a_row_without_a_conversation_has_its_prompt(tmp_path, tokenizer, blank)
     rows = [row | {"messages": blank} for row in SUMS]
     _, train, _ = made(write(tmp_path / "sums.jsonl", rows), tokenizer, chat=True)
     assert train["messages"].map(json.loads).map(lambda turns: turns[0]["role"]).eq("user").all()
+
+
+def test_a_prompt_column_of_messages_is_a_conversation(tmp_path, tokenizer):
+    rows = [{"prompt": [{"role": "user", "content": row["prompt"]}]} for row in SUMS]
+    source = write(tmp_path / "trl.jsonl", rows)
+    texts = [made(source, tokenizer, chat=True)]
+    texts.append(made(write(tmp_path / "sums.jsonl", SUMS), tokenizer, chat=True))
+    for one, other in zip(*texts, strict=True):
+        columns = [name for name in one if name not in ("row", "source_id", "prompt_id")]
+        assert one[columns].equals(other[columns])
+    with pytest.raises(DataError, match=r"column 'prompt' is a conv.*give prompts\.chat: true"):
+        made(source, tokenizer)
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_whole_messages_reach_template_and_rewards(tmp_path, ending):
+    words = build_tokenizer(["What is add 1 2 3 + ?"] * 3, kind="bpe", vocab_size=300)
+    words.chat_template = (
+        "{% for m in messages %}{{ m.role }}{{ m.content }}{% if m.tool_calls is defined %}"
+        "{{ m.tool_calls[0].name }}{% endif %}{% endfor %}{{ '>' if add_generation_prompt }}"
+    )
+    talks = [
+        [
+            {"role": "user", "content": f"What is 1 + {n}?"},
+            {"role": "assistant", "tool_calls": [{"name": "add"}]},
+            {"role": "tool", "content": str(1 + n), "tool_call_id": "a"},
+        ]
+        for n in range(20)
+    ]
+    if ending == "jsonl":
+        source = write(tmp_path / "a.jsonl", [{"messages": talk} for talk in talks])
+    else:
+        source = str(tmp_path / "a.parquet")  # which has each key in each message
+        pd.DataFrame({"messages": talks}).to_parquet(source)
+    _, train, _ = made(source, words, chat=True)
+    for row in train.itertuples():
+        messages = json.loads(row.messages)
+        assert messages in talks
+        assert (
+            row.prompt == f"user{messages[0]['content']}assistantaddtool{messages[2]['content']}>"
+        )
+
+
+def test_cautions_are_in_the_table_and_printed_once(tmp_path, tokenizer, capsys):
+    words = copy.deepcopy(tokenizer)
+    words.chat_template = TEMPLATE.partition("{% if add_gen")[0]
+    words.save_pretrained(tmp_path)
+    section = section_of(write(tmp_path / "sums.jsonl", SUMS), chat=True)
+    write_table(tmp_path / "texts.parquet", make_task(section).texts(0), "texts")
+    paths = {name: str(tmp_path / f"{name}.parquet") for name in ("texts", "train", "test")}
+    steps.prompts(task=section, reference=f"{tmp_path}/card.json", seed=0, **paths)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
+    assert len(lines) == 2
+    assert lines[0].startswith("warning: 12 of 12 train prompts end with '")
+    cautions = read_table(paths["test"], "prompts")["cautions"]
+    assert cautions.map(list).tolist() == [["that_begin_no_answer"]] * 4

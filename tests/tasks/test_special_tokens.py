@@ -11,6 +11,7 @@ from vbon.errors import ConfigError, DataError
 from vbon.models.build import build_tokenizer
 from vbon.planning.config import resolve
 from vbon.tasks import steps
+from vbon.tasks.cautions import cautions_of
 from vbon.tasks.grammar import write_reviews
 from vbon.tasks.post_grammar import write_posts
 from vbon.tasks.posts import make_post_prompts
@@ -26,6 +27,7 @@ TEMPLATES = {
     "GPT-2": ("$A", []),
 }
 CHAT = "{{ bos_token }}{% for m in messages %}<{{ m.role }}> {{ m.content }} {% endfor %}<answer>"
+USER = [{"role": "user", "content": "a film"}]
 
 
 def with_template(template, texts=("a film is good",), kind="words"):
@@ -82,8 +84,7 @@ def test_posts_follow_bos_within_the_limit():
 
 
 def test_conversations_begin_with_one_bos():
-    tokenizer = with_template("<s> $A")
-    user = [{"role": "user", "content": "a film"}]
+    tokenizer, user = with_template("<s> $A"), USER
     with pytest.raises(ConfigError, match=r"chat: true needs a chat template"):
         chat_ids(tokenizer, user, "row 1")
     tokenizer.chat_template = CHAT
@@ -93,9 +94,65 @@ def test_conversations_begin_with_one_bos():
     assert ids.count(tokenizer.bos_token_id) == 1
     tokenizer.chat_template = "{{ bos_token }}" + CHAT
     assert chat_ids(tokenizer, user, "row 1") == ids
-    tokenizer.chat_template = "{{ raise_exception('no users') }}"
-    with pytest.raises(DataError, match=r"^row 1: .*no users"):
-        chat_ids(tokenizer, user, "row 1")
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{{ raise_exception('no users') }}", r"refuses its messages \(no users\); correct them$"),
+        ("a\n{% for m in %}", r"is not valid Jinja \(line 2: .*\); correct the template$"),
+        (
+            "{{ messages[0].day.year }}",
+            r"fails .* \(UndefinedError: .*'day'\); correct them or the",
+        ),
+        ({"rag": CHAT}, r"fails on its messages \(ValueError: .* no default"),
+    ],
+)
+def test_templates_that_fail_say_why(template, message):
+    tokenizer = with_template("$A")
+    tokenizer.chat_template = template
+    with pytest.raises(
+        DataError, match=rf"^row 1: the reference's chat template {message}"
+    ) as error:
+        chat_ids(tokenizer, USER, "row 1")
+    assert "\n" not in str(error.value)
+
+
+TURNS = "{% for m in messages %}<{{ m.role }}> {{ m.content }}\n{% endfor %}"
+BEGUN = "{% if add_generation_prompt %}<answer>{% endif %}"
+
+
+@pytest.mark.parametrize(
+    ("template", "cautions"),
+    [
+        (TURNS + BEGUN, []),
+        ("{{ strftime_now('%d %b %Y') }}" + TURNS + BEGUN, ["with_the_time"]),
+        ("{# strftime_now #}" + TURNS + BEGUN, []),
+        (TURNS, ["that_begin_no_answer"]),
+        # Mistral's: an answer follows the message.
+        ("{% for m in messages %}{{ m.content }}[/INST] {% endfor %}", []),
+        ("{{ messages | tojson }}" + BEGUN, []),
+    ],
+)
+def test_prompts_that_a_template_spoils_are_noticed(template, cautions):
+    tokenizer = with_template("$A")
+    tokenizer.chat_template = template
+    assert list(cautions_of(tokenizer, [5], USER)) == cautions
+    named = [{**USER[0], "name": "Ann"}]
+    unread = [] if "tojson" in template else ["with_unread_keys"]
+    found = cautions_of(tokenizer, [5], named)
+    assert list(found) == [*cautions, *unread]
+    assert all("name" in found[key] for key in unread)
+
+
+@pytest.mark.parametrize("messages", [None, [{"role": "user", "content": "plot"}]])
+def test_prompts_of_unknown_tokens_are_noticed(messages):
+    tokenizer = with_template("<s> $A")
+    tokenizer.chat_template = TURNS + BEGUN
+    unknown = cautions_of(tokenizer, text_ids(tokenizer, "some plot"), messages)
+    assert list(unknown) == ["of_unknown_tokens"]
+    assert not cautions_of(tokenizer, text_ids(tokenizer, "a plot"))
+    assert not cautions_of(tokenizer, [], USER)
 
 
 def test_tables_and_report_say_with_what_prompts_begin(tmp_path, capsys):
@@ -118,12 +175,15 @@ def test_tables_and_report_say_with_what_prompts_begin(tmp_path, capsys):
     assert "train prompts begin with <s>" in capsys.readouterr().out
     for name, share in {"plain": {}, "bos": {"prompts_beginning_with_<s>": 1.0}}.items():
         train = tables[name]["train"]
+        if name == "bos":
+            train["cautions"] = [["with_the_time"], *[[]] * (len(train) - 1)]
+            share["prompts_with_the_time"] = 0.02
         draws = train[["prompt_id"]].assign(draw=0)
         samples = draws.assign(response="a", response_ids=[[5]] * len(train), finished=True)
         rewards = draws.assign(reward=0.0, reward_prob=0.5, evaluator_reward=0.0)
         report = data_report({}, tables[name], samples, rewards, {}, {})
         measured = report.set_index("quantity")["value"]
-        told = measured[measured.index.str.startswith("prompts_beginning")]
+        told = measured[measured.index.str.match("prompts_(beginning|with)")]
         assert told.to_dict() == share
     assert "begins_with" not in tables["plain"]["train"]
     plain, bos = (tables[name]["train"].set_index("source_id") for name in ("plain", "bos"))

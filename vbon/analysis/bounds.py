@@ -79,7 +79,9 @@ def data_report(
     Returns:
         Rows (quantity, value, low, high, ok): counts of texts and prompts,
         ``prompts_beginning_with_<s>`` (share of the prompts that begin with special tokens, by
-        these), ``p_positive`` (the reference's mean probability of POSITIVE, if there is one),
+        these), ``prompts_with_the_time`` and so on (share of the prompts with each of
+        :mod:`vbon.tasks.cautions`), ``p_positive`` (the reference's mean probability of POSITIVE,
+        if there is one),
         ``reward_mean``, ``reward_sd_within`` and ``reward_sd_between`` prompts,
         ``duplicate_share``, ``tied_share`` (draws of differing text whose reward equals another's
         of the same prompt), ``tokenless_share`` (draws with ids for which the tokenizer has no
@@ -106,7 +108,7 @@ def data_report(
         "num_train_prompts": len(prompts["train"]),
         "num_test_prompts": len(prompts["test"]),
         "prompts_in_both": len(train & test),
-        **_beginnings(prompts.values()),
+        **_marked(prompts.values()),
         "draws_per_prompt": len(draws) / draws["prompt_id"].nunique(),
         **({"p_positive": p.mean()} if (p := draws["reward_prob"]).notna().any() else {}),
         "reward_mean": draws["reward"].mean(),
@@ -140,11 +142,16 @@ def data_report(
     return pd.DataFrame(rows, columns=["quantity", "value", "low", "high", "ok"])
 
 
-def _beginnings(prompts: Iterable[pd.DataFrame]) -> dict[str, float]:
-    """Share of the prompts that begin with special tokens, by these."""
-    tokens = pd.concat(prompts).get("begins_with", pd.Series(dtype=str)).fillna("")
-    shares = tokens[tokens != ""].value_counts() / len(tokens)
-    return {f"prompts_beginning_with_{name}": share for name, share in shares.items()}
+def _marked(prompts: Iterable[pd.DataFrame]) -> dict[str, float]:
+    """Share of the prompts that begin with special tokens, by these, and by caution."""
+    table = pd.concat(prompts)
+    tokens = table.get("begins_with", pd.Series(dtype=str)).fillna("")
+    cautions = table.get("cautions", pd.Series(dtype=object)).explode()
+    shares = tokens[tokens != ""].value_counts() / len(table)
+    return {
+        **{f"prompts_beginning_with_{name}": share for name, share in shares.items()},
+        **{f"prompts_{name}": n / len(table) for name, n in cautions.value_counts().items()},
+    }
 
 
 def assert_report(report: pd.DataFrame) -> None:

@@ -112,7 +112,8 @@ def check_config(arguments: list[str]) -> None:
     check_gguf(config)
     cut, runs = check_room(config), expand(config)
     first = {task: beginnings(task, config[task]) for task in config["tasks"]}
-    _advise(advice(runs) + unpinned(config) + uninstalled(config) + cut)
+    cautions = [line for _, lines in first.values() for line in lines]
+    _advise(advice(runs) + unpinned(config) + uninstalled(config) + cut + cautions)
     print(yaml.safe_dump(config, sort_keys=False, default_flow_style=None, width=100), end="")
     for task in config["tasks"]:
         print(f"# {_counted(task, runs)}")
@@ -120,7 +121,7 @@ def check_config(arguments: list[str]) -> None:
             of_task = [run for run in runs if run.task == task]
             for line in _cost(task, config[task], of_task, Hardware(args.tflops, args.bandwidth)):
                 print(f"# {line}")
-            for line in first[task]:
+            for line in first[task][0]:
                 print(f"# {line}")
     print(f"# {len(runs)} runs")
 

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from vbon.errors import ConfigError
+from vbon.models.chat import template_fault
 from vbon.models.context import context_length
 from vbon.planning.cost import config_at_hand
 from vbon.tasks.base import ROLES, TextTask
+from vbon.tasks.cautions import cautions_of
 from vbon.tasks.registry import make_task
 from vbon.tasks.special_tokens import NO_TEMPLATE, beginning, first_ids
 
@@ -51,15 +53,18 @@ def check_room(config: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def beginnings(task: str, section: Mapping[str, Any]) -> list[str]:
-    """Line that names the special tokens of prompts, if the reference's tokenizer is at hand.
+def beginnings(task: str, section: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """How prompts begin, if the reference's tokenizer is at hand, and cautions of its template.
+
+    Returns:
+        A line that names the special tokens of prompts, and warnings, one line each.
 
     Raises:
         ConfigError: If conversations need a chat template that it lacks.
     """
     reference, settings = section.get("reference", {}), section.get("prompts", {})
     if reference.get("id") is None or reference.get("gguf_file") is not None:
-        return []
+        return [], []
     from transformers import AutoTokenizer
 
     options = {"revision": reference["revision"], "local_files_only": True}
@@ -68,10 +73,23 @@ def beginnings(task: str, section: Mapping[str, Any]) -> list[str]:
             reference["id"], trust_remote_code=False, **options
         )
     except Exception:  # the library raises many kinds; loading the model gives the reason
-        return []
+        return [], []
     if settings.get("chat"):
         if not tokenizer.chat_template:
             raise ConfigError(f"{task}.{NO_TEMPLATE}")
-        return [f"{task}: prompts begin as the reference's chat template says"]
+        line = f"{task}: prompts begin as the reference's chat template says"
+        return [line], _cautions(task, tokenizer, settings["system"])
     first = beginning(tokenizer, first_ids(tokenizer)) or "no special token"
-    return [f"{task}: prompts begin with {first}"]
+    return [f"{task}: prompts begin with {first}"], []
+
+
+def _cautions(task: str, tokenizer: Any, system: str | None) -> list[str]:
+    """What is amiss with a short conversation in the chat template, one line each."""
+    messages = [] if system is None else [{"role": "system", "content": system}]
+    messages.append({"role": "user", "content": next(iter(tokenizer.get_vocab()))})
+    try:
+        tokenizer.apply_chat_template(messages, add_generation_prompt=True)
+    except Exception as error:  # a template may raise anything
+        return [f"{task}: the reference's chat template {template_fault(error, messages)}"]
+    cautions = cautions_of(tokenizer, [], messages)
+    return [f"{task}: prompts {words}" for words in cautions.values()]

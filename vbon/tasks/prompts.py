@@ -17,8 +17,8 @@ from vbon.tasks.special_tokens import chat_ids, text_ids
 from vbon.tasks.texts import check_rows, distinct, prompt_id, read_rows, shuffled, with_test_rows
 
 _LOG = logging.getLogger(__name__)
-Messages = list[dict[str, str]]
-"""A conversation: role and content of each turn."""
+Messages = list[dict[str, Any]]
+"""A conversation: role and content of each turn, and what else a chat template may read."""
 
 
 @register
@@ -115,32 +115,42 @@ class OwnPrompts(TextTask):
         settings, record = self.section["prompts"], _as_json(row)
         if not isinstance(row, dict):
             raise DataError(f"{place}: is not a JSON object but {type(row).__name__}")
-        prompt, conversation = settings["prompt_column"], settings["messages_column"]
-        if row.get(conversation) not in (None, "", []):
-            if not settings["chat"]:
-                raise DataError(
-                    f"{place}: column {conversation!r} is a conversation, which needs the chat "
-                    "template; give prompts.chat: true"
-                )
-            messages = _conversation(row[conversation], f"{place}: column {conversation!r}")
-        else:
-            if prompt not in row:
-                raise DataError(
-                    f"{place}: no column {prompt!r} (prompts.prompt_column) or {conversation!r} "
-                    f"(prompts.messages_column); columns found: {', '.join(map(str, row))}"
-                )
-            if not isinstance(row[prompt], str) or not row[prompt].strip():
-                raise DataError(
-                    f"{place}: column {prompt!r} is empty or not text; got {row[prompt]!r}"
-                )
-            if not settings["chat"]:
-                return row[prompt], None, record
-            messages = [{"role": "user", "content": row[prompt]}]
+        messages = self._messages(row, place)
+        if not settings["chat"]:
+            return messages[0]["content"], None, record
+        if str(row.get("tools")).startswith("[{"):  # a list, or its JSON
+            raise DataError(
+                f"{place}: column 'tools' has functions, which are not given to the chat template; "
+                "describe them in a message, or rename the column"
+            )
         if settings["system"] is not None and messages[0]["role"] != "system":
             messages = [{"role": "system", "content": settings["system"]}, *messages]
-        plain = len(messages) == 1 and messages[0]["role"] == "user"
+        plain = messages == [{"role": "user", "content": messages[0].get("content")}]
         written = _as_json(messages)
         return messages[0]["content"] if plain else written, written, record
+
+    def _messages(self, row: dict[str, Any], place: str) -> Messages:
+        """A row's conversation, or its prompt as the message of a user."""
+        settings = self.section["prompts"]
+        prompt, column = settings["prompt_column"], settings["messages_column"]
+        blank = row.get(column) in (None, "", [])
+        if blank and row.get(prompt) and isinstance(row[prompt], list):  # as in TRL's data sets
+            blank, column = False, prompt
+        if not blank:
+            if settings["chat"]:
+                return _conversation(row[column], f"{place}: column {column!r}")
+            raise DataError(
+                f"{place}: column {column!r} is a conversation, which needs the chat template; "
+                "give prompts.chat: true"
+            )
+        if prompt not in row:
+            raise DataError(
+                f"{place}: no column {prompt!r} (prompts.prompt_column) or {column!r} "
+                f"(prompts.messages_column); columns found: {', '.join(map(str, row))}"
+            )
+        if not isinstance(row[prompt], str) or not row[prompt].strip():
+            raise DataError(f"{place}: column {prompt!r} is empty or not text; got {row[prompt]!r}")
+        return [{"role": "user", "content": row[prompt]}]
 
     def prompts(
         self, texts: pd.DataFrame, tokenizer: Any, split: str, seed: int, taken: list[list[int]]
@@ -225,13 +235,16 @@ def _conversation(value: Any, where: str) -> Messages:
     return turns
 
 
-def _turns(value: Any, where: str) -> Iterator[dict[str, str]]:
+def _turns(value: Any, where: str) -> Iterator[dict[str, Any]]:
+    """Messages as a chat template reads them: without the keys that tables fill with null."""
     for number, turn in enumerate(value if isinstance(value, list) else [value]):
-        if not isinstance(turn, dict) or not all(
-            isinstance(turn.get(key), str) for key in ("role", "content")
-        ):
+        given = turn if isinstance(turn, dict) else {}
+        given = {key: item for key, item in given.items() if item is not None}
+        content = given.get("content", "" if given.get("tool_calls") else None)
+        if not isinstance(given.get("role"), str) or not isinstance(content, str):
+            parts = ", and no parts such as images" if isinstance(content, list) else ""
             raise DataError(
-                f"{where}, message {number + 1}: needs the texts 'role' and 'content'; got "
+                f"{where}, message {number + 1}: needs the texts 'role' and 'content'{parts}; got "
                 f"{str(turn)[:80]!r}"
             )
-        yield {"role": turn["role"], "content": turn["content"]}
+        yield given

@@ -8,6 +8,7 @@ from itertools import islice, takewhile
 from typing import Any
 
 from vbon.errors import ConfigError, DataError
+from vbon.models.chat import template_fault
 
 NO_TEMPLATE = (
     "prompts.chat: true needs a chat template, which the reference's tokenizer lacks; give "
@@ -55,28 +56,25 @@ def text_ids(tokenizer: Any, text: str) -> list[int]:
     return begun(tokenizer(text, **_PLAIN)["input_ids"], first_ids(tokenizer))
 
 
-def chat_ids(tokenizer: Any, messages: list[dict[str, str]], place: str) -> list[int]:
+def chat_ids(tokenizer: Any, messages: list[dict[str, Any]], place: str) -> list[int]:
     """Token ids of a conversation that a response answers, rendered by the chat template.
 
     Args:
         tokenizer: A Hugging Face tokenizer.
-        messages: Role and content of each turn.
+        messages: Role and content of each turn, and what else its template may read.
         place: Where the conversation is, for errors.
 
     Raises:
         ConfigError: If the tokenizer has no chat template.
-        DataError: If the template refuses the messages.
+        DataError: If the template fails on the messages.
     """
     if not tokenizer.chat_template:
         raise ConfigError(NO_TEMPLATE)
     try:
         ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
     except Exception as error:  # a template may raise anything
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise DataError(
-            f"{place}: the reference's chat template refuses its messages ({reason}); correct them "
-            "or drop prompts.system"
-        ) from error
+        fault = template_fault(error, messages)
+        raise DataError(f"{place}: the reference's chat template {fault}") from error
     first = first_ids(tokenizer)
     while first and ids[: 2 * len(first)] == 2 * first:  # of the template, and of a message
         ids = ids[len(first) :]

@@ -1,5 +1,6 @@
 """Steps that make a task: its texts, models and prompts, or a whole language at once."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from vbon.artifacts.tables import write_json, write_record
 from vbon.pool import steps as pool
 from vbon.seeding import derive_seed
 from vbon.tasks.base import ROLES
+from vbon.tasks.cautions import cautions_of, counted
 from vbon.tasks.registry import Section, make_task
 from vbon.tasks.special_tokens import beginning
 
@@ -117,6 +119,12 @@ def prompts(
         if any(first := [beginning(tokenizer, ids) for ids in taken]):
             frame["begins_with"] = first
         print(f"{split} prompts begin with {first[0] or 'no special token'}")
+        chats = map(json.loads, frame["messages"]) if "messages" in frame else [None] * len(taken)
+        cautions = [cautions_of(tokenizer, *each) for each in zip(taken, chats, strict=True)]
+        if any(cautions):
+            frame["cautions"] = list(map(list, cautions))
+        for line in counted(cautions, split):
+            print(f"warning: {line}")
         write_table(path, frame, "prompts", record)
 
 
