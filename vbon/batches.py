@@ -1,6 +1,6 @@
 """Batches passed between sampler, scorer, methods and trainers; masks are True for used tokens."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,6 +11,19 @@ from torch.nn.utils.rnn import pad_sequence
 
 TokenIds = Sequence[int] | Int[np.ndarray, " _"]
 """Token ids of one text: a list, or an array as in tables."""
+
+
+def without_ends(response_ids: Iterable[TokenIds], finished: Iterable[bool]) -> list[TokenIds]:
+    """Token ids of responses without the token that ended each finished one.
+
+    An end token of the generation settings may be an ordinary one of the tokenizer, with a text.
+
+    Example:
+        >>> without_ends([[5, 2], [5, 6]], [True, False])
+        [[5], [5, 6]]
+    """
+    pairs = zip(response_ids, finished, strict=True)
+    return [ids[:-1] if ended else ids for ids, ended in pairs]
 
 
 @dataclass(frozen=True)
@@ -108,6 +121,10 @@ class Rollouts:
         """Token ids of each response without padding."""
         lengths = self.response_mask.sum(1).tolist()
         return [row[:n] for row, n in zip(self.response_ids.tolist(), lengths, strict=True)]
+
+    def text_lists(self) -> list[TokenIds]:
+        """Token ids of each response without padding and without the token that ended it."""
+        return without_ends(self.response_lists(), self.finished.tolist())
 
 
 @dataclass(frozen=True)

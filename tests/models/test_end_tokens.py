@@ -13,6 +13,7 @@ from vbon.errors import ConfigError
 from vbon.models.end_tokens import end_token_ids, tokenless_ids
 from vbon.models.language_model import load_language_model, load_tokenizer, token_log_probs
 from vbon.pool.draw import draw
+from vbon.pool.score import scorer
 from vbon.sampling import sample
 
 WORDS = tokenizer()
@@ -154,3 +155,23 @@ def test_draws_end_at_the_end_tokens_of_the_generation_settings(tmp_path):
 def test_end_tokens_that_are_no_ids_are_one_line(ends):
     with pytest.raises(ConfigError, match=r"eos_token_id .* is not an id; give one number"):
         end_token_ids(WORDS, with_ends(ends))
+
+
+def test_an_ordinary_token_that_ends_a_response_is_no_part_of_its_text(tmp_path):
+    folder = save_reference(tmp_path)
+    GenerationConfig(eos_token_id=[9]).save_pretrained(folder)
+    prompts, samples = drawn_from(folder)
+    last = samples["response_ids"].map(lambda ids: ids[-1])
+    expected = [
+        WORDS.decode([token for token in ids if token not in (END, 9)], skip_special_tokens=True)
+        for ids in samples["response_ids"]
+    ]
+    assert (last == 9).any()
+    assert WORDS.decode([9], skip_special_tokens=True)
+    assert samples["response"].tolist() == expected
+    source = "def count(responses):\n    return [len(text) for text in responses]\n"
+    (tmp_path / "function.py").write_text(source)
+    (tmp_path / "function.txt").write_text("count")
+    settings = {"batch_size": 64, "transform": "identity"}
+    scored, _ = scorer(prompts, str(folder), str(tmp_path), str(tmp_path), settings)(samples)
+    assert scored["reward"].tolist() == [len(text) for text in expected]

@@ -194,3 +194,14 @@ def test_a_causal_model_of_any_head_is_loaded_whole(tmp_path):
     ours = load_language_model(folder).state_dict()
     theirs = AutoModelForCausalLM.from_pretrained(folder).state_dict()
     assert all(torch.equal(ours[key], value) for key, value in theirs.items())
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "null", ""])
+def test_damaged_generation_settings_are_named(tmp_path, content):
+    """Without them a chat model would not end where it should."""
+    folder = save(tmp_path / "model", LlamaForCausalLM, LlamaConfig(**SIZE))
+    (folder / "generation_config.json").write_text(content)
+    text = message(load_language_model, folder)
+    assert "generation_config.json is not a JSON object" in text
+    (folder / "generation_config.json").unlink()
+    load_language_model(folder)

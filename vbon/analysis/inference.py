@@ -109,7 +109,7 @@ class Server:
             if draws > 1:
                 started = time.perf_counter()
                 index = rollouts.prompt_index.tolist()
-                completions = Completions(self.tokenizer, batch, rollouts.response_lists(), index)
+                completions = Completions(self.tokenizer, batch, rollouts.text_lists(), index)
                 self.reward_model(completions).reward.reshape(len(rows), draws).argmax(1)
                 scored += time.perf_counter() - started
         count = len(self.prompts)

@@ -81,6 +81,7 @@ def lead_table(
     """
     import torch
 
+    from vbon.batches import without_ends
     from vbon.models.language_model import load_tokenizer
     from vbon.rewards import Completions, load_reward_model
 
@@ -95,7 +96,7 @@ def lead_table(
     )
     lengths = frame["response_ids"].map(len)
     responses = {
-        DRAWN: frame["response_ids"],
+        DRAWN: without_ends(frame["response_ids"], frame["finished"]),
         LEAD: [ids[:length] for ids, length in zip(beginnings, lengths, strict=True)],
         WRITTEN: summaries,
     }

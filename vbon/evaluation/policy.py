@@ -75,7 +75,7 @@ class Evaluator:
         frame["kl"], frame["kl_k3"], frame["log_prob_ref"] = _divergences(
             policy, self.reference, prompts, rollouts, self.temperature
         )
-        completions = Completions(self.tokenizer, prompts, frame["response_ids"].tolist())
+        completions = Completions(self.tokenizer, prompts, rollouts.text_lists())
         scores = self.reward_model(completions)
         finished = frame["finished"].to_numpy()
         frame["reward"] = replace_unfinished(scores.reward, finished, self.rewards)

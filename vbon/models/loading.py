@@ -90,6 +90,7 @@ def load_pretrained(auto: Any, path: str | Path, what: str, **options: Any) -> A
         base = base_of(folder)
         if auto is AutoTokenizer:
             return _tokenizer(folder, base and base[2], options)
+        _check_generation(folder if base is None else base[2])
         options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
         if base is not None:
             model, info = load_merged(auto, folder, base[2], options)
@@ -117,6 +118,22 @@ def _tokenizer(folder: Path, base: Path | None, options: dict[str, Any]) -> Any:
     if loaded.vocab_files_names and not any(any(folder.glob(name)) for name in names):
         raise ArtifactError("no tokenizer could be loaded (no tokenizer.json or vocabulary there)")
     return loaded
+
+
+def _check_generation(folder: Path) -> None:
+    """Refuse damaged generation settings, whose end tokens the library would ignore silently."""
+    file = folder / "generation_config.json"
+    if not file.is_file():
+        return
+    try:
+        if isinstance(json.loads(file.read_text(encoding="utf-8")), dict):
+            return
+    except (ValueError, RecursionError):
+        pass
+    raise ArtifactError(
+        f"{file.name} is not a JSON object, and it may name end tokens; get or save it again, or "
+        "delete it"
+    )
 
 
 def _tokenizer_class(folder: Path) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from vbon.batches import without_ends
 from vbon.models.language_model import hidden_states, load_language_model, load_tokenizer
 from vbon.models.paths import path_of
 from vbon.pool.table import load_prompts, prompts_of
@@ -45,7 +46,8 @@ def scorer(
 
     def score(samples: pd.DataFrame) -> tuple[pd.DataFrame, float]:
         index = [row_of[name] for name in samples["prompt_id"]]
-        completions = Completions(tokenizer, batch, samples["response_ids"].tolist(), index)
+        responses = without_ends(samples["response_ids"], samples["finished"])
+        completions = Completions(tokenizer, batch, responses, index)
         frame = samples[["prompt_id", "draw"]].copy()
         started = time.perf_counter()
         scores = training_reward(completions)

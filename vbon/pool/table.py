@@ -33,7 +33,7 @@ def rollout_rows(
     ids = rollouts.response_lists()
     draws = np.arange(len(rollouts)) % (len(rollouts) // len(prompts)) + first_draw
     names = [prompts.prompt_id[index] for index in rollouts.prompt_index.tolist()]
-    texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
+    texts = tokenizer.batch_decode(rollouts.text_lists(), skip_special_tokens=True)
     columns = {"prompt_id": names, "draw": draws, "response": texts, "response_ids": ids}
     columns |= {"finished": rollouts.finished.numpy(), "log_prob": rollouts.log_prob.numpy()}
     return pd.DataFrame(columns)

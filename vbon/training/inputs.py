@@ -113,7 +113,7 @@ class Inputs:
         evaluator = None if watching is None else load_reward_model(watching, size)
 
         def completions(prompts: Prompts, rollouts: Rollouts) -> Completions:
-            return Completions(tokenizer, prompts, rollouts.response_lists())
+            return Completions(tokenizer, prompts, rollouts.text_lists())
 
         def score(prompts: Prompts, rollouts: Rollouts) -> Float64[Tensor, " batch"]:
             reward = reward_model(completions(prompts, rollouts)).reward
