@@ -21,6 +21,9 @@ BATCH = Completions.from_texts(
 )
 
 
+MUTE = "class Mute(Exception):\n    def __str__(self): raise ValueError\n    __repr__ = __str__\n"
+
+
 def folder_of(tmp_path, source, name="length"):
     (tmp_path / SOURCE).write_text(source)
     (tmp_path / NAME).write_text(f"{name}\n")
@@ -69,6 +72,8 @@ def test_files_that_cannot_be_used_are_named(tmp_path):
         ("rows, *, prompts", "int(prompts[0][0]) + int(rows[0]['answer'])", [6, 7, 10]),
         ("responses, /, texts, scale=2", "scale * len(texts[0] + responses[0])", [12, 24, 12]),
         ("prompts, **others", "len(prompts[0]) + len(others)", [4, 4, 4]),
+        ("responses, rows=None", "float(responses[0] == rows[0]['answer'])", [1, 0, 1]),
+        ("texts=None", "len(texts[0])", [5, 8, 5]),
     ],
 )
 def test_a_function_receives_the_views_that_it_names(tmp_path, parameters, value, rewards):
@@ -77,10 +82,12 @@ def test_a_function_receives_the_views_that_it_names(tmp_path, parameters, value
     assert model(BATCH).reward.tolist() == rewards
 
 
-@pytest.mark.parametrize("parameters", ["answers", "texts, completions", "*, answers", ""])
+@pytest.mark.parametrize(
+    "parameters", ["answers", "texts, completions", "*, answers", "", "scale=2", "*texts"]
+)
 def test_parameters_that_are_no_views_are_refused_unrun(tmp_path, parameters):
     folder = folder_of(tmp_path, f"def length({parameters}):\n    raise SystemExit\n")
-    message = r"length has (a parameter '(answers|completions)'|no parameter); accepted: texts, "
+    message = r"length has (a parameter '(answers|completions)'; accepted:|no parameter of) texts, "
     with pytest.raises(ConfigError, match=f"^here: .*{message}"):
         check_function(folder / SOURCE, "length", "here")
     with pytest.raises(ConfigError, match=message):
@@ -89,6 +96,19 @@ def test_parameters_that_are_no_views_are_refused_unrun(tmp_path, parameters):
 
 def test_rows_that_a_task_does_not_keep_are_refused(tmp_path):
     model = load_reward_model(folder_of(tmp_path, "def length(rows): return [1.0] * len(rows)"))
+    with pytest.raises(DataError, match="length reads rows, which prompts of this kind of task do"):
+        model(["a"])
+
+
+@pytest.mark.parametrize("parameters", ["texts, rows=None", "texts, /, *, rows=None, prompts=None"])
+def test_rows_are_left_out_where_the_function_has_a_default(tmp_path, parameters):
+    source = f"def length({parameters}): return [len(t) + (rows is None) for t in texts]"
+    assert load_reward_model(folder_of(tmp_path, source))(["a", "abc"]).reward.tolist() == [2, 4]
+
+
+@pytest.mark.parametrize("parameters", ["rows=None", "texts, rows=None, /"])
+def test_rows_that_a_function_cannot_do_without_are_refused(tmp_path, parameters):
+    model = load_reward_model(folder_of(tmp_path, f"def length({parameters}): return [1.0]"))
     with pytest.raises(DataError, match="length reads rows, which prompts of this kind of task do"):
         model(["a"])
 
@@ -114,26 +134,49 @@ def test_numbers_of_any_library_are_rewards(tmp_path, answer):
     assert model(["a", "ab"]).reward.tolist() == [1, 2]
 
 
-@pytest.mark.parametrize("answer", ["['1', '2']", "[1j, 2]", "[None, 1]", "[1, [2, 3]]", "{1, 2}"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *("['1', '2']", "[1j, 2]", "[None, 1]", "[1, [2, 3]]", "{1, 2}", "[Mute(), Mute()]"),
+        *("np.array(['2026', '2027'], 'M8[D]')", "np.array([1, 2], 'm8[s]')"),
+        *("[np.timedelta64(1), 1]", "np.array([(1.0,), (2.0,)], [('score', float)])"),
+        "np.array([(1, 2)] * 2, [('a', int), ('b', int)])",
+    ],
+)
 def test_answers_of_other_types_are_refused(tmp_path, answer):
-    model = load_reward_model(folder_of(tmp_path, f"def length(texts):\n    return {answer}\n"))
+    source = f"import numpy as np\n{MUTE}def length(texts):\n    return {answer}\n"
+    model = load_reward_model(folder_of(tmp_path, source))
     with pytest.raises(DataError, match=r"^reward: length .* text") as caught:
         model(["a", "b"])
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    "statement", ["raise ValueError('not\\nthis')", "sys.exit('not this')", "1 / 0"]
+    "statement",
+    [
+        *("raise ValueError('not\\nthis')", "sys.exit('not this')", "1 / 0", "raise Mute"),
+        *("raise BaseException('not this')", "raise GeneratorExit('not this')"),
+    ],
 )
 def test_a_function_that_fails_is_named_with_its_text(tmp_path, statement):
     source = (
-        "import sys\ndef length(texts):\n    if 'bad' in texts:\n"
+        f"import sys\n{MUTE}def length(texts):\n    if 'bad' in texts:\n"
         f"        {statement}\n    return [1.0] * len(texts)\n"
     )
     model = load_reward_model(folder_of(tmp_path, source))
-    message = r"^reward: length raised \w+: (not this|division by zero) for 'bad', one of 3 texts; "
+    reasons = r"(not this|division by zero|\(its text cannot be made\))"
+    message = rf"^reward: length raised \w+: {reasons} for 'bad', one of 3 texts; "
     with pytest.raises(DataError, match=message):
         model(["good", "bad", "worse"])
+    (tmp_path / "mine.py").write_text(f"import sys\n{MUTE}{statement}\n")
+    with pytest.raises(ConfigError, match=rf"mine\.py cannot be imported \(\w+: {reasons}\)"):
+        load_function(tmp_path / "mine.py", "length")
+
+
+def test_a_function_can_be_interrupted(tmp_path):
+    model = load_reward_model(folder_of(tmp_path, "def length(texts): raise KeyboardInterrupt"))
+    with pytest.raises(KeyboardInterrupt):
+        model(["good"])
 
 
 @pytest.mark.parametrize(

@@ -284,6 +284,8 @@ THREE = {"num_labels": 3, "id2label": {0: "bad", 1: "middling", 2: "good"}}
         (THREE, 0, 0),
         (THREE, "2", 2),
         (THREE | {"id2label": {0: "neg", 1: "pos", 2: "neutral"}}, None, 1),
+        (THREE | {"id2label": {0: "[bad] {x}", 1: "good (very)", 2: "Good"}}, "[bad] {x}", 0),
+        (THREE | {"id2label": {0: "bad", 1: "good", 2: "Good"}}, "Good", 2),
         ({"num_labels": 2, "id2label": {0: 0, 1: 1}}, 1, 1),
         ({"num_labels": 1}, 0, 0),
     ],
@@ -370,8 +372,17 @@ def test_templates_that_are_absent_or_refuse_are_named(tmp_path):
     made = words()
     made.chat_template = "{{ raise_exception('roles must alternate') }}"
     model = load_reward_model(save(tmp_path / "raises", "bert", made), chat=True)
-    with pytest.raises(DataError, match=r"refuses a conversation \(.*roles must alternate\)"):
+    message = r"refuses its messages \(roles must alternate\); correct them, or give chat: false"
+    with pytest.raises(DataError, match=message):
         model(Completions.from_texts([" good"], ["the film"]))
+
+
+@pytest.mark.parametrize("labels", [1, 3])
+def test_each_label_of_several_has_a_probability_of_its_own(tmp_path, labels):
+    changes = {"num_labels": labels, "problem_type": "multi_label_classification"}
+    folder = save(tmp_path, "bert", **changes)
+    rewards = load_reward_model(folder, label=0)(VARIED)
+    np.testing.assert_allclose(rewards.prob, 1 / (1 + np.exp(-rewards.reward)), rtol=1e-12)
 
 
 def test_a_tokenizer_that_reads_nothing_is_refused(tmp_path):

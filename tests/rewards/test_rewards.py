@@ -123,6 +123,19 @@ def test_a_table_with_a_reward_that_is_not_finite_is_refused(tmp_path):
         TableReward(tmp_path, "exp")(["c"])
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"transform": "log"}, "transform: 'log' is not allowed; accepted: identity, exp"),
+        ({"batch_size": 0}, "batch_size: 0 is not allowed; give a number of at least 1"),
+        ({"batch_size": -1}, "batch_size: -1 is not allowed"),
+    ],
+)
+def test_options_that_no_reward_model_has_are_refused(tmp_path, options, message):
+    with pytest.raises(ConfigError, match=f"^{message}"):
+        load_reward_model(write_rewards(tmp_path, a=1.0), **options)
+
+
 def test_the_kind_of_reward_model_follows_from_its_folder(tmp_path, classifier_folder):
     models = [
         load_reward_model(write_rewards(tmp_path, a=1.0), transform="exp"),

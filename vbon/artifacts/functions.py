@@ -46,7 +46,9 @@ def check_function(file: str | Path, name: str, key: str) -> None:
             needed = needed[: len(needed) - len(node.args.defaults)]
             defaults = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
             needed += [argument for argument, default in defaults if default is None]
-            check_names([argument.arg for argument in needed], f"{file}:{name}", key)
+            every = node.args.posonlyargs + node.args.args + node.args.kwonlyargs
+            names = ([argument.arg for argument in part] for part in (needed, every))
+            check_names(*names, f"{file}:{name}", key)
 
 
 def _imports(tree: ast.Module) -> set[str]:
@@ -102,11 +104,12 @@ def _is_beside(name: str, folder: Path) -> bool:
     return name not in importlib.metadata.packages_distributions()
 
 
-def check_names(needed: Sequence[str], function: str, key: str) -> None:
-    """Refuse parameters without default that are no views.
+def check_names(needed: Sequence[str], every: Sequence[str], function: str, key: str) -> None:
+    """Refuse parameters without default that are no views, and a function of no view.
 
     Args:
-        needed: Names of the parameters.
+        needed: Names of the parameters without default.
+        every: Names of all parameters.
         function: Place of the function, for errors.
         key: Key in the config, for errors.
     """
@@ -116,10 +119,18 @@ def check_names(needed: Sequence[str], function: str, key: str) -> None:
                 f"{key}: {function} has a parameter {name!r}; accepted: {', '.join(VIEWS)}, and "
                 "others with a default"
             )
-    if not needed:
-        raise ConfigError(f"{key}: {function} has no parameter; accepted: {', '.join(VIEWS)}")
+    if not set(VIEWS) & set(every):
+        raise ConfigError(f"{key}: {function} has no parameter of {', '.join(VIEWS)}; give it one")
 
 
 def reason_of(error: BaseException) -> str:
     """Kind and message of an error, in one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return f"{type(error).__name__}: {line_of(error)}"[:300].strip()
+
+
+def line_of(value: object) -> str:
+    """A value of the user's as one line of text, which its own code may fail to give."""
+    try:
+        return " ".join(str(value).split())
+    except Exception:
+        return "(its text cannot be made)"

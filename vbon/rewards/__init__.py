@@ -7,6 +7,7 @@ from vbon.rewards.base import (
     Completions,
     RewardModel,
     Rewards,
+    check_options,
     full_texts,
     replace_unfinished,
 )
@@ -36,7 +37,12 @@ def load_reward_model(
         transform: A name in :data:`vbon.rewards.base.TRANSFORMS`.
         label: Class of a classifier; by default the pointer's, or the positive one.
         chat: Score conversations in the model's chat template; by default as the pointer says.
+
+    Raises:
+        ArtifactError: If no reward model can be loaded from ``path``.
+        ConfigError: If an option or the model cannot be used.
     """
+    check_options(batch_size, transform)
     if (Path(path) / NAME).exists():
         return FunctionReward(path, batch_size, transform)
     if (Path(path) / TABLE).exists():

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 from numpy.typing import NDArray
 
-from vbon.errors import DataError
+from vbon.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -22,6 +22,20 @@ if TYPE_CHECKING:
 Transform = Callable[[NDArray], NDArray]
 TRANSFORMS: dict[str, Transform] = {"identity": lambda reward: reward, "exp": np.exp}
 """Strictly increasing maps of the training reward, in float64."""
+
+
+def check_options(batch_size: int, transform: str) -> None:
+    """Refuse options with which no reward model can score.
+
+    Raises:
+        ConfigError: If there is no such transform, or a batch would have no text.
+    """
+    if transform not in TRANSFORMS:
+        raise ConfigError(
+            f"transform: {transform!r} is not allowed; accepted: {', '.join(TRANSFORMS)}"
+        )
+    if batch_size < 1:
+        raise ConfigError(f"batch_size: {batch_size} is not allowed; give a number of at least 1")
 
 
 def transformed(
@@ -100,7 +114,7 @@ class Completions(Sequence[str]):
     Args:
         tokenizer: Tokenizer of the reference.
         prompts: Prompts of the responses.
-        response_ids: Token ids of the responses.
+        response_ids: Token ids of the responses, without those that ended them.
         index: Position in ``prompts`` of each response's prompt; by default they correspond.
     """
 
@@ -159,8 +173,8 @@ class Completions(Sequence[str]):
         return self._decode([list(ids) for ids in self._response_ids])
 
     @cached_property
-    def messages(self) -> list[list[dict[str, str]] | None]:
-        """Conversation that each prompt ends, as role and content; None if it is no chat."""
+    def messages(self) -> list[list[dict[str, Any]] | None]:
+        """Conversation that each prompt ends, a dictionary per turn; None if it is no chat."""
         return self._parsed("messages")
 
     @cached_property

@@ -12,6 +12,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from vbon.errors import ConfigError, DataError
 from vbon.models import last_token
+from vbon.models.chat import template_fault
 from vbon.models.language_model import device, load_tokenizer
 from vbon.models.loading import load_pretrained
 from vbon.rewards.base import Completions, Rewards, transformed
@@ -131,6 +132,8 @@ class ClassifierReward:
             logits[start : rows.stop] = self._logits(texts, rows)
         raw = logits[:, self._class].numpy()
         reward = transformed(raw, self._transform, texts)
+        if self._model.config.problem_type == "multi_label_classification":
+            return Rewards(reward, torch.sigmoid(logits[:, self._class]).numpy())
         if logits.shape[1] == 1:
             return Rewards(reward, np.full(len(texts), np.nan))
         return Rewards(reward, torch.softmax(logits, 1)[:, self._class].numpy())
@@ -183,8 +186,8 @@ class ClassifierReward:
             ids = self._tokenizer.apply_chat_template(chats, tokenize=True, return_dict=False)
         except Exception as error:  # a template may raise anything
             raise DataError(
-                f"reward: the chat template of {self._path} refuses a conversation "
-                f"({_first_line(error)})"
+                f"reward: the chat template of {self._path} {template_fault(error, chats[0])}, or "
+                "give chat: false"
             ) from error
         limit = self._longest
         self._cut += sum(len(row) > limit for row in ids) if limit is not None else 0
@@ -390,7 +393,8 @@ def _reward_class(config: Any, label: str | int | None, path: str | Path) -> int
     wanted = {"POSITIVE", "POS"} if label is None else {str(label).upper()}
     if label is None and len(names) == 2:
         wanted.add("LABEL_1")
-    classes = [number for number, name in names.items() if name.upper() in wanted]
+    classes = [number for number, name in names.items() if name == str(label)]
+    classes = classes or [number for number, name in names.items() if name.upper() in wanted]
     if label is None and len(names) == 1:
         return 0
     if classes and str(label) in map(str, names) and classes != [int(label)]:

@@ -18,7 +18,14 @@ import numpy as np
 from jaxtyping import Float64
 
 from vbon.artifacts.fingerprint import content_hash, digest
-from vbon.artifacts.functions import FUNCTIONS, VIEWS, check_function, check_names, reason_of
+from vbon.artifacts.functions import (
+    FUNCTIONS,
+    VIEWS,
+    check_function,
+    check_names,
+    line_of,
+    reason_of,
+)
 from vbon.errors import ArtifactError, ConfigError, DataError
 from vbon.rewards.base import Completions, Rewards, transformed
 
@@ -28,6 +35,8 @@ NAME = "function.txt"
 """File with the function's name."""
 _PROBED = 8  # texts of the first batch that a function scores again
 _REPEATS = 16  # answers compared, so that two values at random do not agree by chance
+_NO_NUMBERS = (str, bytes, complex, np.flexible, np.datetime64, np.timedelta64)
+"""Types that NumPy turns into numbers, though they are none."""
 _EQUAL = {"rtol": 0.0, "atol": 0.0}
 _CLOSE = {"rtol": 1e-3, "atol": 1e-4}  # a model's rounding depends on the batch
 
@@ -69,8 +78,10 @@ def _import(file: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # a user's file may raise anything
+    except BaseException as error:  # a user's file may raise anything
         del sys.modules[name]
+        if isinstance(error, KeyboardInterrupt):
+            raise
         raise ConfigError(f"callable: {file} cannot be imported ({reason_of(error)})") from error
     return module
 
@@ -107,7 +118,8 @@ def views_of(function: Callable[..., Any], where: str) -> dict[str, bool]:
         return {"texts": False}
     several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     single = [p for p in parameters if p.kind not in several]
-    check_names([p.name for p in single if p.default is p.empty], where, "callable")
+    needed = [p.name for p in single if p.default is p.empty]
+    check_names(needed, [p.name for p in single], where, "callable")
     return {p.name: p.kind is not p.POSITIONAL_ONLY for p in single if p.name in VIEWS}
 
 
@@ -149,10 +161,12 @@ class FunctionReward:
         batch = texts if isinstance(texts, Completions) else Completions.from_texts(texts)
         views = {name: getattr(batch, name) for name in self._views}
         if "rows" in views and any(row is None for row in views["rows"]):
-            raise DataError(
-                f"reward: {self._name} reads rows, which prompts of this kind of task do not have; "
-                "use the kind prompts, or a function of texts, prompts and responses"
-            )
+            if len(views) == 1 or not _is_optional(self._function, "rows"):
+                raise DataError(
+                    f"reward: {self._name} reads rows, which prompts of this kind of task do not "
+                    "have; use the kind prompts, or a function of texts, prompts and responses"
+                )
+            del views["rows"]
         raw = np.empty(len(batch))
         for start in range(0, len(batch), self._batch_size):
             part = slice(start, start + self._batch_size)
@@ -167,7 +181,9 @@ class FunctionReward:
         shown = next(iter(views.values()))
         try:
             answer = self._answer(views)
-        except (Exception, SystemExit) as error:  # a user's function may raise anything
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a user's function may raise anything
             text, reason = self._failing(views), reason_of(error)
             raise DataError(
                 f"reward: {self._name} raised {reason} for {_quoted(text)}, one of {len(shown)} "
@@ -176,11 +192,10 @@ class FunctionReward:
             ) from error
         numbers = _numbers(answer)
         if numbers is None or numbers.size != len(shown) or numbers.shape[:1] != (len(shown),):
-            listed = " ".join(str(answer).split())[:60]
             raise DataError(
                 f"reward: {self._name} was given {len(shown)} {next(iter(views))} and returned "
-                f"{type(answer).__name__} {listed}; it must return one number per text, of which "
-                f"the first is {_quoted(shown[0])}"
+                f"{type(answer).__name__} {line_of(answer)[:60]}; it must return one number per "
+                f"text, of which the first is {_quoted(shown[0])}"
             )
         numbers = numbers.reshape(len(shown))
         bad = np.flatnonzero(~np.isfinite(numbers))
@@ -193,13 +208,11 @@ class FunctionReward:
 
     def _answer(self, views: Mapping[str, list[Any]]) -> Any:
         """The function's return value; the lists are its own, which it may change."""
-        lists = {name: list(views[name]) for name in self._views}
+        lists = {name: list(items) for name, items in views.items()}
         if "rows" in lists:
             lists["rows"] = copy.deepcopy(lists["rows"])
-        positional = [lists[name] for name, is_named in self._views.items() if not is_named]
-        answer = self._function(
-            *positional, **{name: lists[name] for name, is_named in self._views.items() if is_named}
-        )
+        positional = [lists.pop(name) for name in views if not self._views[name]]
+        answer = self._function(*positional, **lists)
         return list(answer) if isinstance(answer, Iterator) else answer
 
     def _failing(self, views: Mapping[str, list[Any]]) -> Any:
@@ -208,7 +221,9 @@ class FunctionReward:
         for index, text in enumerate(shown):
             try:
                 self._answer(_select(views, slice(index, index + 1)))
-            except (Exception, SystemExit):
+            except KeyboardInterrupt:
+                raise
+            except BaseException:
                 return text
         return shown[0]
 
@@ -234,6 +249,14 @@ class FunctionReward:
                 )
 
 
+def _is_optional(function: Callable[..., Any], name: str) -> bool:
+    """Return True if a function can be called without a parameter, whatever others it is given."""
+    parameter = inspect.signature(function).parameters[name]
+    return parameter.default is not parameter.empty and parameter.kind is not (
+        parameter.POSITIONAL_ONLY
+    )
+
+
 def _select(views: Mapping[str, list[Any]], part: slice) -> dict[str, list[Any]]:
     return {name: items[part] for name, items in views.items()}
 
@@ -253,8 +276,8 @@ def _numbers(answer: Any) -> Float64[np.ndarray, "..."] | None:
         if isinstance(array, np.ma.MaskedArray):
             return None
         plain = np.asarray(array)
-        if plain.dtype.kind in "USc" or (
-            plain.dtype.kind == "O" and any(isinstance(item, str | bytes) for item in plain.flat)
+        if plain.dtype.kind not in "biufO" or (
+            plain.dtype.kind == "O" and any(isinstance(item, _NO_NUMBERS) for item in plain.flat)
         ):
             return None
         return plain.astype(np.float64)
