@@ -9,6 +9,7 @@ from scipy.stats import chi2_contingency
 from support import Language, assert_ends, make_gpt2, make_table, p_value
 
 from vbon.batches import Prompts
+from vbon.errors import ConfigError, DataError
 from vbon.models.language_model import hidden_states, make_value_head, pack, token_log_probs
 from vbon.sampling import decode as sampling
 from vbon.sampling.decode import inverse_cdf, sample
@@ -207,3 +208,27 @@ def test_responses_may_all_end_at_once():
     assert rollouts.finished.all()
     assert rollouts.response_mask.sum() == len(rollouts)
     assert rollouts.response_ids.shape == (8, 9)
+
+
+@pytest.mark.parametrize(
+    ("ids", "options", "kind", "message"),
+    [
+        ([], {}, DataError, "prompt 'b' is empty; give at least one token, each from 0 to 19"),
+        ([5, 20], {}, DataError, "prompt 'b' has id 20; give"),
+        ([-1], {}, DataError, "prompt 'b' has id -1; give"),
+        ([5] * 30, {}, ConfigError, "max_new_tokens: 3 after a prompt of 30 tokens exceeds .* 32;"),
+        ([5], {"tokens": 0}, ConfigError, "max_new_tokens: 0 is not allowed; give a number of"),
+        ([5], {"draws": 0}, ConfigError, "draws: 0 is not allowed"),
+        ([5], {"temperature": 0}, ConfigError, "temperature: 0 is not allowed; give a number ab"),
+        ([5], {"temperature": -0.5}, ConfigError, "temperature: -0.5 is not allowed"),
+        ([5], {"temperature": math.nan}, ConfigError, "temperature: nan is not allowed"),
+    ],
+)
+def test_what_a_model_cannot_answer_is_refused(ids, options, kind, message):
+    prompts = Prompts.from_lists([[5], ids], ["a", "b"])
+    with pytest.raises(kind, match=f"^{message}"):
+        draw(make_gpt2(), prompts, **options)
+
+
+def test_prompt_and_response_may_fill_the_context():
+    assert len(draw(make_gpt2(), Prompts.from_lists([[5] * 29], ["a"]))) == 8

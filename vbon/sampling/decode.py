@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from vbon.batches import Prompts, Rollouts
+from vbon.errors import ConfigError, DataError
+from vbon.models.context import context_length
 from vbon.models.language_model import make_decoder, output_logits
 from vbon.seeding import derive_seed
 
@@ -76,6 +78,31 @@ def prompt_seeds(prompts: Prompts, seed: int) -> list[int]:
     return seeds
 
 
+def _check(
+    model: PreTrainedModel, prompts: Prompts, draws: int, max_new_tokens: int, temperature: float
+) -> None:
+    """Refuse what a model would answer with an error of its own, or with no error."""
+    for name, value in {"draws": draws, "max_new_tokens": max_new_tokens}.items():
+        if value < 1:
+            raise ConfigError(f"{name}: {value} is not allowed; give a number of at least 1")
+    if not 0 < temperature < math.inf:
+        raise ConfigError(f"temperature: {temperature} is not allowed; give a number above 0")
+    size = model.config.get_text_config(decoder=True).vocab_size
+    for name, ids in zip(prompts.prompt_id, prompts.id_lists(), strict=True):
+        wrong = next((token for token in ids if not 0 <= token < size), None)
+        if not ids or wrong is not None:
+            fault = "is empty" if not ids else f"has id {wrong}"
+            raise DataError(
+                f"prompt {name!r} {fault}; give at least one token, each from 0 to {size - 1}"
+            )
+    longest, limit = int(prompts.lengths.max()), context_length(model.config)
+    if limit is not None and longest + max_new_tokens > limit:
+        raise ConfigError(
+            f"max_new_tokens: {max_new_tokens} after a prompt of {longest} tokens exceeds the "
+            f"model's context of {limit}; lower it, or give shorter prompts"
+        )
+
+
 @torch.no_grad()
 def sample(
     model: PreTrainedModel,
@@ -105,7 +132,12 @@ def sample(
 
     Returns:
         Rollouts ordered by prompt, then by draw.
+
+    Raises:
+        ConfigError: If an option cannot be used, or the model's context is too short.
+        DataError: If a prompt is empty or has ids that the model does not.
     """
+    _check(model, prompts, draws, max_new_tokens, temperature)
     prompts, home = prompts.to(model.device), prompts.ids.device
     decoder = make_decoder(model, prompts, draws, max_new_tokens)
     rows, device = len(prompts) * draws, prompts.ids.device
