@@ -250,9 +250,19 @@ def test_training_by_any_path_gives_a_policy_whose_log_probs_are_its_own(name, l
     check(load_language_model(tmp_path), temperature=1.0)
 
 
-@pytest.mark.parametrize("trainable", ["top_k", "lora"])
-def test_parts_of_a_slow_model_can_be_trained(trainable):
-    reference = architectures.make("gemma2")
+@pytest.mark.parametrize(
+    ("name", "trainable"),
+    [
+        ("gemma2", "top_k"),
+        ("gemma2", "lora"),
+        ("jamba", "lora"),  # reads the weights of dt_proj without calling it
+        ("llama4_text", "lora"),  # has routers that are linear layers and return more
+        ("phimoe", "lora"),
+        ("recurrent_gemma", "lora"),  # keeps states with their graph
+    ],
+)
+def test_parts_of_a_slow_model_can_be_trained(name, trainable):
+    reference = architectures.make(name)
     policy = make_trainable(copy.deepcopy(reference), trainable, top_k=1, lora_rank=2)
     prompts, ids = PROMPTS.select(torch.tensor([0, 1])), torch.tensor([[20, 21], [22, 23]])
     log_probs = token_log_probs(policy, prompts, ids, ids > 0)
@@ -261,6 +271,7 @@ def test_parts_of_a_slow_model_can_be_trained(trainable):
     with torch.no_grad():
         for parameter in policy.parameters():
             if parameter.requires_grad:
+                assert parameter.grad is not None
                 parameter += 0.05 * parameter.grad.sign()
     check(merged(policy))
 

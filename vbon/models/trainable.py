@@ -90,6 +90,10 @@ def merged(policy: PreTrainedModel) -> PreTrainedModel:
         return policy
     from peft.tuners.lora import LoraLayer
 
+    for module in policy.modules():  # some keep the states of their last pass, with a graph
+        for name, value in vars(module).items():
+            if isinstance(value, torch.Tensor) and value.grad_fn is not None:
+                setattr(module, name, value.detach())
     plain = copy.deepcopy(policy)
     for name, module in list(plain.named_modules()):
         if isinstance(module, LoraLayer):
@@ -140,7 +144,10 @@ def _add_lora(policy: PreTrainedModel, rank: int, alpha: float, seed: int) -> Pr
     linear = {
         f"{prefix}.{name}": module
         for name, module in blocks.named_modules()
-        if isinstance(module, (nn.Linear, Conv1D))
+        # Routers of experts are linear layers that return more; dt_proj of mamba layers has weights
+        # that are read without calling it.
+        if type(module).forward in (nn.Linear.forward, Conv1D.forward)
+        and not name.endswith("dt_proj")
     }
     from peft import LoraConfig, inject_adapter_in_model  # slow to import
 
