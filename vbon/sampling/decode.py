@@ -88,13 +88,16 @@ def _check(
     if not 0 < temperature < math.inf:
         raise ConfigError(f"temperature: {temperature} is not allowed; give a number above 0")
     size = model.config.get_text_config(decoder=True).vocab_size
-    for name, ids in zip(prompts.prompt_id, prompts.id_lists(), strict=True):
-        wrong = next((token for token in ids if not 0 <= token < size), None)
-        if not ids or wrong is not None:
-            fault = "is empty" if not ids else f"has id {wrong}"
-            raise DataError(
-                f"prompt {name!r} {fault}; give at least one token, each from 0 to {size - 1}"
-            )
+    columns = torch.arange(prompts.ids.shape[1], device=prompts.ids.device)
+    wrong = (columns < prompts.lengths[:, None]) & ((prompts.ids < 0) | (prompts.ids >= size))
+    bad = (wrong.any(1) | (prompts.lengths < 1)).nonzero()
+    if len(bad):
+        row = int(bad[0])
+        fault = f"has id {prompts.ids[row][wrong[row]][0]}" if wrong[row].any() else "is empty"
+        raise DataError(
+            f"prompt {prompts.prompt_id[row]!r} {fault}; give at least one token, each from 0 to "
+            f"{size - 1}"
+        )
     longest, limit = int(prompts.lengths.max()), context_length(model.config)
     if limit is not None and longest + max_new_tokens > limit:
         raise ConfigError(
