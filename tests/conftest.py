@@ -1,14 +1,22 @@
-"""Fixtures shared by several test modules, built from ``support`` and ``checkout``."""
+"""Fixtures shared by several test modules, built from ``support`` and ``checkout``.
+
+Fixtures import what they need: pytest-xdist imports this file also where it runs no test.
+"""
 
 import pytest
-import torch
-from checkout import BUILT, BUILT_POINTS, SWEEP, make_checkout, make_once, run
-from support import Language, save_classifier, save_reference
-from transformers.utils.logging import disable_progress_bar
+import typechecking
+
+
+def pytest_configure():
+    """Check annotations, in all modules of the package that are imported from now on."""
+    typechecking.install()
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _quiet_and_one_thread():
+    import torch
+    from transformers.utils.logging import disable_progress_bar
+
     torch.set_num_threads(1)
     disable_progress_bar()
 
@@ -16,30 +24,40 @@ def _quiet_and_one_thread():
 @pytest.fixture
 def generator():
     """A new seeded generator."""
+    import torch
+
     return torch.Generator().manual_seed(0)
 
 
 @pytest.fixture(scope="session")
 def language():
     """An enumerable language with distinct rewards."""
+    from support import Language
+
     return Language()
 
 
 @pytest.fixture(scope="session")
 def tied_language():
     """The same language with rewards of a few levels."""
+    from support import Language
+
     return Language(levels=1.0)
 
 
 @pytest.fixture(scope="session")
 def reference_folder(tmp_path_factory):
     """A saved GPT-2 with its tokenizer."""
+    from support import save_reference
+
     return save_reference(tmp_path_factory.mktemp("models") / "reference")
 
 
 @pytest.fixture(scope="session")
 def classifier_folder(tmp_path_factory):
     """A saved DistilBERT classifier with its tokenizer."""
+    from support import save_classifier
+
     return save_classifier(tmp_path_factory.mktemp("models") / "reward_model")
 
 
@@ -54,6 +72,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def swept(tmp_path_factory):
     """A checkout with its own package and the finished sweep of :data:`checkout.SWEEP`."""
+    from checkout import SWEEP, make_checkout, make_once, run
 
     def make(folder):
         run(make_checkout(folder, SWEEP, code=True), "--cores", "2")
@@ -64,6 +83,7 @@ def swept(tmp_path_factory):
 @pytest.fixture(scope="session")
 def built(tmp_path_factory):
     """A checkout with its own package and the workflow of :data:`checkout.BUILT` up to points."""
+    from checkout import BUILT, BUILT_POINTS, make_checkout, make_once, run
 
     def make(folder):
         run(make_checkout(folder, BUILT, code=True), "--cores", "2", *BUILT_POINTS)
