@@ -1,6 +1,7 @@
 """Steps: their words, their shell commands, their provenance, and the code that each depends on."""
 
 import ast
+import functools
 import importlib.util
 import json
 import shutil
@@ -275,6 +276,7 @@ class Copy:
         with pytest.MonkeyPatch.context() as patch:
             patch.setitem(sys.modules, spec.name, self.hashes)
             spec.loader.exec_module(self.hashes)
+        self.hashes._file = functools.cache(self.hashes._file)  # no file comes or goes
         self.roots = {name: step.roots() for name, step in steps.steps().items()}
         self.reached = {name: self.hashes.reached(*roots) for name, roots in self.roots.items()}
         self.steps_of = defaultdict(set)

@@ -1,8 +1,5 @@
 """Rows of the comparison from what runs leave on disk."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -141,11 +138,6 @@ def test_costs_have_their_columns(tmp_path):
     untrained = record()
     del untrained["seconds"], untrained["updates"]
     assert cost_of(untrained, measurement)["updates"] == 0
-
-
-def test_points_are_computed_without_torch():
-    code = "import sys, vbon.evaluation.points as _; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_points_of_a_study_record_how_log_f_was_estimated(tmp_path):

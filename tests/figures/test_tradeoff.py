@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import cache
 
 import matplotlib as mpl
 import numpy as np
@@ -41,7 +42,15 @@ def tables(points):
         "attainment": attainment_bands(points, 0, 50),
         "pareto": pareto_table(points, 0, 50),
         "equivalence": equivalence_table(points, study(points)),
+        "oracle_curves": None,
     }
+
+
+@pytest.fixture(scope="module")
+def drawn(tables, tmp_path_factory):
+    """Folder in which whole figures are drawn once, and the table of the figure of a name."""
+    folder = tmp_path_factory.mktemp("drawn")
+    return folder, cache(lambda name: FIGURES[name](tables, folder / name))
 
 
 @pytest.fixture(scope="module")
@@ -184,10 +193,11 @@ def test_unusable_tables_are_refused_before_anything_is_written(points, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_lower_panel_holds_attainment_minus_best_of_n(tables, tmp_path):
+def test_lower_panel_holds_attainment_minus_best_of_n(tables, drawn):
     """For the win rate against the closed form: what is drawn plus best-of-n is the attainment."""
-    table = FIGURES["figure7a"](tables, tmp_path / "figure7a")
-    read = pd.read_csv(tmp_path / "figure7a.csv")
+    folder, draw = drawn
+    table = draw("figure7a")
+    read = pd.read_csv(folder / "figure7a.csv")
     pd.testing.assert_frame_equal(read, table, check_dtype=False, rtol=1e-15)
     panel = table[table["series"] == "below_best_of_n"]
     bands = tables["attainment"].query("axes == 'win_rate' and method != 'best_of_n'")
@@ -201,8 +211,8 @@ def test_lower_panel_holds_attainment_minus_best_of_n(tables, tmp_path):
         assert (inside[drawn] + level).to_numpy() == pytest.approx(inside[whole], abs=2e-4)
 
 
-def test_lower_panel_of_a_reward_is_against_the_measured_best_of_n(tables, tmp_path):
-    table = FIGURES["figure2b"](tables, tmp_path / "figure2b")
+def test_lower_panel_of_a_reward_is_against_the_measured_best_of_n(tables, drawn):
+    table = drawn[1]("figure2b")
     panel = table[table["series"] == "below_best_of_n"]
     bands = tables["attainment"].query("axes == 'reward_prob'").set_index(["method", "kl"])
     best = table[table["series"] == "best_of_n_mean"].sort_values("kl")
@@ -212,19 +222,18 @@ def test_lower_panel_of_a_reward_is_against_the_measured_best_of_n(tables, tmp_p
     assert beyond["metric"].to_numpy() == pytest.approx(expected.to_numpy() - last)
 
 
-def test_shares_in_the_legend_are_those_of_the_table(tables, tmp_path):
-    table = FIGURES["figure2a"](tables, tmp_path / "figure2a")
-    drawn = table[table["series"] == "share"].set_index("method")
+def test_shares_in_the_legend_are_those_of_the_table(tables, drawn):
+    table = drawn[1]("figure2a")
+    shown = table[table["series"] == "share"].set_index("method")
     known = tables["pareto"].query("front == 'paper' and axes == 'win_rate'").set_index("method")
-    assert set(drawn.index) == set(known.index)
+    assert set(shown.index) == set(known.index)
     for ours, theirs in (("metric", "share"), ("metric_low", "share_low")):
-        assert drawn[ours].sort_index().tolist() == known[theirs].sort_index().tolist()
-    assert drawn["metric"].sum() == pytest.approx(1)
+        assert shown[ours].sort_index().tolist() == known[theirs].sort_index().tolist()
+    assert shown["metric"].sum() == pytest.approx(1)
 
 
-def test_figure_7_adds_best_of_n_sft_to_figure_2(tables, tmp_path):
-    second = FIGURES["figure2a"](tables, tmp_path / "figure2a").query("series == 'run'")
-    seventh = FIGURES["figure7a"](tables, tmp_path / "figure7a").query("series == 'run'")
+def test_figure_7_adds_best_of_n_sft_to_figure_2(drawn):
+    second, seventh = (drawn[1](name).query("series == 'run'") for name in ("figure2a", "figure7a"))
     assert set(seventh["method"]) - set(second["method"]) == {"bon_sft"}
     both = seventh[seventh["method"] != "bon_sft"].reset_index(drop=True)
     pd.testing.assert_frame_equal(both, second.reset_index(drop=True))
@@ -287,18 +296,23 @@ def test_exact_optima_are_drawn_in_both_panels(name, axis, tables, exact, tmp_pa
     assert svg.count("exact optimum of") == 2
 
 
-def test_figures_do_without_the_table_of_optima(tables, tmp_path):
-    table = FIGURES["figure2a"]({**tables, "oracle_curves": None}, tmp_path / "figure2a")
-    assert not set(table["series"]) & {"optimum", "resolved", "optimum_below_best_of_n"}
+def test_figures_do_without_the_table_of_optima(drawn):
+    assert not set(drawn[1]("figure2a")["series"]) & {
+        "optimum",
+        "resolved",
+        "optimum_below_best_of_n",
+    }
 
 
-def test_markers_beyond_the_limit_are_white_inside(tables, exact, tmp_path):
+def test_markers_beyond_the_limit_are_white_inside(tables, drawn, exact, tmp_path):
     """Filled vBoN points fewer by as many as are beyond the largest n that the pool resolves."""
-    counts = []
-    for name, optima in (("with", exact), ("without", None)):
-        FIGURES["figure2a"]({**tables, "oracle_curves": optima}, tmp_path / name)
-        svg = (tmp_path / f"{name}.svg").read_text()
-        counts.append(svg.count("stroke: #0072b2; stroke-width: 0.9"))
+    folder, draw = drawn
+    draw("figure2a")
+    FIGURES["figure2a"]({**tables, "oracle_curves": exact}, tmp_path / "figure2a")
+    counts = [
+        (parent / "figure2a.svg").read_text().count("stroke: #0072b2; stroke-width: 0.9")
+        for parent in (tmp_path, folder)
+    ]
     assert counts[0] > counts[1]
 
 
