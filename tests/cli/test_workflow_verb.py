@@ -151,16 +151,15 @@ def test_a_stale_lock_that_stays_is_explained(checkout, started, capsys):
         ),
     ],
 )
-def test_a_failing_job_is_named_only_if_there_is_one(checkout, rule, words):
+def test_a_failing_job_is_named_only_if_there_is_one(checkout, capsys, rule, words):
     (checkout / "Snakefile").write_text(rule)
     (checkout / "logs").mkdir()
     (checkout / "logs/old.log").write_text("vbon y: of yesterday")
     os.utime(checkout / "logs/old.log", (1, 1))
-    command = [sys.executable, "-m", "vbon.cli", "workflow", "--cores", "1"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert words in done.stderr
-    assert "of yesterday" not in done.stderr
+    assert main(["workflow", "--cores", "1"]) == 1
+    printed = capsys.readouterr().err
+    assert words in printed
+    assert "of yesterday" not in printed
 
 
 def test_a_second_writer_of_a_results_folder_is_refused(checkout, started, capsys, tmp_path):
