@@ -3,6 +3,9 @@
 Fixtures import what they need: pytest-xdist imports this file also where it runs no test.
 """
 
+import functools
+import os
+
 import pytest
 import typechecking
 
@@ -19,6 +22,26 @@ def _quiet_and_one_thread():
 
     torch.set_num_threads(1)
     disable_progress_bar()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _package_is_read_once():
+    """What the package's own code reaches is found once; its source stays as it is meanwhile."""
+    from vbon.artifacts import fingerprint, steps
+
+    package = fingerprint.PACKAGE
+
+    def once(find):
+        found = functools.cache(find)
+
+        def look_up(*roots):
+            own = all(str(root).startswith(("vbon.", f"{package}/")) for root in roots)
+            same = package == fingerprint.PACKAGE and "VBON_METHODS" not in os.environ
+            return (found if own and same else find)(*roots)
+
+        return look_up
+
+    fingerprint.reached, steps.uses_of = once(fingerprint.reached), once(steps.uses_of)
 
 
 @pytest.fixture
