@@ -56,10 +56,8 @@ class Registry:
         Raises:
             ConfigError: If two files give the same name, or the user's folder does not exist.
         """
-        files: dict[str, Path] = {}
-        for file in (file for folder in self._folders() for file in sorted(folder.glob("*.py"))):
-            if not _registers(file, file.stat().st_mtime_ns):
-                continue
+        files = dict(_in_package(self._folder))
+        for file in (file for folder in self._folders()[1:] for file in _registering(folder)):
             if file.stem in files:
                 raise ConfigError(
                     f"{self._word} {file.stem!r} is defined by two files, {files[file.stem]} and "
@@ -93,6 +91,18 @@ class Registry:
             )
         _load(files[name], self._folder)
         return self.classes[name]
+
+
+@cache
+def _in_package(folder: Path) -> dict[str, Path]:
+    """Files of the package by name; unlike a user's, they stay as they are in a process."""
+    return {file.stem: file for file in _registering(folder)}
+
+
+def _registering(folder: Path) -> list[Path]:
+    """Files of a folder that register a class."""
+    files = sorted(folder.glob("*.py"))
+    return [file for file in files if _registers(file, file.stat().st_mtime_ns)]
 
 
 @cache
