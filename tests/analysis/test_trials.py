@@ -25,7 +25,7 @@ def table(**trials):
         name: {**COST, "method": name.split("_")[0], "trial": name[-1], "budget": {"updates": 9}}
         for name in trials
     }
-    return trials_table(trials, trained).set_index(["method", "trial"])
+    return trials_table(trials, trained, seed=0, replicates=400).set_index(["method", "trial"])
 
 
 def test_settings_at_the_compared_kls_give_their_own_win_rates():
@@ -58,3 +58,20 @@ def test_the_best_is_marked_in_each_method_and_diverged_runs_are_left_out():
         dpo_a=runs([(0.5, 0.5), (2.0, 0.6)], seeds=2),
     )
     assert trials.loc[lambda rows: rows["best"]].index.tolist() == [("ppo", "b"), ("dpo", "a")]
+
+
+def test_the_standard_error_of_a_lead_is_that_of_means_over_seeds():
+    """With one setting at the smallest compared KL, all compared win rates are its own."""
+    deviations = {"a": 0.01, "b": 0.03}
+
+    def trial(mean, deviation):
+        return runs([(0.5, mean)], seeds=4).assign(
+            win_rate=mean + deviation * np.array([-1, -1, 1, 1])
+        )
+
+    trials = table(vbon_a=trial(0.7, deviations["a"]), vbon_b=trial(0.8, deviations["b"]))
+    se = sum(deviation**2 / 3 for deviation in deviations.values()) ** 0.5
+    lead = trials[["behind", "behind_se"]]
+    assert lead.loc[("vbon", "a")].tolist() == pytest.approx([0.1, se], rel=4 / 800**0.5)
+    assert lead.loc[("vbon", "b")].tolist() == [0, 0]
+    assert trials["reaches"].tolist() == [0.5, 0.5]

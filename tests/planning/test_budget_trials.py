@@ -17,8 +17,10 @@ ROOT = Path(__file__).parent.parent.parent
 CONFIG, TUNING = (
     yaml.safe_load((ROOT / name).read_text()) for name in ("config.yaml", "config/tuning.yaml")
 )
-ONLINE = {"warm_start", "warm_start_batch", "iterations", "learning_rate", "tilt_floor"}
-OFFLINE = {"updates", "learning_rate", "blocks"}
+LOOP = {"start", "learning_rate"}
+WARM_START = {"warm_start", "warm_start_batch", "warm_start_rate"}
+ONLINE = LOOP | WARM_START | {"iterations", "tilt_floor"}
+OFFLINE = LOOP | {"updates", "blocks"}
 
 
 def plan(*overlays):
@@ -37,7 +39,7 @@ def test_every_method_has_as_many_trials_at_each_level(tuning):
     costs = tuning.costs["sentiment"].values()
     methods = {cost["method"] for cost in costs}
     assert methods == {"ppo", "vbon", "dpo", "bonbon", "bon_sft"}
-    for level, number in {1: 6, 4: 4}.items():
+    for level, number in {1: 8, 4: 4}.items():
         cells = [cost for cost in costs if cost["level"] == level]
         assert sorted(cost["method"] for cost in cells) == sorted([*methods] * number)
         assert max(cost["cost"] for cost in cells) <= level
@@ -61,8 +63,8 @@ def test_costs_are_those_of_single_runs_in_units_of_the_first_trial(tuning):
 def test_a_trial_above_its_level_is_refused_before_any_work():
     budget = {"ppo": {"warm_start": 0, "iterations": 25}}
     study = {"run_methods": ["ppo"], "budgets": budget}
-    overlay = {"sentiment": {"studies": {"x1-ppo-g": study}}}
-    message = r"sentiment\.studies\.x1-ppo-g: a run costs 1\.042 times .* at most 1"
+    overlay = {"sentiment": {"studies": {"x1-ppo-z": study}}}
+    message = r"sentiment\.studies\.x1-ppo-z: a run costs 1\.042 times .* at most 1"
     with pytest.raises(ConfigError, match=message):
         plan(TUNING, overlay)
 
@@ -72,9 +74,9 @@ def test_a_trial_above_its_level_is_refused_before_any_work():
 )
 def test_a_trial_needs_runs_and_a_budget_of_its_method(study):
     complete = {"run_methods": ["reference"], "methods": {"vbon": {"n": [3]}}, **study}
-    overlay = {"sentiment": {"budgets": {}, "studies": {"x1-vbon-g": complete}}}
+    overlay = {"sentiment": {"budgets": {}, "studies": {"x1-vbon-z": complete}}}
     with pytest.raises(
-        ConfigError, match=r"studies\.x1-vbon-g: .* run_methods: \[vbon\] and budgets"
+        ConfigError, match=r"studies\.x1-vbon-z: .* run_methods: \[vbon\] and budgets"
     ):
         plan(TUNING, overlay)
 

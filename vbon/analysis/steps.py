@@ -221,13 +221,13 @@ def unequal(
     return unequal_table(read_table(path, "rewards"), points, studies)
 
 
-@step(is_light=True)
-def trials(trial_points: Named, trained: dict[str, Any]) -> pd.DataFrame:
+@step
+def trials(trial_points: Named, trained: dict[str, Any], seed: int, bootstrap: int) -> pd.DataFrame:
     """Trials of budgets within a common cost, and the best of each method."""
     from vbon.analysis.trials import trials_table
 
     points = {study: read_either(path) for study, path in trial_points.items()}
-    return trials_table(points, trained)
+    return trials_table(points, trained, seed, bootstrap)
 
 
 @step(needs_gpu=True)

@@ -418,6 +418,8 @@ OWN = {
         "tokens": "Tokens that one run draws while it is trained, at most.",
         **{f"win_rate_{kl}": f"Best win rate within {kl} nats of KL." for kl in ("0.5", "1", "2")},
         "win_rate": "Mean of these three.",
+        "behind": "Largest mean of the method at this level minus this one.",
+        "behind_se": "Its standard error, over training seeds and prompts.",
         "best": "True for the largest mean of a method at this level.",
     },
     "table1": {
