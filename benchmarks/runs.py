@@ -54,7 +54,8 @@ class Passes:
             (generic, "hidden_states"),
             (generic.Decoder, "step"),
             (PreTrainedModel, "__call__"),
-            (torch.nn.Linear, "forward"),  # the output layer and the value head
+            (fast, "linear"),  # of the output layer
+            (torch.nn.Linear, "forward"),  # of the value head
             (torch.Tensor, "backward"),
             (torch.optim.AdamW, "step"),
         ]

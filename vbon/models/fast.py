@@ -8,11 +8,13 @@ response, so a prompt with 600 responses is encoded and stored once. Both agree 
 """
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -169,36 +171,70 @@ class Rotation:
 _SMALL = 2**20  # multiply-adds up to which one call of oneDNN costs more than it saves
 
 
-def linear(module: nn.Module, x: Tensor, onednn: bool = False) -> Tensor:
+def linear(module: nn.Module, x: Float[Tensor, "rows inner"]) -> Float[Tensor, "rows outer"]:
     """Output of a linear layer, of Hugging Face's ``Conv1D`` or of the adapted form of either.
 
-    Args:
-        module: The layer.
-        x: Its input, [rows, width].
-        onednn: If True, large products without gradient on a processor are computed by oneDNN,
-            which on some processors is more than twice as fast as PyTorch's default library.
+    Large products on a processor, and those of their gradients, are computed by oneDNN, which on
+    some processors is more than twice as fast as PyTorch's default library.
     """
-    if type(module) is Conv1D:  # its weight is [in, out]
-        return torch.addmm(module.bias, x, module.weight)
     if hasattr(module, "lora_A"):
-        return _adapted(module, x, onednn)
-    if onednn and type(module) is nn.Linear and _suits_onednn(module.weight, x):
-        return torch.ops.mkldnn._linear_pointwise(x, module.weight, module.bias, "none", [], "")
-    return module(x)
+        return _adapted(module, x)
+    if type(module) not in (nn.Linear, Conv1D):
+        return module(x)
+    weight = module.weight if type(module) is nn.Linear else module.weight.t()
+    if _suits_onednn(weight, x):
+        return _Product.apply(x, weight, module.bias)
+    return F.linear(x, weight, module.bias)
+
+
+def output_logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
+    """Logits of the next token from final hidden states."""
+    return linear(model.get_output_embeddings(), hidden)
 
 
 def _suits_onednn(weight: Tensor, x: Tensor) -> bool:
     return (
-        not torch.is_grad_enabled()
-        and x.device.type == "cpu"
+        x.device.type == "cpu"
+        and x.dim() == 2
         and x.dtype == weight.dtype == torch.float32
-        and not torch.is_autocast_enabled("cpu")
         and x.numel() * len(weight) > _SMALL
+        and not torch.is_autocast_enabled("cpu")
         and torch.backends.mkldnn.is_available()
     )
 
 
-def _adapted(module: nn.Module, x: Tensor, onednn: bool) -> Tensor:
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+class _Product(torch.autograd.Function):
+    """``F.linear`` by oneDNN; inputs may have any strides."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _product(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        of_x, of_weight, of_bias = ctx.needs_input_grad
+        return (
+            _product(grad, weight.t()) if of_x else None,
+            _gradient_of_weight(x, grad) if of_weight else None,
+            grad.sum(0) if of_bias else None,
+        )
+
+
+def _gradient_of_weight(x: Tensor, grad: Tensor) -> Tensor:
+    """``grad.T @ x``; oneDNN copies its first factor, so this is the smaller one."""
+    if x.shape[1] < grad.shape[1]:
+        return _product(x.t(), grad.t()).t()
+    return _product(grad.t(), x.t())
+
+
+def _adapted(module: nn.Module, x: Tensor) -> Tensor:
     """Output of a layer with a low-rank update, added in place instead of by a full product."""
     adapters = module.active_adapters
     if len(adapters) != 1 or module.merged or module.disable_adapters or module.lora_variant:
@@ -206,7 +242,7 @@ def _adapted(module: nn.Module, x: Tensor, onednn: bool) -> Tensor:
     name = adapters[0]
     low = F.linear(module.lora_dropout[name](x), module.lora_A[name].weight)
     up, scale = module.lora_B[name].weight.to(low.dtype), module.scaling[name]
-    return linear(module.base_layer, x, onednn).addmm_(low, up.t(), alpha=scale)
+    return linear(module.base_layer, x).addmm_(low, up.t(), alpha=scale)
 
 
 class PrefixCache:

@@ -54,3 +54,4 @@ class _Body(fast.Body):
 
 
 hidden_states, Decoder = partial(fast.hidden_states, _Body), partial(fast.Decoder, _Body)
+output_logits = fast.output_logits

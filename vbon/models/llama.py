@@ -67,9 +67,6 @@ def _consists_of(block: nn.Module, prefix: str, size: int) -> bool:
     )
 
 
-_linear = partial(fast.linear, onednn=True)
-
-
 class _Body(fast.Body):
     """RMS norms, rotary positions, grouped queries and a gated MLP."""
 
@@ -94,7 +91,7 @@ class _Body(fast.Body):
         attention, x = block.self_attn, self.norm(block.input_layernorm, x)
         projections = attention.q_proj, attention.k_proj, attention.v_proj
         query, key, value = (
-            _linear(part, x).view(len(x), -1, attention.head_dim) for part in projections
+            fast.linear(part, x).view(len(x), -1, attention.head_dim) for part in projections
         )
         if hasattr(attention, "q_norm"):
             query, key = self.norm(attention.q_norm, query), self.norm(attention.k_norm, key)
@@ -103,15 +100,11 @@ class _Body(fast.Body):
         return query, key, value
 
     def add(self, block: nn.Module, x: Tensor, attended: Tensor) -> Tensor:
-        x = x + _linear(block.self_attn.o_proj, attended)
+        x = x + fast.linear(block.self_attn.o_proj, attended)
         mlp, inner = block.mlp, self.norm(block.post_attention_layernorm, x)
-        gate = F.silu(_linear(mlp.gate_proj, inner))
-        return x + _linear(mlp.down_proj, gate * _linear(mlp.up_proj, inner))
+        gate = F.silu(fast.linear(mlp.gate_proj, inner))
+        return x + fast.linear(mlp.down_proj, gate * fast.linear(mlp.up_proj, inner))
 
 
 hidden_states, Decoder = partial(fast.hidden_states, _Body), partial(fast.Decoder, _Body)
-
-
-def output_logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
-    """Logits of the next token from final hidden states."""
-    return _linear(model.get_output_embeddings(), hidden)
+output_logits = fast.output_logits

@@ -139,8 +139,7 @@ def _candidates(model: PreTrainedModel) -> Iterator[Path]:
     """Paths from the fastest to the slowest."""
     body = _fast_body(model)
     if body is not None:
-        logits = getattr(body, "output_logits", _linear)
-        yield Path("fast", body.hidden_states, body.Decoder, logits)
+        yield Path("fast", body.hidden_states, body.Decoder, body.output_logits)
     window = window_of(model.config)
     for name in ("padded", "by length"):
         if name == "padded" and window is not None and window > _LONGEST_WINDOW:
