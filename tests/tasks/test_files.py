@@ -150,7 +150,7 @@ def test_the_kind_of_a_source(tmp_path, monkeypatch):
         ("f.jsonl", b'{"text":\n{}', r"line 1: unreadable JSON \(Expecting value: column 9\)"),
         ("f.jsonl", '{"text": "é"}'.encode("utf-16"), "line 1: the file is UTF-16; save the file"),
         ("f.csv", "text,é\n".encode("utf-16"), "line 1: the file is UTF-16; save the file"),
-        ("f.jsonl.gz", gzip.compress("{}".encode("utf-16")), "line 1: the file is UTF-16"),
+        ("f.jsonl.gz", gzip.compress("{}".encode("utf-16"), mtime=0), "line 1: the file is UTF-16"),
         ("f.jsonl", b'{}\n{"text": "caf\xe9"}', "line 2: is not UTF-8; save the file in UTF-8"),
         ("f.parquet", LFS, "line 1: the file is a pointer of Git LFS in .*; call `git lfs pull`"),
         ("f.jsonl.gz", LFS, "line 1: the file is a pointer of Git LFS"),
