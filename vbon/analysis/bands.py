@@ -18,7 +18,7 @@ from vbon.statistics import percentile_interval
 AXIS = "win_rate"
 BANDS = ((0.2, 1.0), (1.0, 2.5), (2.5, 5.0))
 """Ends of the bands, in nats."""
-PAIRS = (("vbon", "ppo"), ("dpo", "ppo"), ("best_of_n", "vbon"))
+PAIRS = (("vbon", "ppo"), ("vbon", "bon_sft"), ("dpo", "ppo"), ("best_of_n", "vbon"))
 """Differences are the first method minus the second."""
 COLUMNS = [
     *("kl_low", "kl_high", "first", "second", "difference", "low", "high", "covered"),
