@@ -148,6 +148,31 @@ class Scored:
 
 
 @dataclass(frozen=True)
+class Ranks:
+    """Ranks of stored draws by reward, each among the other draws for its prompt.
+
+    Attributes:
+        num_below: Other draws with a lower reward.
+        num_level: Other draws with an equal reward.
+        num_others: Other draws in all, at least 1.
+    """
+
+    num_below: Int[Tensor, " draws"]
+    num_level: Int[Tensor, " draws"]
+    num_others: int
+
+    @property
+    def log_below(self) -> Float64[Tensor, " draws"]:
+        """Log of the reference's distribution function by the estimator `add1`, in nats."""
+        return torch.log((self.num_below.double() + 1) / (self.num_others + 1))
+
+    @property
+    def win_rate(self) -> Float64[Tensor, " draws"]:
+        """Share of the other draws that a draw beats, ties half: the quantile of its reward."""
+        return (self.num_below.double() + self.num_level.double() / 2) / self.num_others
+
+
+@dataclass(frozen=True)
 class OfflineBatch:
     """Batch of stored responses, from which an offline method computes its loss.
 
@@ -162,6 +187,8 @@ class OfflineBatch:
         log_prob_rejected: Log-probs of the other responses under the policy, with gradient; None
             for a method that is not contrastive.
         log_prob_rejected_ref: Log-probs of the other responses under the reference, or None.
+        log_ratio_target: Log-ratios of the preferred responses under the method's optimum, in
+            nats; None for a method that does not regress on them.
     """
 
     log_prob_chosen: Float[Tensor, " batch"]
@@ -170,6 +197,7 @@ class OfflineBatch:
     mean_nll: float
     log_prob_rejected: Float[Tensor, " batch"] | None = None
     log_prob_rejected_ref: Float[Tensor, " batch"] | None = None
+    log_ratio_target: Float[Tensor, " batch"] | None = None
 
     def log_ratios(self) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
         """Log-ratios of policy to reference, in nats, of preferred and of other responses.

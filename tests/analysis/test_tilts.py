@@ -27,7 +27,7 @@ def gaussian():
     return Pools.of(table(np.stack([rng.permutation(quantiles) for _ in range(3)])))
 
 
-@pytest.mark.parametrize("family", ["best_of_n", "kl_rl"])
+@pytest.mark.parametrize("family", ["best_of_n", "kl_rl", "win_rate"])
 @pytest.mark.parametrize("rewards", [[0.3, -1.0, 2.0, 0.0], [0.0, 1.0, 1.0, 0.0, 1.0]])
 def test_tilts_are_the_oracle_of_a_language_of_the_draws(family, rewards):
     """Each draw is a string of equal probability; draws of equal reward are ties."""
@@ -89,15 +89,15 @@ def drawn(pools, family, parameter, count, rng):
     return pd.concat(rows, ignore_index=True).assign(log_prob_ref=-30.0)
 
 
-OPTIMA = {"vbon": "best_of_n", "vbon_l": "lower_bound", "ppo": "kl_rl"}
+OPTIMA = {"vbon": "best_of_n", "vbon_l": "lower_bound", "ppo": "kl_rl", "ipo": "win_rate"}
 
 
 @pytest.mark.parametrize("method", OPTIMA)
 def test_an_optimal_policy_has_no_distance_and_the_reference_has_its_own(gaussian, method):
     rng, family = np.random.default_rng(1), OPTIMA[method]
     record = {"method": method, "setting": "x", "n": 4.0, "kl_coef": 1.0}
-    value = record["kl_coef" if family == "kl_rl" else "n"]
-    tilt = "kl_rl" if family == "kl_rl" else "best_of_n"
+    tilt = "best_of_n" if family == "lower_bound" else family
+    value = record["n" if tilt == "best_of_n" else "kl_coef"]
     ranked = {name: row for name, row in zip(gaussian.prompts, gaussian.rewards, strict=True)}
     exact = curves(gaussian, {})
     runs = [(record, drawn(gaussian, tilt, value, 20_000, rng)) for _ in range(2)]
@@ -108,9 +108,10 @@ def test_an_optimal_policy_has_no_distance_and_the_reference_has_its_own(gaussia
     assert row["excess"] == pytest.approx(row["kl"] - kl_frontier(row["win_rate"]), abs=1e-3)
     reference = drawn(gaussian, tilt, 1 if tilt == "best_of_n" else 1e9, 20_000, rng)
     row = distances([(record, reference)], OPTIMA, gaussian, ranked, exact).iloc[0]
-    # KL(reference ‖ best-of-n) = n - 1 - log n; to the shifted normal it is half of its square
-    known = 0.5 if family == "kl_rl" else 3 - np.log(4)
-    assert row["kl_to_optimum"] == pytest.approx(known, abs=0.05)
+    # KL(reference ‖ best-of-n) = n - 1 - log n; to the shifted normal it is half of its square,
+    # to the density e^u / (e - 1) the log of its constant minus the mean of u
+    known = {"best_of_n": 3 - np.log(4), "kl_rl": 0.5, "win_rate": np.log(np.e - 1) - 0.5}[tilt]
+    assert row["kl_to_optimum"] == pytest.approx(known, abs=0.05 * known)
     assert np.isnan(row["kl_to_optimum_sd"])  # one seed
 
 

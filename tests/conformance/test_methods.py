@@ -64,6 +64,7 @@ def offline_batch(shift=0.0, grad=False, seed=0):
         6.0,
         rejected.clone().requires_grad_(grad),
         rejected,
+        log_ratio_target=torch.ones(10, dtype=torch.float64),
     )
 
 
@@ -307,7 +308,8 @@ def test_offline_training_reaches_its_optimum(name, levels):
     20000 pairs a prompt leave 40 strings a total variation of about 0.02 by chance.
     """
     language, method = Language(levels=levels), make(name)
-    examples = language.examples(dataclasses.replace(method.pairing, blocks=20_000))
+    blocks = 20_000 // method.pairing.num_pairs
+    examples = language.examples(dataclasses.replace(method.pairing, blocks=blocks))
     chosen = offline_settings(epochs=25, batch_size=4000, learning_rate=0.1, monitors=1)
     policy, _ = language.train_offline(method, chosen, examples)
     given = method.optimum_settings(examples.mean_nll)

@@ -18,13 +18,19 @@ def luminance(colour):
     return float(np.dot([0.2126, 0.7152, 0.0722], linear))
 
 
-def test_no_two_methods_share_a_marker_or_a_colour():
-    assert len({style.marker for style in STYLES.values()}) == len(STYLES)
-    assert len({style.colour for style in STYLES.values()}) == len(STYLES)
+def test_no_two_methods_look_alike():
+    """Those with a place in legends share neither marker nor colour with any other."""
+    looks = [(style.marker, style.colour) for style in STYLES.values()]
+    assert len(set(looks)) == len(STYLES)
+    for style in STYLES.values():
+        if np.isfinite(style.order):
+            assert sum(style.marker == marker for marker, _ in looks) == 1
+            assert sum(style.colour == colour for _, colour in looks) == 1
 
 
 def test_legends_begin_with_the_reference_and_end_with_methods_without_an_order():
-    names = "reference best_of_n bon_sft ppo dpo bonbon vbon vbon_l vbon_l1 bond rloo vbon_rloo"
+    names = "reference best_of_n bon_sft ppo dpo bonbon vbon vbon_l vbon_l1 "
+    names += "bond qrpo qrpo_identity rloo vbon_rloo"
     assert list(STYLES) == names.split()
 
 

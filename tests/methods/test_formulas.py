@@ -9,6 +9,7 @@ from support import random_scored
 from vbon.errors import ConfigError
 from vbon.methods.best_of_n import BestOfN
 from vbon.methods.ppo import PPO
+from vbon.methods.qrpo import QRPO
 from vbon.methods.reference import Reference
 from vbon.methods.vbon import VBoN
 from vbon.methods.vbon_l import VBoNL
@@ -73,7 +74,7 @@ def test_ppo_pays_the_reward_and_taxes_the_log_ratio():
     torch.testing.assert_close(rewards, torch.tensor([[-0.15, 0.3]]))
 
 
-@pytest.mark.parametrize("cls", [VBoN, VBoNL, VBoNL1, BestOfN])
+@pytest.mark.parametrize("cls", [VBoN, VBoNL, VBoNL1, BestOfN, QRPO])
 def test_one_draw_is_the_reference(cls):
     assert cls(n=1).n == 1
     if cls.trained:

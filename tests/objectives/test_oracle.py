@@ -12,12 +12,13 @@ from support import TIES, log_bon
 
 from vbon.errors import ConfigError, DataError
 from vbon.objectives import oracle
-from vbon.objectives.best_of_n import kl_upper_bound, win_rate
+from vbon.objectives.best_of_n import kl_upper_bound, win_rate, win_rate_frontier
 
 SETTINGS = {
     "reference": {},
     "best_of_n": {"n": 4},
     "kl_rl": {"kl_coef": 0.3},
+    "win_rate": {"kl_coef": 0.3},
     "lower_bound": {"n": 4},
     "lower_bound_l1": {"n": 2},
     "bonbon": {"n": 4, "alpha": 0.3},
@@ -68,6 +69,7 @@ def test_closed_forms_by_hand():
         "reference": probs,
         "best_of_n": [0.7**4 - 0.5**4, 0.5**4, 1 - 0.7**4],
         "kl_rl": probs * np.exp(rewards / 0.3),
+        "win_rate": probs * np.exp(np.array([0.6, 0.25, 0.85]) / 0.3),
         "lower_bound": probs * below**3,
         "lower_bound_l1": probs**3 * below,
         "bonbon": None,
@@ -123,6 +125,14 @@ def test_kl_rl_goes_to_the_reference_and_to_the_argmax():
     for kl_coef, limit in [(1e9, log_ref), (math.inf, log_ref), (1e-4, argmax)]:
         found = oracle.optimum("kl_rl", log_ref, rewards, kl_coef=kl_coef)
         assert oracle.total_variation(found, limit) < 1e-8
+
+
+@pytest.mark.parametrize("tilt", [0.5, 4.0, 20.0])
+def test_the_optimum_of_the_win_rate_lies_on_the_frontier(tilt):
+    """Equally likely strings, so many that the midpoint rule is exact to 1e-10."""
+    language = np.full(200_000, -np.log(200_000)), np.arange(200_000.0)
+    found = oracle.metrics(oracle.optimum("win_rate", *language, kl_coef=1 / tilt), *language)
+    assert found["win_rate"] == pytest.approx(win_rate_frontier(found["kl"]), abs=1e-10)
 
 
 def test_best_of_n_and_the_bound_coincide_for_long_strings_and_differ_for_short_ones():

@@ -84,7 +84,28 @@ def test_a_block_of_equal_rewards_is_its_own_opponent():
     assert pairs["chosen"].tolist() == pairs["rejected"].tolist() == [0, 0, 0]
 
 
-@pytest.mark.parametrize("pairing", [Pairing(draws=4, blocks=2), Pairing(draws=6, pairs=12)])
+@pytest.mark.parametrize("levels", [None, 1.0])
+def test_ranks_are_counts_among_the_other_draws_of_all_blocks(levels):
+    rewards, pairing = table(levels=levels), Pairing(draws=4, blocks=3, ranked=True)
+    pairs = make_pairs(rewards, pairing, seed=0)
+    assert pairing.slug == "ranked-d4-b3"
+    assert len(pairs) == 3 * pairing.num_pairs == 36
+    assert (pairs["chosen"] == pairs["rejected"]).all()
+    for name, group in pairs.groupby("prompt_id"):
+        assert group["chosen"].tolist() == list(range(12))
+        values = rewards.loc[rewards["prompt_id"] == name, "reward"].to_numpy()
+        assert group["num_below"].tolist() == [(values < value).sum() for value in values]
+        assert group["num_level"].tolist() == [(values == value).sum() - 1 for value in values]
+
+
+PAIRINGS = [
+    Pairing(draws=4, blocks=2),
+    Pairing(draws=6, pairs=12),
+    Pairing(draws=6, ranked=True),
+]
+
+
+@pytest.mark.parametrize("pairing", PAIRINGS)
 def test_neither_order_of_rows_nor_size_of_rewards_nor_other_prompts_matter(pairing):
     rewards = table()
     pairs = make_pairs(rewards, pairing, seed=0)

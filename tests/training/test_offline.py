@@ -11,11 +11,13 @@ import torch
 from support import Language, forward_log_probs, make_gpt2, offline_settings
 
 from vbon.artifacts import SCHEMAS
-from vbon.batches import Prompts
+from vbon.batches import OfflineBatch, Prompts, Ranks
 from vbon.errors import ArtifactError
 from vbon.methods.bon_sft import BoNSFT
 from vbon.methods.bonbon import BoNBoN
 from vbon.methods.dpo import DPO
+from vbon.methods.qrpo import QRPO
+from vbon.methods.qrpo_identity import QRPOIdentity
 from vbon.models.language_model import token_log_probs
 from vbon.objectives import oracle
 from vbon.training.offline import Examples, OfflineTrainer
@@ -167,6 +169,48 @@ def test_losses_by_hand():
     fixed = BoNBoN(n=3, loss="sigmoid", alpha="fixed", fixed_alpha=0.005).batch_loss(batch).item()
     pair = (logistic(2 / 6) + logistic(-1 / 6)) / 2  # beta is 1 / 6
     assert fixed == pytest.approx(0.005 * 7 + 0.995 * pair)
+
+
+REGRESSIONS = [QRPO(n=3, num_draws=50), QRPOIdentity(kl_coef=0.2, num_draws=50)]
+
+
+@pytest.mark.parametrize("levels", [None, 1.0], ids=["distinct", "tied"])
+@pytest.mark.parametrize("method", REGRESSIONS, ids=lambda method: method.name)
+def test_a_regression_has_no_loss_at_the_optimum_of_a_language_of_its_draws(method, levels):
+    """Each draw is a string of probability 1/50, and its F is the estimate without itself."""
+    language = Language(levels=levels)
+    examples = language.examples(method.pairing)
+    targets = examples.log_ratio_targets(method.log_tilt).view(2, 50)
+    draws = language.draws(50).sort_values("prompt_id", kind="stable")  # as pairs are
+    drawn = draws["reward"].to_numpy().reshape(2, 50)
+    log_ref, given = np.full(50, -np.log(50)), method.optimum_settings()
+    for row, rewards in enumerate(drawn):
+        if method.name == "qrpo":
+            given["log_below"] = examples.ranks.log_below.view(2, 50)[row]
+        else:  # a share of the 49 others, and not of 50 draws
+            given["kl_coef"] = method.kl_coef * 49 / 50
+        best = oracle.optimum(method.optimum, log_ref, rewards, **given)
+        np.testing.assert_allclose(targets[row], best - log_ref, rtol=0, atol=1e-12)
+    for shift, loss in ((0, 0), (2, 4 * method.kl_coef**2)):
+        ours, lengths = targets.flatten(), torch.ones(100, dtype=torch.long)
+        batch = OfflineBatch(
+            ours + shift + 1, torch.ones_like(ours), lengths, 1.0, log_ratio_target=ours
+        )
+        assert method.batch_loss(batch).item() == pytest.approx(loss, rel=1e-12, abs=1e-24)
+
+
+def test_the_normalisers_of_many_distinct_rewards_are_those_of_the_paper():
+    """Z = beta / (1 + beta) for the log of a uniform quantile, beta (e^(1/beta) - 1) for itself."""
+    many = torch.arange(100_000)
+    ranks = Ranks(many, torch.zeros_like(many), len(many) - 1)
+    examples = Examples(many, many[:, None], many, many.double(), many, many, ranks)
+    for method in REGRESSIONS:
+        beta = method.kl_coef
+        paper = beta / (1 + beta) if method.name == "qrpo" else beta * math.expm1(1 / beta)
+        constant = method.log_tilt(ranks) - examples.log_ratio_targets(method.log_tilt)
+        torch.testing.assert_close(
+            constant.exp(), constant.new_full((), paper).expand_as(constant), rtol=1e-4, atol=0
+        )
 
 
 def test_every_pair_is_used_once_an_epoch_in_an_order_of_the_seeds():

@@ -2,11 +2,12 @@ r"""Exact optima of best-of-n and KL-RL on a task of texts, and each policy's di
 
 An optimum is a tilt of the reference: best-of-n has the density :math:`((F + q)^n - F^n) / q`,
 the bound L :math:`n F^{n-1}`, and KL-RL, with one :math:`\beta` for all prompts,
-:math:`e^{r / \beta}` up to a factor. A prompt's stored reference draws with self-normalised weights
-represent it: expectations need no further sample and no training.
+:math:`e^{r / \beta}` up to a factor; with win rates as rewards that is the frontier. A prompt's
+stored reference draws with self-normalised weights represent it: expectations need no further
+sample and no training.
 
 A pool of :math:`M` draws resolves an optimum as long as little of its mass lies above all draws.
-For best-of-n and L that share is :math:`n / (n + M)`; for KL-RL the weight of the best draw
+For best-of-n and L that share is :math:`n / (n + M)`; for the others the weight of the best draw
 estimates it. Beyond :data:`UNSEEN` weights rest on a few draws, and distances are not estimated.
 With log F from ranks of M draws the same holds in training: above the pool all responses have one
 reward.
@@ -38,6 +39,7 @@ COLUMNS = [
 ]
 _POINTS = 80  # of each curve
 _STEP = 1e-4  # of win rates, for a slope
+_EXPONENTIAL = ("kl_rl", "win_rate")  # families with the tilt e^(reward / kl_coef)
 
 Grid = Float64[np.ndarray, "prompts draws"]
 Responses = Iterable[tuple[Mapping[str, Any], pd.DataFrame]]
@@ -93,15 +95,24 @@ class Pools:
         """Draws per prompt."""
         return self.rewards.shape[1]
 
+    @property
+    def win_rates(self) -> Grid:
+        """Share of the prompt's draws that each draw beats, ties half."""
+        return self.below + self.level / 2
+
+    def exponents(self, family: str, parameter: float) -> Grid:
+        """Log-tilts of an exponential family up to a constant per prompt."""
+        return (self.rewards if family == "kl_rl" else self.win_rates) / parameter
+
     def log_ratio(self, family: str, parameter: float) -> Grid:
         """Log of an optimum's weights times the number of draws: its log-ratio to the reference.
 
         Args:
-            family: ``best_of_n`` or ``kl_rl``.
+            family: ``best_of_n``, ``kl_rl`` or ``win_rate``.
             parameter: n, or the coefficient of the KL divergence.
         """
-        if family == "kl_rl":
-            scores = self.rewards / parameter
+        if family in _EXPONENTIAL:
+            scores = self.exponents(family, parameter)
             return scores - logsumexp(scores, axis=1, keepdims=True) + np.log(self.draws)
         upto = self.below + self.level
         with np.errstate(divide="ignore"):
@@ -116,15 +127,14 @@ class Pools:
         """
         ratio = self.log_ratio(family, parameter)
         weights = np.exp(ratio) / self.draws
-        wins = self.below + self.level / 2
-        metrics = {"win_rate": wins, "reward": self.rewards, "reward_prob": self.probs}
+        metrics = {"win_rate": self.win_rates, "reward": self.rewards, "reward_prob": self.probs}
         means = {name: float((weights * grid).sum(1).mean()) for name, grid in metrics.items()}
         kl = float((weights * np.where(weights > 0, ratio, 0)).sum(1).mean())
         return {"kl": max(kl, 0.0), **means, "top": float(weights[:, -1].mean())}
 
     def unseen(self, family: str, parameter: float) -> float:
         """Share of an optimum above all draws of its prompt's pool."""
-        if family == "kl_rl":
+        if family in _EXPONENTIAL:
             return self.means(family, parameter)["top"]
         return parameter / (parameter + self.draws)
 
@@ -174,8 +184,9 @@ def distances(
     the reference minus the optimum's log-ratio. For best-of-n that ratio uses the `digamma`
     estimate of log F, whose bias does not matter above a few lower draws; for L it is
     :math:`\log n + (n - 1) \log F`, for a continuous reward. For KL-RL the normaliser is the pool's
-    mean of :math:`e^{r / \beta}`. Where more than :data:`UNSEEN` of the optimum is above the pool
-    (``unseen``), log F is flat or the normaliser too small, and the distance is NaN.
+    mean of :math:`e^{r / \beta}`, also with win rates as rewards. Where more than :data:`UNSEEN` of
+    the optimum is above the pool (``unseen``), log F is flat or the normaliser too small, and the
+    distance is NaN.
 
     ``excess`` is the KL beyond the least that any policy needs for its win rate,
     ``over_own_oracle`` that beyond the optimum of its own family at equal win rate (NaN above the
@@ -183,7 +194,7 @@ def distances(
 
     Args:
         responses: Record and responses of each trained run.
-        optima: ``best_of_n``, ``lower_bound`` or ``kl_rl`` for each method.
+        optima: ``best_of_n``, ``lower_bound``, ``kl_rl`` or ``win_rate`` for each method.
         pools: All reference draws of the test prompts.
         ranked: Ascending rewards among which win rates are counted, by prompt.
         exact: The table of :func:`curves`.
@@ -210,6 +221,8 @@ def distances(
         excess = means["kl"] - kl_frontier(means["win_rate"].to_numpy())
         if family == "kl_rl":
             own = kl_rl(logit(means["win_rate"]))
+        elif family == "win_rate":
+            own = kl_frontier(means["win_rate"].to_numpy())
         else:  # the win rate is n / (n + 1)
             odds = means["win_rate"] / (1 - means["win_rate"])
             own = kl_upper_bound(odds.clip(1, 1e12).to_numpy())
@@ -235,7 +248,7 @@ def distances(
 def _optimum(record: Mapping[str, Any], optima: Mapping[str, str]) -> tuple[str, float]:
     """Family and parameter of a run's optimum."""
     family = optima[record["method"]]
-    return family, float(record["kl_coef" if family == "kl_rl" else "n"])
+    return family, float(record["kl_coef" if family in _EXPONENTIAL else "n"])
 
 
 def _kl_to_optimum(
@@ -244,13 +257,16 @@ def _kl_to_optimum(
     """Unbiased terms of KL(policy ‖ optimum), one per response."""
     row = pools.prompts.get_indexer(responses["prompt_id"])
     reward = responses["reward"].to_numpy()
-    if family == "kl_rl":
-        normaliser = logsumexp(pools.rewards / parameter, axis=1) - np.log(pools.draws)
-        return responses["kl"].to_numpy() - reward / parameter + normaliser[row]
-    below = np.empty(len(reward))
+    below, upto = np.empty((2, len(reward)))
     for prompt in np.unique(row):
-        here = row == prompt
-        below[here] = np.searchsorted(pools.rewards[prompt], reward[here])
+        here, pool = row == prompt, pools.rewards[prompt]
+        below[here], upto[here] = (
+            np.searchsorted(pool, reward[here], s) for s in ("left", "right")
+        )
+    if family in _EXPONENTIAL:
+        scores = reward if family == "kl_rl" else (below + upto) / (2 * pools.draws)
+        normaliser = logsumexp(pools.exponents(family, parameter), axis=1) - np.log(pools.draws)
+        return responses["kl"].to_numpy() - scores / parameter + normaliser[row]
     log_below = digamma(below + 1) - digamma(pools.draws + 1)
     if family == "lower_bound":
         ratio = np.log(parameter) + (parameter - 1) * log_below

@@ -151,6 +151,8 @@ OWN = {
         "pair": "Index of the pair within its prompt, from 0.",
         "chosen": "`draw` of the response with the higher reward.",
         "rejected": "`draw` of the response with the lower reward.",
+        "num_below": "Optional: number of the prompt's other draws with a lower reward.",
+        "num_level": "Optional: number of its other draws with an equal reward.",
     },
     "logf": {
         "num_draws": "Number of draws used, M.",

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
-from vbon.batches import OfflineBatch, Scored
+from vbon.batches import OfflineBatch, Ranks, Scored
 from vbon.errors import ConfigError, number_hint
 from vbon.pool.pairs import Pairing
 
@@ -273,3 +273,35 @@ class Likelihood(Offline):
     def batch_loss(self, batch: OfflineBatch) -> Float[Tensor, ""]:
         """Negative log-likelihood per token."""
         return -batch.log_prob_chosen.sum() / batch.num_tokens.sum()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Regression(Offline):
+    r"""Regress the log-ratio of every stored draw on that of the optimum.
+
+    The optimum is the reference tilted by a function :math:`t` of a draw's rank among its prompt's
+    other draws. Their mean :math:`e^t` is its exact normaliser, so that the target :math:`t - \log
+    \overline{e^t}` is a log-ratio, and a policy that attains it has no loss.
+    """
+
+    contrastive = False
+
+    kl_coef: float
+    num_draws: int = 600
+    """Draws per prompt that are trained on and ranked among each other, at least 2."""
+
+    @property
+    def pairing(self) -> Pairing:
+        """Every draw with its rank."""
+        return Pairing(draws=int(self.num_draws), ranked=True)
+
+    @abc.abstractmethod
+    def log_tilt(self, ranks: Ranks) -> Float64[Tensor, " draws"]:
+        """Log of the optimum over the reference in nats, up to a constant per prompt."""
+
+    def batch_loss(self, batch: OfflineBatch) -> Float[Tensor, ""]:
+        """Mean squared difference of the log-ratio and its target, on the scale of the reward."""
+        if batch.log_ratio_target is None:
+            raise TypeError("a method that regresses needs draws with ranks; see `pairing`")
+        log_ratio = batch.log_prob_chosen - batch.log_prob_chosen_ref
+        return (self.kl_coef * (log_ratio - batch.log_ratio_target)).square().mean()

@@ -3,7 +3,8 @@ r"""Exact optima, objectives and metrics over a language small enough to enumera
 A language is two arrays for one prompt: ``log_ref``, the reference's log-probability of every
 string, and ``rewards``. On it each method's optimum over all distributions is a finite
 computation, with which trained policies are compared. With :math:`p = \pi_\mathrm{ref}` and
-:math:`F` the mass of lower rewards (arXiv:2407.06057; constants of theorem 3):
+:math:`F` the mass of lower rewards (arXiv:2407.06057; constants of theorem 3) and :math:`u` the
+win rate over the reference, ties half:
 
 ================ ===================================== ==========================================
 name             optimum, up to a constant             objective, which the optimum maximises
@@ -11,6 +12,7 @@ name             optimum, up to a constant             objective, which the opti
 `reference`      :math:`p`                             minus KL to the reference
 `best_of_n`      :math:`p\, e^S` of best-of-n          :math:`J`, equation 5
 `kl_rl`          :math:`p\, e^{r / \beta}`             :math:`E[r] - \beta\, KL`, equation 1
+`win_rate`       :math:`p\, e^{u / \beta}`             :math:`E[u] - \beta\, KL`
 `lower_bound`    :math:`p\, F^{n-1}`                   :math:`L`, theorem 2
 `lower_bound_l1` :math:`p^\beta F^\gamma`              :math:`L_1`, theorem 3
 `bonbon`         by Newton's method                    minus the population loss
@@ -46,8 +48,8 @@ class Problem:
     Attributes:
         log_ref: Log-probabilities of all strings under the reference, nats; they sum to 1.
         rewards: Their rewards.
-        n: Number of draws of best-of-n, for all names except ``reference`` and ``kl_rl``.
-        kl_coef: KL coefficient, for ``kl_rl``.
+        n: Number of draws of best-of-n, for names without ``kl_coef`` except ``reference``.
+        kl_coef: KL coefficient, for ``kl_rl`` and ``win_rate``.
         alpha: Weight of the likelihood term, for ``bonbon``.
         loss: Pair term of ``bonbon``.
         log_below: Estimate of log F used in training; None for the exact one.
@@ -70,6 +72,11 @@ class Problem:
         """Log-masses below and at each string's level; the former is the estimate, if any."""
         below, level = log_masses(self.rewards, self.log_ref)
         return (below if self.log_below is None else cap_log_below(self.log_below, level)), level
+
+    def win_rates(self) -> np.ndarray:
+        """Each string's win rate over the reference, ties half: the quantile of its reward."""
+        below, level = self.masses()
+        return np.exp(below) + np.exp(level) / 2
 
     def bounded_below(self) -> np.ndarray:
         """Log F of the bounds: exact with a floor, or the estimate, which is finite."""
@@ -124,7 +131,7 @@ def objective(
     rewards: Numeric,
     **settings: Number | str | Numeric | None,
 ) -> float:
-    r"""Objective that the optimum of this name maximises, in nats (`kl_rl`: rewards).
+    r"""Objective that the optimum of this name maximises, in nats (`kl_rl`, `win_rate`: rewards).
 
     Args:
         name: A key of :data:`OBJECTIVES`.
@@ -330,8 +337,14 @@ def _positive_kl_coef(problem: Problem) -> float:
     """KL coefficient, ``inf`` allowed."""
     value = problem.require("kl_coef")
     if not value > 0:
-        raise ConfigError(f"kl_coef: the optimum of KL-RL needs kl_coef > 0, got {value}")
+        raise ConfigError(f"kl_coef: this optimum needs kl_coef > 0, got {value}")
     return value
+
+
+def _regularised(problem: Problem, log_policy: np.ndarray, rewards: np.ndarray) -> float:
+    """Mean reward minus the price of leaving the reference."""
+    price = _positive_kl_coef(problem) * kl(log_policy, problem.log_ref)
+    return float(np.sum(np.exp(log_policy) * rewards) - price)
 
 
 def _bonbon_value(problem: Problem, log_policy: np.ndarray) -> float:
@@ -349,6 +362,9 @@ OPTIMA: dict[str, Callable[[Problem], np.ndarray]] = {
     "kl_rl": lambda problem: _normalised(
         problem.log_ref + problem.rewards / _positive_kl_coef(problem)
     ),
+    "win_rate": lambda problem: _normalised(
+        problem.log_ref + problem.win_rates() / _positive_kl_coef(problem)
+    ),
     "lower_bound": lambda problem: _normalised(
         problem.log_ref + (problem.require("n") - 1) * problem.bounded_below()
     ),
@@ -362,10 +378,8 @@ OBJECTIVES: dict[str, Callable[[Problem, np.ndarray], float]] = {
     "best_of_n": lambda problem, policy: bounds.vbon_objective(
         policy, problem.log_ref, *problem.masses(), problem.require("n")
     ),
-    "kl_rl": lambda problem, policy: float(
-        np.sum(np.exp(policy) * problem.rewards)
-        - _positive_kl_coef(problem) * kl(policy, problem.log_ref)
-    ),
+    "kl_rl": lambda problem, policy: _regularised(problem, policy, problem.rewards),
+    "win_rate": lambda problem, policy: _regularised(problem, policy, problem.win_rates()),
     "lower_bound": lambda problem, policy: bounds.lower_bound(
         policy, problem.log_ref, problem.bounded_below(), problem.require("n")
     ),

@@ -14,7 +14,7 @@ from vbon.tasks.base import ROLES
 
 SAME_RANKS = ("identity", "invariance")
 """Studies of the same runs on rewards of the same order; they are too short for an optimum."""
-TILTS = ("best_of_n", "lower_bound", "kl_rl")
+TILTS = ("best_of_n", "lower_bound", "kl_rl", "win_rate")
 """Optima of methods (:mod:`vbon.objectives.oracle`) that weights of the reference's draws give."""
 _HOW_IT_RUNS = ("results_dir", "tasks", "partial", "runs_per_job", "gpus_per_job")
 

@@ -274,8 +274,7 @@ def _training(task: _Task, run: Run) -> Work:
         fitted = online["warm_start"] * task.section["prompts"]["num_train"]
         return work + task.passed(fitted, 3)
     offline, pairs = run.spec["offline"], run.pairing
-    examples = offline["epochs"] * task.section["prompts"]["num_train"] * (pairs.pairs or 1)
-    examples *= offline["blocks"]
+    examples = offline["epochs"] * task.section["prompts"]["num_train"] * pairs.num_pairs
     if offline["updates"] is not None:
         examples = offline["updates"] * offline["batch_size"]
     rows = offline["monitor_rollouts"]

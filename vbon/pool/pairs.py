@@ -24,11 +24,14 @@ class Pairing:
             the best and the worst draw. If all rewards of a block are equal, both are the same
             draw.
         blocks: Number of disjoint blocks of a prompt's draws.
+        ranked: True if every draw is a pair with itself, with its rank among all other draws of
+            the prompt that are used, those of other blocks too.
     """
 
     draws: int
     pairs: int | None = None
     blocks: int = 1
+    ranked: bool = False
 
     def __post_init__(self) -> None:
         most = self.draws * (self.draws - 1) // 2
@@ -43,6 +46,11 @@ class Pairing:
         return self.draws * self.blocks
 
     @property
+    def num_pairs(self) -> int:
+        """Largest number of pairs per prompt."""
+        return self.blocks * (self.draws if self.ranked else self.pairs or 1)
+
+    @property
     def slug(self) -> str:
         """File name of the pairs.
 
@@ -52,6 +60,7 @@ class Pairing:
         """
         random = f"random-d{self.draws}-p{self.pairs}"
         name = f"best-n{self.draws}" if self.pairs is None else random
+        name = f"ranked-d{self.draws}" if self.ranked else name
         return name + (f"-b{self.blocks}" if self.blocks > 1 else "")
 
     def choose(self, rewards: Rewards, seed: int, prompt: str) -> Indices:
@@ -69,6 +78,8 @@ class Pairing:
             >>> Pairing(draws=3, pairs=3).choose(rewards, 0, "p0").tolist()
             [[1, 0], [0, 2], [1, 2]]
         """
+        if self.ranked:
+            return np.tile(np.arange(self.num_draws)[:, None], 2)
         blocks = rewards.reshape(self.blocks, self.draws)
         start = self.draws * np.arange(self.blocks)
         if self.pairs is None:
@@ -106,7 +117,8 @@ def make_pairs(rewards: pd.DataFrame, pairing: Pairing, seed: int) -> pd.DataFra
         seed: Seed, with the prompt's id and the block, of the choice among all pairs.
 
     Returns:
-        Rows of schema "pairs", ordered by key.
+        Rows of schema "pairs", ordered by key; with ranks also ``num_below`` and ``num_level``, the
+        numbers of other draws with a lower and with an equal reward.
 
     Raises:
         ArtifactError: If a prompt lacks a draw.
@@ -121,7 +133,11 @@ def make_pairs(rewards: pd.DataFrame, pairing: Pairing, seed: int) -> pd.DataFra
                 f"prompt {prompt} has {len(group)} of the draws 0 to {pairing.num_draws - 1} of "
                 f"{pairing.slug}"
             )
-        draws = pairing.choose(group["reward"].to_numpy(), seed, str(prompt))
+        values = group["reward"].to_numpy()
+        draws = pairing.choose(values, seed, str(prompt))
         columns = {"pair": np.arange(len(draws)), "chosen": draws[:, 0], "rejected": draws[:, 1]}
+        if pairing.ranked:
+            below, upto = (np.searchsorted(np.sort(values), values, s) for s in ("left", "right"))
+            columns |= {"num_below": below, "num_level": upto - below - 1}
         parts.append(pd.DataFrame({"prompt_id": prompt, **columns}))
     return pd.concat(parts, ignore_index=True)

@@ -1,4 +1,4 @@
-"""The loop of all offline methods: BoN-SFT, DPO, BoNBoN.
+"""The loop of all offline methods: BoN-SFT, DPO, BoNBoN, QRPO.
 
 Responses are stored draws of the reference with their sampled token ids, so no text is tokenised
 again and no end-of-sequence token is added. Methods differ in pairs and loss alone. Reward and KL
@@ -7,7 +7,7 @@ are measured during training on the policy's responses, which are not trained on
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
-from vbon.batches import OfflineBatch, Prompts
+from vbon.batches import OfflineBatch, Prompts, Ranks
 from vbon.errors import ArtifactError
-from vbon.methods.base import Offline
+from vbon.methods.base import Offline, Regression
 from vbon.models.language_model import response_logits
 from vbon.seeding import derive_seed
 from vbon.training.compute import PLAIN, Compute
@@ -70,6 +70,7 @@ class Examples:
         log_prob_ref: Log-prob of each response under the reference, in nats.
         chosen: Preferred response of each pair.
         rejected: The other one.
+        ranks: Ranks of the preferred responses, if the pairs have them.
     """
 
     prompt_index: Int[Tensor, " responses"]
@@ -78,6 +79,7 @@ class Examples:
     log_prob_ref: Float64[Tensor, " responses"]
     chosen: Int[Tensor, " pairs"]
     rejected: Int[Tensor, " pairs"]
+    ranks: Ranks | None = None
 
     @classmethod
     def from_tables(
@@ -118,6 +120,7 @@ class Examples:
             torch.tensor([len(row) for row in ids]),
             torch.from_numpy(stored["log_prob"].to_numpy(copy=True)),
             *rows,
+            _ranks(pairs),
         )
 
     def __len__(self) -> int:
@@ -129,11 +132,36 @@ class Examples:
         """Mean of minus the reference's log-prob of the preferred responses, in nats."""
         return -self.log_prob_ref[self.chosen].mean().item()
 
+    def log_ratio_targets(
+        self, log_tilt: Callable[[Ranks], Float64[Tensor, " pairs"]]
+    ) -> Float64[Tensor, " pairs"]:
+        """Log-ratios of ranked draws under the reference tilted by a function of their ranks.
+
+        Args:
+            log_tilt: Log of the tilt, up to a constant per prompt.
+
+        Returns:
+            Log-tilts minus the log of the mean of the exponentiated ones of the same prompt.
+        """
+        if self.ranks is None:
+            raise ArtifactError("pairs: columns num_below and num_level are missing")
+        tilts = log_tilt(self.ranks).view(-1, self.ranks.num_others + 1)
+        means = tilts.logsumexp(1, keepdim=True) - math.log(tilts.shape[1])
+        return (tilts - means).flatten()
+
     def order(self, count: int, seed: int) -> Int[Tensor, " examples"]:
         """The first ``count`` pairs of an endless pass over all, reshuffled in each round."""
         generator = torch.Generator().manual_seed(derive_seed(seed, "order"))
         passes = range(math.ceil(count / len(self)))
         return torch.cat([torch.randperm(len(self), generator=generator) for _ in passes])[:count]
+
+
+def _ranks(pairs: pd.DataFrame) -> Ranks | None:
+    """Ranks of the preferred responses, equally many of each prompt; None if there are none."""
+    if "num_below" not in pairs:
+        return None
+    below, level = (torch.tensor(pairs[name].to_numpy()) for name in ("num_below", "num_level"))
+    return Ranks(below, level, len(pairs) // pairs["prompt_id"].nunique() - 1)
 
 
 class OfflineTrainer(Trainer):
@@ -171,6 +199,9 @@ class OfflineTrainer(Trainer):
         self.order = examples.order(count, seed)
         self.total = math.ceil(len(self.order) / settings.batch_size)
         self._mean_nll = examples.mean_nll
+        self._targets = None
+        if isinstance(method, Regression):
+            self._targets = examples.log_ratio_targets(method.log_tilt)
 
     def __iter__(self) -> Iterator[dict[str, float]]:
         """Train to the end and yield a row of the history for each measurement.
@@ -241,7 +272,10 @@ class OfflineTrainer(Trainer):
         log_probs = tokens.new_zeros(ids.shape).masked_scatter(mask, tokens).sum(1)
         log_probs_ref, lengths = examples.log_prob_ref[rows].to(log_probs), lengths.to(where)
         if not self.method.contrastive:
-            return OfflineBatch(log_probs, log_probs_ref, lengths, self._mean_nll)
+            target = None if self._targets is None else self._targets[index].to(log_probs)
+            return OfflineBatch(
+                log_probs, log_probs_ref, lengths, self._mean_nll, log_ratio_target=target
+            )
         (ours, other), (theirs, other_ref) = log_probs.chunk(2), log_probs_ref.chunk(2)
         return OfflineBatch(ours, theirs, lengths.chunk(2)[0], self._mean_nll, other, other_ref)
 
