@@ -6,6 +6,7 @@ import pytest
 import torch
 from support import random_scored
 
+from vbon.batches import Scored
 from vbon.errors import ConfigError
 from vbon.methods.best_of_n import BestOfN
 from vbon.methods.ppo import PPO
@@ -14,6 +15,8 @@ from vbon.methods.reference import Reference
 from vbon.methods.vbon import VBoN
 from vbon.methods.vbon_l import VBoNL
 from vbon.methods.vbon_l1 import VBoNL1
+from vbon.methods.winrate import WinRate
+from vbon.objectives.best_of_n import log_masses
 
 SIZES = [1.5, 2, 4, 16, 512]
 
@@ -72,6 +75,15 @@ def test_ppo_pays_the_reward_and_taxes_the_log_ratio():
     mask = torch.tensor([[True, True]])
     rewards = method.token_rewards(ours, theirs, mask)
     torch.testing.assert_close(rewards, torch.tensor([[-0.15, 0.3]]))
+
+
+def test_the_win_rate_as_a_reward_averages_one_half_over_the_reference():
+    log_ref = torch.tensor([0.2, 0.3, 0.1, 0.4], dtype=torch.float64).log()
+    rewards = torch.tensor([0, 1, 1, 2], dtype=torch.float64)
+    scored = Scored(rewards, *log_masses(rewards, log_ref), log_ref)
+    ours = WinRate(kl_coef=0.3).reward(scored)
+    torch.testing.assert_close(ours, torch.tensor([0.1, 0.4, 0.4, 0.8], dtype=torch.float64))
+    assert (ours @ log_ref.exp()).item() == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("cls", [VBoN, VBoNL, VBoNL1, BestOfN, QRPO])

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from vbon.errors import ConfigError
+from vbon.objectives import oracle
 from vbon.objectives.best_of_n import log_bon_ratio
 from vbon.objectives.preference import (
     bonbon_alpha,
@@ -54,6 +55,22 @@ def test_gradients(loss):
     losses.sum().backward()
     assert torch.allclose(inputs[0].grad, torch.full((5,), -0.3).double())
     assert torch.allclose(inputs[1].grad, -inputs[2].grad)
+
+
+@pytest.mark.parametrize("levels", [None, 3], ids=["distinct", "tied"])
+def test_ipo_on_pairs_of_different_rewards_is_minimal_at_the_optimum_of_the_win_rate(levels):
+    """The exact gradient over all pairs is 0 there, and not at the reference."""
+    rng, beta = np.random.default_rng(0), 0.2
+    log_ref = np.log(rng.dirichlet(np.full(8, 2.0)))
+    rewards = rng.normal(size=8) if levels is None else rng.integers(0, levels, 8).astype(float)
+    pairs = np.exp(log_ref[:, None] + log_ref) * (rewards[:, None] > rewards)
+    sizes = []
+    for policy in (oracle.optimum("win_rate", log_ref, rewards, kl_coef=beta), log_ref):
+        ratio = torch.tensor(policy - log_ref, requires_grad=True)
+        losses = ipo_loss(ratio[:, None].expand(8, 8), ratio.expand(8, 8), beta)
+        (losses * torch.from_numpy(pairs)).sum().backward()
+        sizes.append(ratio.grad.abs().max().item())
+    assert sizes[0] < 1e-10 < 1e-2 < sizes[1]
 
 
 def test_ipo_gradient_by_hand():
