@@ -11,7 +11,11 @@ from vbon.planning.config import resolve, tasks_of
 from vbon.tasks.base import TextTask
 
 ONE_NAME = {f"table{number}": "table2" for number in range(4, 8)}
-OPTIONAL = {"points": {"m", "estimator"}, "prompts": {"messages", "row"}}
+OPTIONAL = {
+    "pairs": {"num_below", "num_level"},
+    "points": {"m", "estimator"},
+    "prompts": {"messages", "row"},
+}
 PUBLISHED = Path(__file__).parent.parent.parent / "published"
 
 
