@@ -82,7 +82,7 @@ def test_a_method_is_one_file_and_one_entry_of_the_config(folder):
 
 
 def test_an_unknown_method_lists_the_known():
-    with pytest.raises(ConfigError, match=r"unknown method 'vobn'; accepted: best_of_n, bon_sft, "):
+    with pytest.raises(ConfigError, match=r"unknown method 'vobn'; accepted: best_of_n, "):
         get_method("vobn")
 
 

@@ -17,6 +17,7 @@ from vbon.objectives.best_of_n import kl_upper_bound, win_rate, win_rate_frontie
 SETTINGS = {
     "reference": {},
     "best_of_n": {"n": 4},
+    "best_of_poisson": {"n": 4},
     "kl_rl": {"kl_coef": 0.3},
     "win_rate": {"kl_coef": 0.3},
     "lower_bound": {"n": 4},
@@ -65,9 +66,11 @@ def test_closed_forms_by_hand():
     log_ref, rewards = np.log([0.2, 0.5, 0.3]), np.array([1.0, 0.0, 2.0])
     below = (1e6 * np.array([0.5, 0.0, 0.7]) + 1) / (1e6 + 1)
     probs = np.exp(log_ref)
+    quantile = lambda u: u * np.exp(-3 * (1 - u))  # noqa: E731
     expected = {
         "reference": probs,
         "best_of_n": [0.7**4 - 0.5**4, 0.5**4, 1 - 0.7**4],
+        "best_of_poisson": [quantile(0.7) - quantile(0.5), quantile(0.5), 1 - quantile(0.7)],
         "kl_rl": probs * np.exp(rewards / 0.3),
         "win_rate": probs * np.exp(np.array([0.6, 0.25, 0.85]) / 0.3),
         "lower_bound": probs * below**3,
@@ -93,7 +96,10 @@ def test_the_objective_of_best_of_n_is_zero_at_its_optimum_alone(ties):
     assert value == pytest.approx(-oracle.kl(log_ref, log_best), abs=1e-13)
 
 
-@pytest.mark.parametrize("name", ["best_of_n", "lower_bound", "lower_bound_l1", "bonbon"])
+DRAWS = ["best_of_n", "best_of_poisson", "lower_bound", "lower_bound_l1", "bonbon"]
+
+
+@pytest.mark.parametrize("name", DRAWS)
 def test_with_one_draw_every_optimum_is_the_reference(name):
     language = random_language(4, levels=4)
     for n in (1, 1.0):
@@ -274,7 +280,12 @@ def test_tensors_come_back_as_tensors():
 @pytest.mark.parametrize(
     ("name", "settings", "error", "message"),
     [
-        ("dpo", {}, ConfigError, "'dpo'; known: best_of_n, bonbon, kl_rl, lower_bound"),
+        (
+            "dpo",
+            {},
+            ConfigError,
+            "'dpo'; known: best_of_n, best_of_poisson, bonbon, kl_rl, lower_bound",
+        ),
         ("best_of_n", {}, ConfigError, "n: .* got None"),
         ("kl_rl", {"kl_coef": 0.0}, ConfigError, "kl_coef > 0, got 0.0"),
         ("lower_bound", {"n": 0.5}, ConfigError, "n >= 1"),

@@ -17,12 +17,7 @@ from vbon.batches import Prompts, Rollouts
 from vbon.methods.base import Method, Selection
 from vbon.models.end_tokens import end_token_ids
 from vbon.models.language_model import load_language_model, load_tokenizer, response_logits
-from vbon.objectives.best_of_n import (
-    cap_log_below,
-    kl_upper_bound,
-    kl_with_ties,
-    log_bon_ratio,
-)
+from vbon.objectives.best_of_n import cap_log_below
 from vbon.objectives.kl import kl_full, kl_k3
 from vbon.pool.logf import estimate
 from vbon.pool.table import load_prompts, rollout_rows
@@ -129,11 +124,12 @@ def select_responses(
     pool_sorted: dict[str, Float64[np.ndarray, " draws"]],
     num_responses: int,
     has_ties: bool = False,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Responses that a selection method returns from fresh reference draws.
 
-    For best-of-n, ``log_prob`` is the reference's log-prob plus the estimated log-ratio S, and
-    ``kl`` is the closed-form upper bound in nats, which is conservative for best-of-n. With ties
+    ``log_prob`` is the reference's log-prob plus the method's log-ratio at the estimated log F, and
+    ``kl`` is its closed form in nats, an upper bound where rewards are not continuous. With ties
     the mass of a reward is its share of the pool, if that is larger than the response's own
     probability, and ``kl`` is the pool's estimate.
 
@@ -143,26 +139,27 @@ def select_responses(
         pool_sorted: Ascending pool rewards of each prompt.
         num_responses: Maximum number of responses per prompt.
         has_ties: True if distinct responses often share a reward.
+        seed: Seed of choices that depend on chance.
     """
     fresh = fresh.sort_values(["prompt_id", "draw"], kind="stable")
     prompts = fresh["prompt_id"].unique()
     rewards = torch.from_numpy(fresh["reward"].to_numpy().reshape(len(prompts), -1).copy())
-    indices = method.choose(rewards, num_responses)
+    indices = method.choose(rewards, num_responses, seed)
     start = torch.arange(len(prompts))[:, None] * rewards.shape[1]
     picked: Any = fresh.iloc[(indices + start).flatten().numpy()].copy()
     picked["draw"] = np.tile(np.arange(indices.shape[1]), len(prompts))
     picked["log_prob_ref"] = picked["log_prob"]
-    picked["kl"], picked["kl_k3"] = kl_upper_bound(method.n), 0.0 if method.n == 1 else np.nan
+    picked["kl"], picked["kl_k3"] = method.kl(), 0.0 if method.n == 1 else np.nan
     if method.n > 1:
         pools = np.stack([pool_sorted[name] for name in picked["prompt_id"]])
         rewards, log_prob = picked["reward"].to_numpy(copy=True), picked["log_prob"].to_numpy()
         level = log_prob
         if has_ties:
-            picked["kl"] = kl_with_ties(pools, method.n)
+            picked["kl"] = method.kl(pools)
             share = (pools == rewards[:, None]).mean(1)
             level = np.log(np.maximum(share, np.exp(log_prob)))
         log_below = cap_log_below(estimate(rewards, pools), level)
-        picked["log_prob"] = log_prob + log_bon_ratio(log_below, level, method.n)
+        picked["log_prob"] = log_prob + method.log_ratio(log_below, level)
     return picked.reset_index(drop=True)
 
 
@@ -229,6 +226,7 @@ class Measure:
                 pools,
                 self._settings["responses"],
                 self._settings.get("has_ties", False),
+                seed,
             )
-            for block in range(len(self._sample_seeds))
+            for block, seed in enumerate(self._sample_seeds)
         ]

@@ -6,12 +6,14 @@ import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, NoReturn
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from vbon.batches import OfflineBatch, Ranks, Scored
 from vbon.errors import ConfigError, number_hint
+from vbon.objectives.best_of_n import kl_upper_bound, kl_with_ties, log_bon_ratio
 from vbon.pool.pairs import Pairing
 
 
@@ -106,20 +108,66 @@ class Method(abc.ABC):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Selection(Method):
-    """A method that trains nothing and selects from fresh reference responses."""
+    """A method that trains nothing and selects from fresh reference responses.
+
+    Each has an ``n``, the mean number of draws per returned response. What it declares beside that
+    is best-of-n's, unless it says otherwise.
+    """
 
     trained = False
 
+    @property
+    def block(self) -> int:
+        """Fresh draws that one returned response takes at most."""
+        return int(self.n)
+
     @abc.abstractmethod
     def choose(
-        self, rewards: Float64[Tensor, "prompts draws"], num_responses: int
+        self, rewards: Float64[Tensor, "prompts draws"], num_responses: int, seed: int = 0
     ) -> Int[Tensor, "prompts chosen"]:
         """Indices of the returned responses among a prompt's draws.
 
         Args:
             rewards: Rewards of independent reference draws.
             num_responses: Most responses to return per prompt.
+            seed: Seed of a choice that depends on chance.
         """
+
+    def blocks(self, draws: int, num_responses: int) -> int:
+        """Number of disjoint blocks of a prompt's draws, one for each returned response.
+
+        Raises:
+            ConfigError: If there are too few draws for one.
+        """
+        blocks = min(num_responses, draws // self.block)
+        if blocks == 0:
+            raise ConfigError(
+                f"methods.{self.name}.n: {self.block} draws requested, sampling.fresh_draws gives "
+                f"{draws}; raise sampling.fresh_draws"
+            )
+        return blocks
+
+    def kl(
+        self, pools: Float64[np.ndarray, "rows draws"] | None = None
+    ) -> float | Float64[np.ndarray, " rows"]:
+        """KL divergence from the reference in nats.
+
+        Args:
+            pools: Rewards of reference draws, where responses share rewards; None for the closed
+                form, which holds for continuous rewards.
+        """
+        return kl_upper_bound(self.n) if pools is None else kl_with_ties(pools, self.n)
+
+    def log_ratio(
+        self, log_below: Float64[np.ndarray, " rows"], log_level: Float64[np.ndarray, " rows"]
+    ) -> Float64[np.ndarray, " rows"]:
+        """Log of a returned response's probability over the reference's, in nats.
+
+        Args:
+            log_below: Log of the reference's probability of a lower reward.
+            log_level: Log of that of an equal reward.
+        """
+        return log_bon_ratio(log_below, log_level, self.n)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from jaxtyping import Float64, Int
 from torch import Tensor
 
-from vbon.errors import ConfigError
 from vbon.methods.base import Selection
 from vbon.methods.registry import register
 
@@ -38,16 +37,10 @@ class BestOfN(Selection):
         self._check_whole("n", 1)
 
     def choose(
-        self, rewards: Float64[Tensor, "prompts draws"], num_responses: int
+        self, rewards: Float64[Tensor, "prompts draws"], num_responses: int, seed: int = 0
     ) -> Int[Tensor, "prompts chosen"]:
         """The best of each disjoint block of ``n`` draws; the first of equals."""
         prompts, draws = rewards.shape
-        n = int(self.n)
-        blocks = min(num_responses, draws // n)
-        if blocks == 0:
-            raise ConfigError(
-                f"methods.best_of_n.n: {n} draws requested, sampling.fresh_draws gives {draws}; "
-                "raise sampling.fresh_draws"
-            )
+        n, blocks = self.block, self.blocks(draws, num_responses)
         best = rewards[:, : blocks * n].view(prompts, blocks, n).argmax(2)
         return best + n * best.new_tensor(range(blocks))

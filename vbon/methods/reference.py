@@ -33,7 +33,7 @@ class Reference(Selection):
         return True
 
     def choose(
-        self, rewards: Float64[Tensor, "prompts draws"], num_responses: int
+        self, rewards: Float64[Tensor, "prompts draws"], num_responses: int, seed: int = 0
     ) -> Int[Tensor, "prompts chosen"]:
         """The first draws."""
         first = torch.arange(min(num_responses, rewards.shape[1]))

@@ -6,17 +6,18 @@ computation, with which trained policies are compared. With :math:`p = \pi_\math
 :math:`F` the mass of lower rewards (arXiv:2407.06057; constants of theorem 3) and :math:`u` the
 win rate over the reference, ties half:
 
-================ ===================================== ==========================================
-name             optimum, up to a constant             objective, which the optimum maximises
-================ ===================================== ==========================================
-`reference`      :math:`p`                             minus KL to the reference
-`best_of_n`      :math:`p\, e^S` of best-of-n          :math:`J`, equation 5
-`kl_rl`          :math:`p\, e^{r / \beta}`             :math:`E[r] - \beta\, KL`, equation 1
-`win_rate`       :math:`p\, e^{u / \beta}`             :math:`E[u] - \beta\, KL`
-`lower_bound`    :math:`p\, F^{n-1}`                   :math:`L`, theorem 2
-`lower_bound_l1` :math:`p^\beta F^\gamma`              :math:`L_1`, theorem 3
-`bonbon`         by Newton's method                    minus the population loss
-================ ===================================== ==========================================
+================= ===================================== ==========================================
+name              optimum, up to a constant             objective, which the optimum maximises
+================= ===================================== ==========================================
+`reference`       :math:`p`                             minus KL to the reference
+`best_of_n`       :math:`p\, e^S` of best-of-n          :math:`J`, equation 5
+`best_of_poisson` :math:`p\, \Delta G / q` of poisson   minus KL to it
+`kl_rl`           :math:`p\, e^{r / \beta}`             :math:`E[r] - \beta\, KL`, equation 1
+`win_rate`        :math:`p\, e^{u / \beta}`             :math:`E[u] - \beta\, KL`
+`lower_bound`     :math:`p\, F^{n-1}`                   :math:`L`, theorem 2
+`lower_bound_l1`  :math:`p^\beta F^\gamma`              :math:`L_1`, theorem 3
+`bonbon`          by Newton's method                    minus the population loss
+================= ===================================== ==========================================
 
 Strings of lowest reward have :math:`F = 0`, on which :math:`L` and :math:`L_1` are ``-inf`` for
 every policy with full support. Both therefore use the floor of
@@ -33,7 +34,7 @@ from scipy.special import logsumexp
 from torch import Tensor
 
 from vbon.errors import ConfigError, DataError
-from vbon.objectives import bounds
+from vbon.objectives import bounds, poisson
 from vbon.objectives.arrays import Number, Numeric, as_arrays, check_draws
 from vbon.objectives.best_of_n import cap_log_below, floored, log_bon_ratio, log_masses
 from vbon.objectives.preference import bonbon_loss
@@ -359,6 +360,9 @@ OPTIMA: dict[str, Callable[[Problem], np.ndarray]] = {
     "best_of_n": lambda problem: _normalised(
         problem.log_ref + log_bon_ratio(*problem.masses(), problem.require("n"))
     ),
+    "best_of_poisson": lambda problem: _normalised(
+        problem.log_ref + poisson.log_ratio(*problem.masses(), problem.require("n"))
+    ),
     "kl_rl": lambda problem: _normalised(
         problem.log_ref + problem.rewards / _positive_kl_coef(problem)
     ),
@@ -378,6 +382,7 @@ OBJECTIVES: dict[str, Callable[[Problem, np.ndarray], float]] = {
     "best_of_n": lambda problem, policy: bounds.vbon_objective(
         policy, problem.log_ref, *problem.masses(), problem.require("n")
     ),
+    "best_of_poisson": lambda problem, policy: -kl(policy, OPTIMA["best_of_poisson"](problem)),
     "kl_rl": lambda problem, policy: _regularised(problem, policy, problem.rewards),
     "win_rate": lambda problem, policy: _regularised(problem, policy, problem.win_rates()),
     "lower_bound": lambda problem, policy: bounds.lower_bound(

@@ -347,10 +347,10 @@ def _check(run: Run, root: Root) -> None:
             f"{root.path}.online.{name}: {online[name]} is not allowed with logf.estimator: ibs, "
             f"which has no stored draws; give {remedy}"
         )
-    fresh, n = root.section["sampling"]["fresh_draws"], getattr(run.instance, "n", 1)
-    if not run.instance.trained and n > fresh:
+    fresh, block = root.section["sampling"]["fresh_draws"], getattr(run.instance, "block", 1)
+    if block > fresh:
         raise ConfigError(
-            f"methods.{run.method}.n: {n:g} draws requested, {root.path}.sampling.fresh_draws "
+            f"methods.{run.method}.n: {block} draws requested, {root.path}.sampling.fresh_draws "
             f"gives {fresh}; lower the former or raise the latter"
         )
     stored = root.section["sampling"]["train_draws"]
