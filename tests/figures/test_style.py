@@ -30,7 +30,7 @@ def test_no_two_methods_look_alike():
 
 def test_legends_begin_with_the_reference_and_end_with_methods_without_an_order():
     names = "reference best_of_n bon_sft ppo dpo bonbon vbon vbon_l vbon_l1 "
-    names += "best_of_poisson bond ipo qrpo qrpo_identity rloo vbon_rloo winrate"
+    names += "best_of_poisson bond ipo qrpo qrpo_identity rloo soft_best_of_n vbon_rloo winrate"
     assert list(STYLES) == names.split()
 
 

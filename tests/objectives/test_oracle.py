@@ -18,6 +18,7 @@ SETTINGS = {
     "reference": {},
     "best_of_n": {"n": 4},
     "best_of_poisson": {"n": 4},
+    "soft_best_of_n": {"n": 4, "tilt": 3},
     "kl_rl": {"kl_coef": 0.3},
     "win_rate": {"kl_coef": 0.3},
     "lower_bound": {"n": 4},
@@ -76,6 +77,7 @@ def test_closed_forms_by_hand():
         "lower_bound": probs * below**3,
         "lower_bound_l1": probs**3 * below,
         "bonbon": None,
+        "soft_best_of_n": None,
     }
     assert expected.keys() == oracle.OPTIMA.keys() == oracle.OBJECTIVES.keys() == SETTINGS.keys()
     for name, weights in expected.items():

@@ -115,6 +115,8 @@ class Selection(Method):
     """
 
     trained = False
+    by_chance: ClassVar[bool] = False
+    """True if the choice depends on the seed."""
 
     @property
     def block(self) -> int:

@@ -30,6 +30,7 @@ class BestOfPoisson(Selection):
     paper = "Khalaf et al. (2025), arXiv:2506.19248, section 4"
     optimum = "best_of_poisson"
     rank_based = True
+    by_chance = True
 
     n: float
     """Mean number of responses drawn per returned response, any number from 1."""

@@ -12,6 +12,7 @@ name              optimum, up to a constant             objective, which the opt
 `reference`       :math:`p`                             minus KL to the reference
 `best_of_n`       :math:`p\, e^S` of best-of-n          :math:`J`, equation 5
 `best_of_poisson` :math:`p\, \Delta G / q` of poisson   minus KL to it
+`soft_best_of_n`  by an integral                        minus KL to it
 `kl_rl`           :math:`p\, e^{r / \beta}`             :math:`E[r] - \beta\, KL`, equation 1
 `win_rate`        :math:`p\, e^{u / \beta}`             :math:`E[u] - \beta\, KL`
 `lower_bound`     :math:`p\, F^{n-1}`                   :math:`L`, theorem 2
@@ -34,7 +35,7 @@ from scipy.special import logsumexp
 from torch import Tensor
 
 from vbon.errors import ConfigError, DataError
-from vbon.objectives import bounds, poisson
+from vbon.objectives import bounds, poisson, soft
 from vbon.objectives.arrays import Number, Numeric, as_arrays, check_draws
 from vbon.objectives.best_of_n import cap_log_below, floored, log_bon_ratio, log_masses
 from vbon.objectives.preference import bonbon_loss
@@ -51,6 +52,7 @@ class Problem:
         rewards: Their rewards.
         n: Number of draws of best-of-n, for names without ``kl_coef`` except ``reference``.
         kl_coef: KL coefficient, for ``kl_rl`` and ``win_rate``.
+        tilt: Exponent of win rates, for ``soft_best_of_n``.
         alpha: Weight of the likelihood term, for ``bonbon``.
         loss: Pair term of ``bonbon``.
         log_below: Estimate of log F used in training; None for the exact one.
@@ -60,6 +62,7 @@ class Problem:
     rewards: np.ndarray
     n: Number | None = None
     kl_coef: Number | None = None
+    tilt: Number | None = None
     alpha: Number | None = None
     loss: str = "ipo"
     log_below: np.ndarray | None = None
@@ -103,8 +106,8 @@ def optimum(
         name: A key of :data:`OPTIMA`.
         log_ref: Reference log-probabilities of all strings, nats, shape ``[strings]``.
         rewards: Their rewards, shape ``[strings]``.
-        **settings: Fields of :class:`Problem`: ``n``, ``kl_coef``, ``alpha``, ``loss``,
-            ``log_below``. Settings that the name does not need have no effect.
+        **settings: Fields of :class:`Problem`: ``n``, ``kl_coef``, ``tilt``, ``alpha``,
+            ``loss``, ``log_below``. Settings that the name does not need have no effect.
 
     Returns:
         Log-probabilities in nats, shape ``[strings]``.
@@ -252,6 +255,13 @@ def _normalised(log_weights: np.ndarray) -> np.ndarray:
     return log_weights - logsumexp(log_weights)
 
 
+def _soft_best_of_n(problem: Problem) -> np.ndarray:
+    rates = problem.win_rates()
+    settings = problem.require("n"), problem.require("tilt")
+    ratio = soft.log_ratio(rates, *settings, (rates, problem.log_ref))
+    return _normalised(problem.log_ref + ratio)
+
+
 def _lower_bound_l1(problem: Problem) -> np.ndarray:
     _, beta, gamma = bounds.l1_coefficients(problem.require("n"))
     return _normalised(beta * problem.log_ref + gamma * problem.bounded_below())
@@ -363,6 +373,7 @@ OPTIMA: dict[str, Callable[[Problem], np.ndarray]] = {
     "best_of_poisson": lambda problem: _normalised(
         problem.log_ref + poisson.log_ratio(*problem.masses(), problem.require("n"))
     ),
+    "soft_best_of_n": _soft_best_of_n,
     "kl_rl": lambda problem: _normalised(
         problem.log_ref + problem.rewards / _positive_kl_coef(problem)
     ),
@@ -383,6 +394,7 @@ OBJECTIVES: dict[str, Callable[[Problem, np.ndarray], float]] = {
         policy, problem.log_ref, *problem.masses(), problem.require("n")
     ),
     "best_of_poisson": lambda problem, policy: -kl(policy, OPTIMA["best_of_poisson"](problem)),
+    "soft_best_of_n": lambda problem, policy: -kl(policy, _soft_best_of_n(problem)),
     "kl_rl": lambda problem, policy: _regularised(problem, policy, problem.rewards),
     "win_rate": lambda problem, policy: _regularised(problem, policy, problem.win_rates()),
     "lower_bound": lambda problem, policy: bounds.lower_bound(
