@@ -5,7 +5,7 @@ VENV := .venv/.complete
 VLLM := .venv/.vllm
 DOCS := .venv/.docs
 
-.PHONY: benchmark smoke tuning test docs test-docs test-vllm vllm workflows faults figures record restore publish sentences
+.PHONY: benchmark smoke real tuning test docs test-docs test-vllm vllm workflows faults figures record restore publish sentences
 .DELETE_ON_ERROR:
 
 benchmark: $(VENV)  ## the whole embedded benchmark, with config.yaml
@@ -13,6 +13,10 @@ benchmark: $(VENV)  ## the whole embedded benchmark, with config.yaml
 
 smoke: $(VENV)  ## the same graph at toy size, in results-smoke
 	@exec .venv/bin/vbon workflow --cores $(CORES) --configfile config/smoke.yaml
+
+real: $(VENV)  ## a pretrained model on real English, in results-real; fetches the model (93 MB) once
+	@.venv/bin/python real/fetch.py
+	@exec .venv/bin/vbon workflow --cores $(CORES) --configfile config/real.yaml
 
 tuning: $(VENV)  ## compare budgets of each method on held-out training prompts, in results-tuning
 	@exec .venv/bin/vbon workflow --cores $(CORES) --configfile config/tuning.yaml

@@ -24,8 +24,9 @@ def random_model(config, scale=0.3):
 
 
 def write_gguf(
-    path: Path, model, architecture: str, kind=None, fields=None, drop=(), extra=None, pieces=None
-):
+    path: Path, model, architecture: str, kind=None, fields=None, drop=(), extra=None, pieces=None,
+    words=(),
+):  # fmt: skip
     """Write a model and a byte-level tokenizer.
 
     Args:
@@ -37,6 +38,7 @@ def write_gguf(
         drop: Keys of the architecture, or names of tensors, to leave out.
         extra: Further tensors by name.
         pieces: Scores by token of a SentencePiece vocabulary, instead of the byte-level one.
+        words: Further byte-level tokens, which a model may draw and no text is split into.
     """
     config, writer = model.config, gguf.GGUFWriter(path, architecture)
     heads, keys = config.num_attention_heads, getattr(config, "num_key_value_heads", None)
@@ -70,9 +72,9 @@ def write_gguf(
     elif "tokenizer" not in drop:
         writer.add_tokenizer_model("gpt2")
         writer.add_tokenizer_pre(pre)
-        writer.add_token_list(TOKENS)
+        writer.add_token_list([*TOKENS, *words])
         writer.add_token_merges(MERGES)
-        writer.add_token_types([3, 3, *[1] * (len(TOKENS) - 2)])
+        writer.add_token_types([3, 3, *[1] * (len(TOKENS) + len(words) - 2)])
     names = {name: key for key, name in gguf.MODEL_ARCH_NAMES.items()}
     mapped = gguf.get_tensor_name_map(names.get(architecture, 0), config.num_hidden_layers)
     tensors = {}

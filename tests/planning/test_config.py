@@ -25,8 +25,10 @@ def changed(path: str, value: object) -> dict:
 
 
 def test_shipped_configs_resolve_and_expand():
-    for overlay in [[], *[[file] for file in sorted((ROOT / "config").glob("*.yaml"))]]:
-        config = load([ROOT / "config.yaml", *overlay])
+    over = {"real-gpu.yaml": ["real.yaml"]}
+    for file in (None, *sorted((ROOT / "config").glob("*.yaml"))):
+        names = [] if file is None else [*over.get(file.name, []), file.name]
+        config = load([ROOT / "config.yaml", *(ROOT / "config" / name for name in names)])
         assert expand(config)
 
 
