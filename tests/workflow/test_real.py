@@ -78,6 +78,7 @@ def finished(tmp_path_factory):
 
 
 @pytest.mark.workflow
+@pytest.mark.long
 @pytest.mark.parametrize("task", REWARDS)
 def test_the_whole_graph_runs_on_each_task(finished, task):
     points = pd.read_csv(finished / task / "points.csv")
@@ -91,6 +92,7 @@ def test_the_whole_graph_runs_on_each_task(finished, task):
 
 
 @pytest.mark.workflow
+@pytest.mark.long
 @pytest.mark.parametrize(("task", "names"), REWARDS.items())
 def test_rewards_of_draws_are_those_of_the_functions(finished, task, names):
     prompts = read_table(finished / task / "prompts/test.parquet", "prompts")
