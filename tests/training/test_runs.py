@@ -258,8 +258,8 @@ def test_best_of_n_and_bonbon_of_one_n_share_their_pairs(world):
     blocks = make_run(world, "bonbon", n=4, offline=dataclasses.replace(OFFLINE, blocks=3))
     assert pair_files([*runs, blocks]) == {
         f"{world}/reference/pairs": {
-            "best-n4": {"draws": 4, "pairs": None, "blocks": 1},
-            "best-n4-b3": {"draws": 4, "pairs": None, "blocks": 3},
+            "best-n4": {"draws": 4, "pairs": None, "blocks": 1, "ranked": False},
+            "best-n4-b3": {"draws": 4, "pairs": None, "blocks": 3, "ranked": False},
         }
     }
 
