@@ -38,7 +38,7 @@ from trl import __version__ as trl_version
 
 from vbon.batches import Prompts, Rollouts
 from vbon.methods.dpo import DPO
-from vbon.models import gpt2
+from vbon.models import fast
 from vbon.models.language_model import token_log_probs
 from vbon.training.offline import Examples, OfflineSettings, OfflineTrainer
 from vbon.training.trainer import Environment
@@ -99,12 +99,12 @@ class Work:
 @contextlib.contextmanager
 def counted(policy: torch.nn.Module) -> Iterator[Work]:
     """Count updates and training batches of a policy in a block, in either loop."""
-    work, forward = Work(), gpt2.hidden_states
+    work, encode = Work(), fast.Body.encode
 
-    def ours(model: torch.nn.Module, input_ids: Tensor, *rest: Any) -> Tensor:
-        hidden = forward(model, input_ids, *rest)
+    def ours(body: fast.Body, input_ids: Tensor, *rest: Any, **options: Any) -> tuple[Tensor, Any]:
+        hidden, cache = encode(body, input_ids, *rest, **options)
         work.add_forward(input_ids, hidden)
-        return hidden
+        return hidden, cache
 
     def theirs(_: object, __: object, named: dict[str, Any], output: Any) -> None:
         work.add_forward(named["input_ids"], output.last_hidden_state)
@@ -113,11 +113,11 @@ def counted(policy: torch.nn.Module) -> Iterator[Work]:
         register_optimizer_step_post_hook(work.add_step),
         policy.transformer.register_forward_hook(theirs, with_kwargs=True),
     )
-    gpt2.hidden_states = ours
+    fast.Body.encode = ours
     try:
         yield work
     finally:
-        gpt2.hidden_states = forward
+        fast.Body.encode = encode
         for hook in hooks:
             hook.remove()
 

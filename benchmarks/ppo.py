@@ -12,6 +12,7 @@ import statistics
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import ppo_workload as workload
 import torch
@@ -38,7 +39,7 @@ from vbon.batches import Prompts, Rollouts
 from vbon.methods.base import Online
 from vbon.methods.ppo import PPO
 from vbon.methods.vbon_l import VBoNL
-from vbon.models import gpt2
+from vbon.models import fast
 from vbon.pool.cdf import EstimatedCDF, RewardCDF
 from vbon.training.online import OnlineSettings, OnlineTrainer
 from vbon.training.trainer import Environment
@@ -123,23 +124,25 @@ _SETTINGS = OnlineSettings(
 @contextlib.contextmanager
 def counted(work: workload.Work) -> Iterator[None]:
     """Count our optimiser steps and training batches in a block, by hooks."""
-    forward = gpt2.hidden_states
+    encode = fast.Body.encode
 
     def count_step(*_: object) -> None:
         work.steps += 1
 
-    def count_forward(model: torch.nn.Module, input_ids: Tensor, at: Tensor) -> Tensor:
-        hidden = forward(model, input_ids, at)
+    def count_forward(
+        body: fast.Body, input_ids: Tensor, *rest: Any, **options: Any
+    ) -> tuple[Tensor, Any]:
+        hidden, cache = encode(body, input_ids, *rest, **options)
         if hidden.requires_grad:
             work.add_training(*input_ids.shape)
-        return hidden
+        return hidden, cache
 
     hook = register_optimizer_step_post_hook(count_step)
-    gpt2.hidden_states = count_forward
+    fast.Body.encode = count_forward
     try:
         yield
     finally:
-        gpt2.hidden_states = forward
+        fast.Body.encode = encode
         hook.remove()
 
 
