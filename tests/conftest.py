@@ -26,7 +26,7 @@ def _quiet_and_one_thread():
 
 @pytest.fixture(autouse=True, scope="session")
 def _package_is_read_once():
-    """What the package's own code reaches is found once; its source stays as it is meanwhile."""
+    """Search the package's own code once for what it reaches: its source stays as it is."""
     from vbon.artifacts import fingerprint, steps
 
     package = fingerprint.PACKAGE

@@ -16,7 +16,7 @@ IMPORTS = {
     "vbon.pool.logf": {"transformers", "vllm"},
     "vbon.training.parallel": {"accelerate"},
 }
-"""What each module does not import; one process imports them in this order."""
+"""Modules that each module does not import; one process imports them in this order."""
 
 
 def test_a_module_imports_no_more_than_it_needs():

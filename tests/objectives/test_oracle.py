@@ -139,8 +139,8 @@ def test_kl_rl_goes_to_the_reference_and_to_the_argmax():
 def test_the_optimum_of_the_win_rate_lies_on_the_frontier(tilt):
     """Equally likely strings, so many that the midpoint rule is exact to 1e-10."""
     language = np.full(200_000, -np.log(200_000)), np.arange(200_000.0)
-    found = oracle.metrics(oracle.optimum("win_rate", *language, kl_coef=1 / tilt), *language)
-    assert found["win_rate"] == pytest.approx(win_rate_frontier(found["kl"]), abs=1e-10)
+    metrics = oracle.metrics(oracle.optimum("win_rate", *language, kl_coef=1 / tilt), *language)
+    assert metrics["win_rate"] == pytest.approx(win_rate_frontier(metrics["kl"]), abs=1e-10)
 
 
 def test_best_of_n_and_the_bound_coincide_for_long_strings_and_differ_for_short_ones():

@@ -140,9 +140,9 @@ def test_prompts_that_a_template_spoils_are_noticed(template, cautions):
     assert list(cautions_of(tokenizer, [5], USER)) == cautions
     named = [{**USER[0], "name": "Ann"}]
     unread = [] if "tojson" in template else ["with_unread_keys"]
-    found = cautions_of(tokenizer, [5], named)
-    assert list(found) == [*cautions, *unread]
-    assert all("name" in found[key] for key in unread)
+    actual = cautions_of(tokenizer, [5], named)
+    assert list(actual) == [*cautions, *unread]
+    assert all("name" in actual[key] for key in unread)
 
 
 @pytest.mark.parametrize("messages", [None, [{"role": "user", "content": "plot"}]])
@@ -183,8 +183,8 @@ def test_tables_and_report_say_with_what_prompts_begin(tmp_path, capsys):
         rewards = draws.assign(reward=0.0, reward_prob=0.5, evaluator_reward=0.0)
         report = data_report({}, tables[name], samples, rewards, {}, {})
         measured = report.set_index("quantity")["value"]
-        told = measured[measured.index.str.match("prompts_(beginning|with)")]
-        assert told.to_dict() == share
+        shares = measured[measured.index.str.match("prompts_(beginning|with)")]
+        assert shares.to_dict() == share
     assert "begins_with" not in tables["plain"]["train"]
     plain, bos = (tables[name]["train"].set_index("source_id") for name in ("plain", "bos"))
     assert len(plain.index.intersection(bos.index)) > 20

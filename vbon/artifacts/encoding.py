@@ -17,11 +17,11 @@ _FOREIGN = {
     ),
     **dict.fromkeys((b"\xff\xfe", b"\xfe\xff"), "is UTF-16; save the file in UTF-8"),
 }
-"""What files that begin in some way are, with the remedy."""
+"""Kind of file by its beginning, with the remedy."""
 
 
 def foreign(beginning: bytes) -> str | None:
-    """What a file is whose beginning shows that it is not the one that was meant, with the remedy.
+    """Kind of a file whose beginning shows that it is not the one that was meant, with the remedy.
 
     Example:
         >>> foreign("seed: 1".encode("utf-16"))

@@ -7,7 +7,7 @@ from jinja2 import TemplateError, TemplateSyntaxError
 
 
 def template_fault(error: Exception, messages: Sequence[Mapping[str, Any]]) -> str:
-    """What a chat template says against a conversation, and the remedy.
+    """Objection of a chat template to a conversation, and the remedy.
 
     Args:
         error: What rendering raised, which may be anything.

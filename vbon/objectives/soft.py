@@ -97,13 +97,13 @@ def kl_with_ties(pool: Numeric, n: Number, tilt: Number) -> Numeric:
         Estimates of shape ``[...]``, float64: sums over the draws of the pool.
     """
     (pool,), restore = as_arrays(pool)
-    log_probs, found = np.full(pool.shape[-1], -np.log(pool.shape[-1])), []
+    log_probs, divergences = np.full(pool.shape[-1], -np.log(pool.shape[-1])), []
     for row in np.sort(pool.reshape(-1, pool.shape[-1])):
         edges = [np.searchsorted(row, row, side) for side in ("left", "right")]
         rates = np.mean(edges, axis=0) / len(row)
         ratio = log_ratio(rates, n, tilt, (rates, log_probs))
-        found.append(np.mean(np.exp(ratio) * ratio))
-    return restore(np.array(found).reshape(pool.shape[:-1]))
+        divergences.append(np.mean(np.exp(ratio) * ratio))
+    return restore(np.array(divergences).reshape(pool.shape[:-1]))
 
 
 @cache

@@ -125,7 +125,7 @@ def check_inputs(config: Mapping[str, Any]) -> None:
 
 
 def _fault(path: Path, key: str) -> str | None:
-    """What is wrong with a file or folder that the user gives for a key, with the remedy."""
+    """Fault of a file or folder that the user gives for a key, with the remedy."""
     if not path.exists():
         return f"does not exist; give {_KINDS[key]}"
     if key == "id" and not any((path / name).is_file() for name in ("config.json", _ADAPTER)):

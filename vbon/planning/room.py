@@ -54,7 +54,7 @@ def check_room(config: Mapping[str, Any]) -> list[str]:
 
 
 def beginnings(task: str, section: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """How prompts begin, if the reference's tokenizer is at hand, and cautions of its template.
+    """Beginnings of prompts, if the reference's tokenizer is at hand, and cautions of its template.
 
     Returns:
         A line that names the special tokens of prompts, and warnings, one line each.
@@ -84,7 +84,7 @@ def beginnings(task: str, section: Mapping[str, Any]) -> tuple[list[str], list[s
 
 
 def _cautions(task: str, tokenizer: Any, system: str | None) -> list[str]:
-    """What is amiss with a short conversation in the chat template, one line each."""
+    """Cautions about a short conversation in the chat template, one line each."""
     messages = [] if system is None else [{"role": "system", "content": system}]
     messages.append({"role": "user", "content": next(iter(tokenizer.get_vocab()))})
     try:

@@ -12,7 +12,7 @@ _ANSWER = "answer"
 def cautions_of(
     tokenizer: Any, ids: Sequence[int], messages: Messages | None = None
 ) -> dict[str, str]:
-    """What is amiss with a prompt, by name: the words that follow "prompts" in a warning.
+    """Cautions about a prompt, by name: the words that follow "prompts" in a warning.
 
     Args:
         tokenizer: Tokenizer of the reference.
@@ -37,7 +37,7 @@ def cautions_of(
 
 
 def _of_template(tokenizer: Any, messages: Messages) -> dict[str, str]:
-    """What is amiss with a conversation in its chat template, found by rendering it."""
+    """Cautions about a conversation in its chat template, found by rendering it."""
 
     def rendered(turns: Messages = messages, begun: bool = True, year: int = 2001) -> str | None:
         options = {"add_generation_prompt": begun, "strftime_now": datetime(year, 1, 1).strftime}
